@@ -1,0 +1,332 @@
+/**
+ * The canonical profile of one service: what the YAML file under `config/services/` becomes once it is read, checked and
+ * completed with defaults. It holds no secret, only references, so it may travel through workflow histories.
+ *
+ * Units: every duration is in milliseconds (the YAML writes `30s`, `10m`, `2h`), every size in bytes (`16MB`).
+ */
+
+/** Where a secret is found. Resolved only inside the activity that needs the value. */
+export type SecretReference =
+  | { readonly kind: 'command'; readonly command: readonly string[] }
+  | { readonly kind: 'environment'; readonly name: string }
+  | { readonly kind: 'file'; readonly path: string };
+
+/** A literal, or a reference to a secret. */
+export type ConfiguredValue = string | { readonly secret: SecretReference };
+
+/** Runs a program. No shell; `{{placeholders}}` (see `TEMPLATE_VARIABLES`) are replaced in arguments and environment values. */
+export interface CommandAction {
+  readonly kind: 'command';
+  readonly command: readonly string[];
+  /** `checkout`: in the release's working tree. Default: the profile's own folder. */
+  readonly directory: 'profile' | 'checkout';
+  readonly environment: Readonly<Record<string, ConfiguredValue>>;
+  readonly timeout: number;
+  /** Milliseconds; text or JSON handed to the program on standard input is given by the caller. */
+}
+
+/** Sends one HTTP request. */
+export interface HttpAction {
+  readonly kind: 'http';
+  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+  readonly url: string;
+  readonly headers: Readonly<Record<string, ConfiguredValue>>;
+  /** JSON document with placeholders; absent = the caller's JSON facts for announcements and tickets, no body for checks. */
+  readonly body?: JsonValue;
+  readonly expect: HttpExpectation;
+  readonly timeout: number;
+}
+
+/** Appends one JSON line (or one Markdown section, by the file's ending) to a file. For trials and for teams without the other two. */
+export interface FileAction {
+  readonly kind: 'file';
+  readonly path: string;
+}
+
+/** What an HTTP answer must be. `json` maps JSON Pointers (RFC 6901) to the values they must have. */
+export interface HttpExpectation {
+  readonly status: readonly number[];
+  readonly json: Readonly<Record<string, JsonValue>>;
+  /** Text that must occur in the body. */
+  readonly contains: readonly string[];
+}
+
+export type JsonValue =
+  | string
+  | number
+  | boolean
+  | null
+  | readonly JsonValue[]
+  | { readonly [key: string]: JsonValue };
+
+export type Action = CommandAction | HttpAction | FileAction;
+
+/** A database reached by libpq URLs (`postgresql://user:password@host:port/name?sslmode=...`) given by reference. */
+export interface ProductionDatabase {
+  /** Creates, renames and compares databases, ends sessions. */
+  readonly administrator: SecretReference;
+  /** Used by nothing but migrations: whatever its sessions do is the migration. */
+  readonly migrator: SecretReference;
+  /** Reads everything, writes nothing. */
+  readonly backup: SecretReference;
+  /** Login roles of the application; the migrator must not be one of them. */
+  readonly applicationRoles: readonly string[];
+  /** The database in which locks are held and from which renames are done. Default `postgres`. */
+  readonly maintenanceDatabase: string;
+  /** `application_name`s of the standbys that must be streaming; empty = the profile says there are none. */
+  readonly standbys: readonly string[];
+  readonly maximumLagBytes: number;
+  readonly maximumLag: number;
+  /** `require`: sessions must be encrypted. `allow` is meant for loopback and trials. */
+  readonly tls: 'require' | 'allow';
+  /** Refused when a transaction older than this is open as the upgrade starts. */
+  readonly maximumTransactionAge: number;
+}
+
+export interface StagingDatabase {
+  readonly administrator: SecretReference;
+  readonly migrator: SecretReference;
+}
+
+export interface ScratchServer {
+  readonly administrator: SecretReference;
+}
+
+export interface AlembicProfile {
+  /** The service's own Python, with Alembic in it. Relative to the checkout. */
+  readonly python: string;
+  /** `alembic.ini`, relative to the checkout. */
+  readonly config: string;
+  /** Working directory of Alembic, relative to the checkout. */
+  readonly directory: string;
+  /** Environment variable that `env.py` takes the URL from, e.g. `DATABASE_URL`. */
+  readonly urlVariable: string;
+  /** SQLAlchemy scheme the service expects, e.g. `postgresql+psycopg`. */
+  readonly urlScheme: string;
+  /** What else `env.py` needs to load. */
+  readonly environment: Readonly<Record<string, ConfiguredValue>>;
+  readonly versionTable: { readonly schema: string; readonly table: string };
+  /** For services that wrap Alembic; `{{revision}}` is the planned revision. Absent = raw Alembic by our launcher. */
+  readonly commands: { readonly upgrade?: readonly string[]; readonly downgrade?: readonly string[] };
+}
+
+export interface BackupProfile {
+  readonly bucket: string;
+  readonly prefix: string;
+  readonly region: string;
+  /** Absent = AWS's own endpoint. */
+  readonly endpoint?: string;
+  readonly forcePathStyle: boolean;
+  readonly accessKeyId: SecretReference;
+  readonly secretAccessKey: SecretReference;
+  /** age X25519 recipients (`age1...`). */
+  readonly recipients: readonly string[];
+  /** age identity (`AGE-SECRET-KEY-1...`): needed to verify and to restore. */
+  readonly identity: SecretReference;
+  /** A backup older than this when the upgrade is about to start is taken anew. Milliseconds. */
+  readonly maximumAge: number;
+  /** Asked for in addition; what is trusted is the project's own encryption. */
+  readonly serverSideEncryption?: 'AES256' | 'aws:kms';
+}
+
+export interface StagingProfile {
+  /** Environment file, relative to the profile's folder or absolute. */
+  readonly environmentFile: string;
+  /** Run in the checkout after the upgrade, e.g. `[pytest, tests/test_migrations.py]`. */
+  readonly tests: readonly string[];
+  readonly testsTimeout: number;
+}
+
+/** One HTTP request of a flow; `save` keeps values of the JSON answer (by JSON Pointer) as `{{name}}` for later requests. */
+export interface FlowRequest {
+  readonly name: string;
+  readonly method: HttpAction['method'];
+  /** Path on the application's base URL. */
+  readonly path: string;
+  readonly headers: Readonly<Record<string, ConfiguredValue>>;
+  readonly json?: JsonValue;
+  /** multipart/form-data upload; `content` is sent as the file's bytes. */
+  readonly upload?: { readonly field: string; readonly fileName: string; readonly contentType: string; readonly content: string };
+  /** Values sent in `json` that must not appear anywhere: pointer -> secret. */
+  readonly secrets: Readonly<Record<string, SecretReference>>;
+  readonly expect: HttpExpectation;
+  readonly save: Readonly<Record<string, string>>;
+  readonly timeout: number;
+}
+
+export interface Flow {
+  readonly name: string;
+  readonly requests: readonly FlowRequest[];
+}
+
+export interface ApplicationProfile {
+  /** Starts the application from the checkout; `{{port}}` is a free port chosen by the worker. */
+  readonly boot: {
+    readonly command: readonly string[];
+    readonly environment: Readonly<Record<string, ConfiguredValue>>;
+    /** Path that answers once the application is ready. */
+    readonly readyPath: string;
+    readonly timeout: number;
+  };
+  readonly flows: readonly Flow[];
+}
+
+/** One check of the running production service. */
+export type Check = { readonly name: string } & (
+  | { readonly kind: 'command'; readonly action: CommandAction }
+  | { readonly kind: 'http'; readonly action: HttpAction }
+  /** One SQL query on production as the backup role, in a read-only transaction; the first value of the first row must equal `expect`. */
+  | { readonly kind: 'sql'; readonly query: string; readonly expect: JsonValue; readonly timeout: number }
+  /** A flow against the running service. */
+  | { readonly kind: 'flow'; readonly baseUrl: string; readonly flow: Flow }
+);
+
+/** A number read before and after, compared by `limit`. */
+export interface Measure {
+  readonly name: string;
+  readonly source:
+    | { readonly kind: 'sql'; readonly query: string }
+    /** Milliseconds of an HTTP request, or the number at `pointer` of its JSON answer. */
+    | { readonly kind: 'http'; readonly url: string; readonly pointer?: string }
+    | { readonly kind: 'prometheus'; readonly url: string; readonly query: string }
+    /** Deadlocks counted by `pg_stat_database` for the production database. */
+    | { readonly kind: 'deadlocks' };
+  /** The value after may not exceed baseline * ratio + absolute. */
+  readonly limit: { readonly ratio: number; readonly absolute: number };
+  /** How often it is sampled on each side; the median counts. */
+  readonly samples: number;
+}
+
+/**
+ * Something the run switches and must put back. Every switch can tell its state; what was already in the wanted state
+ * before the run is left so.
+ */
+export interface Switch {
+  readonly name: string;
+  readonly kind: 'freeze' | 'jobs' | 'silence' | 'notice';
+  readonly mechanism:
+    | {
+        readonly kind: 'actions';
+        /** Tells the state: `engaged` or `released` as the whole trimmed output or at `statePointer` of a JSON answer. Absent = unknown before, assumed released. */
+        readonly state?: Action;
+        readonly statePointer?: string;
+        readonly engage: Action;
+        readonly release: Action;
+      }
+    /** Celery's own remote control: queues are no longer consumed by the named workers (all that answer, when empty). */
+    | {
+        readonly kind: 'celery';
+        /** Python with the service's Celery; relative to the checkout. */
+        readonly python: string;
+        /** `-A` of Celery, e.g. `api.worker`. */
+        readonly app: string;
+        readonly queues: readonly string[];
+        readonly environment: Readonly<Record<string, ConfiguredValue>>;
+        readonly timeout: number;
+      };
+  /** Outcomes after which it stays engaged on purpose (e.g. keep deployments frozen after `handed-over`). */
+  readonly keepAfter: readonly Outcome[];
+}
+
+export interface SchemaExpectation {
+  /** Dotted `schema.table`, `schema.table.column`, `schema.index` ... as in the object map's names, with its kind. */
+  readonly kind: 'table' | 'column' | 'index' | 'constraint' | 'type';
+  readonly name: string;
+  /** Only expected for releases whose tag matches this pattern (glob); absent = always. */
+  readonly releases?: string;
+}
+
+/** A step of the profile's own. It runs after the built-in steps of its section. */
+export interface OwnStep {
+  readonly id: string;
+  readonly section: Section;
+  readonly action: CommandAction | HttpAction;
+  readonly timeout: number;
+}
+
+export type Section = 'preconditions' | 'tooling' | 'backup' | 'dry-run' | 'apply' | 'validation' | 'recovery' | 'closeout';
+
+export type Outcome = 'succeeded' | 'aborted' | 'rolled-back' | 'restored' | 'handed-over';
+
+export interface ReviewProfile {
+  readonly source:
+    /** Prints `{"commit","reviewed","reviewers":[..],"checks":"success|failure|pending"}`. */
+    | { readonly kind: 'command'; readonly action: CommandAction }
+    | { readonly kind: 'github'; readonly apiUrl: string; readonly repository: string; readonly token: SecretReference }
+    | { readonly kind: 'gitlab'; readonly apiUrl: string; readonly project: string; readonly token: SecretReference };
+  readonly minimumReviewers: number;
+}
+
+export interface ApprovalProfile {
+  readonly required: number;
+  /** Who may approve; empty = anyone but the requester. */
+  readonly approvers: readonly string[];
+  /** The gate `production` aborts after this. */
+  readonly timeout: number;
+  readonly remindEvery: number;
+  /** How approvers and operators are told. */
+  readonly notify: readonly Action[];
+}
+
+export interface Profile {
+  readonly service: string;
+  readonly description: string;
+  /** Folder the profile was loaded from: relative paths and commands start here. */
+  readonly home: string;
+  readonly repository: {
+    readonly url: string;
+    /** Run once per commit in the fresh checkout, e.g. `[uv, sync, --frozen]`. */
+    readonly prepare?: readonly string[];
+    readonly prepareTimeout: number;
+  };
+  readonly review: ReviewProfile;
+  readonly databases: {
+    readonly production: ProductionDatabase;
+    readonly staging: StagingDatabase;
+    readonly scratch: ScratchServer;
+  };
+  /** Folder with `psql`, `pg_dump`, `pg_restore` of the server's major version; absent = found on PATH. */
+  readonly postgresPrograms?: string;
+  readonly alembic: AlembicProfile;
+  readonly backup: BackupProfile;
+  readonly staging: StagingProfile;
+  readonly application: ApplicationProfile;
+  readonly announce: readonly Action[];
+  readonly switches: readonly Switch[];
+  readonly checks: { readonly smoke: readonly Check[]; readonly smokeWrites: readonly Check[] };
+  readonly monitoring: { readonly measures: readonly Measure[]; readonly settle: number; readonly sampleEvery: number };
+  readonly schema: readonly SchemaExpectation[];
+  readonly ticket: readonly Action[];
+  readonly stakeholders: readonly Action[];
+  readonly retrospective: readonly Action[];
+  readonly approvals: ApprovalProfile;
+  readonly qa: { readonly required: boolean; readonly timeout: number; readonly onTimeout: 'keep' | 'recovery' };
+  readonly window: { readonly length: number };
+  readonly recovery: {
+    /** `automatic`: the planned downgrade starts without asking when the upgrade stopped half-way or a smoke test failed. */
+    readonly rollback: 'ask' | 'automatic' | 'never';
+    readonly remindEvery: number;
+    /** Told in addition from the second reminder on. */
+    readonly escalate: readonly Action[];
+  };
+  readonly steps: readonly OwnStep[];
+  /** Time limits by step id, milliseconds, in place of the built-in ones. */
+  readonly timeouts: Readonly<Record<string, number>>;
+}
+
+/** Placeholders that commands, URLs, headers and bodies may use as `{{name}}`. Any other name is refused when the profile is loaded. */
+export const TEMPLATE_VARIABLES = [
+  'service',
+  'releaseTag',
+  'changeTicket',
+  'requestedBy',
+  'runId',
+  'workflowId',
+  'commit',
+  'outcome',
+  'windowStart',
+  'windowEnd',
+  'checkout',
+  'port',
+  'revision',
+] as const;
