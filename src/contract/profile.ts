@@ -51,13 +51,7 @@ export interface HttpExpectation {
   readonly contains: readonly string[];
 }
 
-export type JsonValue =
-  | string
-  | number
-  | boolean
-  | null
-  | readonly JsonValue[]
-  | { readonly [key: string]: JsonValue };
+export type JsonValue = string | number | boolean | null | readonly JsonValue[] | { readonly [key: string]: JsonValue };
 
 export type Action = CommandAction | HttpAction | FileAction;
 
@@ -146,7 +140,12 @@ export interface FlowRequest {
   readonly headers: Readonly<Record<string, ConfiguredValue>>;
   readonly json?: JsonValue;
   /** multipart/form-data upload; `content` is sent as the file's bytes. */
-  readonly upload?: { readonly field: string; readonly fileName: string; readonly contentType: string; readonly content: string };
+  readonly upload?: {
+    readonly field: string;
+    readonly fileName: string;
+    readonly contentType: string;
+    readonly content: string;
+  };
   /** Values sent in `json` that must not appear anywhere: pointer -> secret. */
   readonly secrets: Readonly<Record<string, SecretReference>>;
   readonly expect: HttpExpectation;
@@ -244,13 +243,20 @@ export interface OwnStep {
   readonly timeout: number;
 }
 
-export type Section = 'preconditions' | 'tooling' | 'backup' | 'dry-run' | 'apply' | 'validation' | 'recovery' | 'closeout';
+export type Section =
+  | 'preconditions'
+  | 'tooling'
+  | 'backup'
+  | 'dry-run'
+  | 'apply'
+  | 'validation'
+  | 'recovery'
+  | 'closeout';
 
 export type Outcome = 'succeeded' | 'aborted' | 'rolled-back' | 'restored' | 'handed-over';
 
 export interface ReviewProfile {
-  readonly source:
-    /** Prints `{"commit","reviewed","reviewers":[..],"checks":"success|failure|pending"}`. */
+  readonly source: /** Prints `{"commit","reviewed","reviewers":[..],"checks":"success|failure|pending"}`. */
     | { readonly kind: 'command'; readonly action: CommandAction }
     | { readonly kind: 'github'; readonly apiUrl: string; readonly repository: string; readonly token: SecretReference }
     | { readonly kind: 'gitlab'; readonly apiUrl: string; readonly project: string; readonly token: SecretReference };

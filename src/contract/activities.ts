@@ -1,0 +1,89 @@
+/**
+ * Every activity of the worker, by the section of the document it serves. The workflow calls them through this interface;
+ * `src/activities/index.ts` implements it. Failures are `ApplicationFailure`s of the types in `errors.ts`.
+ */
+import type * as E from './evidence.ts';
+import type { MigrationPlan, SealedPlan } from './plan.ts';
+
+export interface PreconditionActivities {
+  /** Loads the profile; refuses with all findings in one message; looks for a terminated predecessor. */
+  acceptRequest(input: E.AcceptRequestInput): Promise<E.AcceptedRequest>;
+  reviewChange(input: E.StepInput): Promise<E.ChangeReview>;
+  inspectAccess(input: E.StepInput): Promise<E.AccessEvidence>;
+  /** Every measure of the profile answers with a number. */
+  verifyMonitoring(input: E.StepInput): Promise<E.MonitoringReadiness>;
+}
+
+/** Announcements, ticket entries, notices: one way for all of them. */
+export interface AnnouncementActivities {
+  performActions(input: E.ActionsInput): Promise<E.ActionsEvidence>;
+}
+
+/** The two halves of an obligation, and its state. `engage` and `release` confirm what they did. */
+export interface SwitchActivities {
+  readSwitch(input: E.SwitchInput): Promise<E.SwitchState>;
+  engageSwitch(input: E.SwitchInput): Promise<E.SwitchState>;
+  releaseSwitch(input: E.ReleaseSwitchInput): Promise<E.SwitchState>;
+}
+
+export interface ToolingActivities {
+  verifyTooling(input: E.StepInput): Promise<E.ToolingEvidence>;
+  readMigrationGraph(input: E.GraphInput): Promise<E.GraphEvidence>;
+}
+
+export interface BackupActivities {
+  captureBackup(input: E.CaptureBackupInput): Promise<E.BackupEvidence>;
+  verifyBackup(input: E.VerifyBackupInput): Promise<E.BackupVerification>;
+}
+
+export interface DryRunActivities {
+  migrateStaging(input: E.StagingInput): Promise<E.StagingEvidence>;
+  exerciseApplication(input: E.StepInput): Promise<E.FlowsEvidence>;
+  diffSchema(input: E.SchemaDiffInput): Promise<E.SchemaDiffEvidence>;
+}
+
+export interface PlanActivities {
+  /** Canonical JSON (RFC 8785), digest, archived copy. */
+  sealPlan(input: E.StepInput & { readonly plan: MigrationPlan }): Promise<SealedPlan>;
+  /** The run id the server knows this run by now. */
+  identifyRun(): Promise<E.RunIdentity>;
+}
+
+export interface ApplyActivities {
+  captureMeasures(input: E.StepInput): Promise<E.MeasuresEvidence>;
+  checkReplication(input: E.StepInput): Promise<E.ReplicationEvidence>;
+  inspectProduction(input: E.StepInput): Promise<E.ProductionState>;
+  upgradeProduction(input: E.UpgradeInput): Promise<E.UpgradeEvidence>;
+  runChecks(input: E.ChecksInput): Promise<E.ChecksEvidence>;
+}
+
+export interface ValidationActivities {
+  compareMeasures(input: E.CompareMeasuresInput): Promise<E.MeasuresComparison>;
+  validateSchema(input: E.ValidateSchemaInput): Promise<E.SchemaValidation>;
+}
+
+export interface RecoveryActivities {
+  /** Ends the migration's sessions, drops indexes the upgrade left invalid, then reads what production really is. */
+  evaluateProduction(input: E.EvaluateInput): Promise<E.Evaluation>;
+  rollBackProduction(input: E.EvaluateInput): Promise<E.RollbackEvidence>;
+  restoreFreshDatabase(input: E.RestoreInput): Promise<E.RestoreEvidence>;
+  swapDatabases(input: E.SwapInput): Promise<E.SwapEvidence>;
+}
+
+export interface CloseoutActivities {
+  archiveDocument(input: E.ArchiveReportInput): Promise<E.StoredDocument>;
+  runOwnStep(input: E.OwnStepInput): Promise<E.OwnStepEvidence>;
+}
+
+export interface MigrationActivities
+  extends PreconditionActivities,
+    AnnouncementActivities,
+    SwitchActivities,
+    ToolingActivities,
+    BackupActivities,
+    DryRunActivities,
+    PlanActivities,
+    ApplyActivities,
+    ValidationActivities,
+    RecoveryActivities,
+    CloseoutActivities {}

@@ -1,0 +1,413 @@
+/**
+ * What every activity takes and what it returns as evidence. All of it goes into the workflow's history: small, flat where
+ * possible, and without secrets. Big text is in the object store and named by `uri`. Times are ISO 8601 in UTC, durations
+ * milliseconds, sizes bytes, digests lower-case hexadecimal SHA-256.
+ */
+import type { AlembicGraph } from './graph.ts';
+import type { Action, Check, JsonValue, Measure, Outcome, OwnStep, Profile, Switch } from './profile.ts';
+import type { MigrationRequest } from './request.ts';
+
+/** Who this run is. `runId` is the first run id of the workflow, so that a reset names the same things. */
+export interface RunFacts {
+  readonly runId: string;
+  readonly workflowId: string;
+  readonly service: string;
+  readonly releaseTag: string;
+  readonly changeTicket: string;
+  readonly requestedBy: string;
+  /** Known once `preconditions.change-review` has resolved the tag. */
+  readonly commit?: string;
+  readonly windowStart?: string;
+  readonly windowEnd?: string;
+  readonly outcome?: Outcome;
+}
+
+/** Every activity gets at least this. */
+export interface StepInput {
+  readonly run: RunFacts;
+  readonly profile: Profile;
+}
+
+/** A document in the object store. */
+export interface StoredDocument {
+  readonly uri: string;
+  readonly sha256: string;
+  readonly bytes: number;
+}
+
+// ---- preconditions ---------------------------------------------------------------------------------------------------
+
+export interface AcceptRequestInput {
+  readonly request: MigrationRequest;
+  readonly workflowId: string;
+  readonly runId: string;
+  /** What the workflow found wrong by itself, so that one message names everything. */
+  readonly findings: readonly string[];
+}
+
+export interface AcceptedRequest {
+  readonly profile: Profile;
+  readonly profileDigest: string;
+  /** The last run of this service before this one. */
+  readonly previousRun?: { readonly runId: string; readonly status: string };
+}
+
+export interface ChangeReview {
+  readonly commit: string;
+  readonly tag: string;
+  readonly source: string;
+  readonly reviewers: readonly string[];
+  readonly checks: string;
+}
+
+/** System identifier plus name tell a database apart; OID and timeline are noted beside. */
+export interface DatabaseIdentity {
+  readonly systemIdentifier: string;
+  readonly database: string;
+  readonly oid: number;
+  readonly timeline: number;
+  readonly serverVersion: string;
+  readonly serverMajor: number;
+  readonly encoding: string;
+  readonly sizeBytes: number;
+}
+
+export interface AccessEvidence {
+  readonly production: DatabaseIdentity;
+  readonly staging: DatabaseIdentity;
+  /** The scratch server's maintenance database. */
+  readonly scratch: DatabaseIdentity;
+  readonly migratorRole: string;
+  readonly rights: readonly string[];
+  readonly tls: string;
+  readonly bucket: string;
+}
+
+export interface MonitoringReadiness {
+  readonly measures: readonly { readonly name: string; readonly value: number }[];
+}
+
+export interface ActionsInput extends StepInput {
+  readonly actions: readonly Action[];
+  readonly message: Announcement;
+}
+
+/** What is handed to announcers, tickets and notifiers, as JSON and as Markdown text. */
+export interface Announcement {
+  readonly kind:
+    | 'window-announced'
+    | 'backup-recorded'
+    | 'gate-opened'
+    | 'gate-reminder'
+    | 'gate-escalation'
+    | 'stakeholders-informed'
+    | 'outcome-recorded'
+    | 'retrospective-scheduled';
+  readonly title: string;
+  readonly text: string;
+  readonly facts: { readonly [key: string]: JsonValue };
+}
+
+export interface ActionsEvidence {
+  /** One entry for each configured action: its kind and what the other side said (a status, an exit code, a line count). */
+  readonly delivered: readonly { readonly to: string; readonly answer: string }[];
+}
+
+// ---- switches (obligations) -------------------------------------------------------------------------------------------
+
+export interface SwitchInput extends StepInput {
+  readonly switch: Switch;
+}
+
+/** `before` is registered by the workflow ahead of engaging. `detail` is the mechanism's own note, e.g. which queues which workers consumed. */
+export interface SwitchState {
+  readonly state: 'engaged' | 'released' | 'unknown';
+  readonly detail: { readonly [key: string]: JsonValue };
+}
+
+export interface ReleaseSwitchInput extends SwitchInput {
+  readonly before: SwitchState;
+}
+
+// ---- tooling ----------------------------------------------------------------------------------------------------------
+
+export interface ToolingEvidence {
+  readonly programs: Readonly<Record<string, string>>;
+  readonly alembic: string;
+  readonly sqlalchemy: string;
+  readonly python: string;
+  readonly secretsResolved: number;
+}
+
+export interface GraphInput extends StepInput {
+  readonly targetRevision: string;
+}
+
+export interface GraphEvidence {
+  /** Version rows of production, sorted. Empty: a database that is empty and unversioned. */
+  readonly startRevisions: readonly string[];
+  readonly targetRevision: string;
+  readonly path: AlembicGraph['revisions'];
+  /** Alembic downgrade arguments, in order, that lead back to the start revisions; or why there are none. */
+  readonly downgrade:
+    | { readonly kind: 'planned'; readonly commands: readonly string[] }
+    | { readonly kind: 'impossible'; readonly why: string };
+  readonly risks: readonly string[];
+}
+
+// ---- backup -----------------------------------------------------------------------------------------------------------
+
+export interface CaptureBackupInput extends StepInput {
+  /** Step id with its repetition, e.g. `backup.capture` or `apply.refresh-backup#2`: names the object, so a retry replaces it. */
+  readonly step: string;
+}
+
+export interface BackupEvidence {
+  readonly uri: string;
+  readonly bucket: string;
+  readonly key: string;
+  /** Of the encrypted object. */
+  readonly bytes: number;
+  readonly sha256: string;
+  /** Of the dump before encryption. */
+  readonly dumpBytes: number;
+  readonly dumpSha256: string;
+  readonly capturedAt: string;
+  readonly lsn: string;
+  readonly database: DatabaseIdentity;
+  readonly versionRows: readonly string[];
+  readonly objectMapDigest: string;
+  /** JSON: rows per table, sequences, object map. Beside the backup. */
+  readonly ledger: StoredDocument;
+  readonly tables: number;
+  readonly rows: number;
+  readonly pgDumpVersion: string;
+  readonly encryption: string;
+}
+
+export interface VerifyBackupInput extends StepInput {
+  readonly backup: BackupEvidence;
+}
+
+export interface BackupVerification {
+  readonly uri: string;
+  readonly bytes: number;
+  readonly sha256: string;
+  readonly dumpSha256: string;
+  /** Entries of the contents list (`pg_restore --list`). */
+  readonly entries: number;
+  /** Every table of the ledger has a data entry in the archive. */
+  readonly tableData: number;
+  /** Bytes of SQL that the full decode produced. */
+  readonly decodedBytes: number;
+}
+
+// ---- dry run ----------------------------------------------------------------------------------------------------------
+
+export interface StagingInput extends StepInput {
+  readonly graph: GraphEvidence;
+  readonly production: DatabaseIdentity;
+}
+
+export interface StagingEvidence {
+  readonly before: readonly string[];
+  readonly after: readonly string[];
+  readonly tests: string;
+  readonly log: StoredDocument;
+  readonly upgradeMilliseconds: number;
+  /** Object maps and schema dumps around the upgrade, for the diff and for `validation.schema`. */
+  readonly mapBefore: StoredDocument;
+  readonly mapAfter: StoredDocument;
+  readonly schemaBefore: StoredDocument;
+  readonly schemaAfter: StoredDocument;
+  /** Staging already stood at the target, so the dry run tried nothing: said in the plan. */
+  readonly nothingToDo: boolean;
+}
+
+export interface FlowsEvidence {
+  readonly bootMilliseconds: number;
+  readonly flows: readonly { readonly name: string; readonly requests: number; readonly milliseconds: number }[];
+}
+
+export interface SchemaDiffInput extends StepInput {
+  readonly staging: StagingEvidence;
+}
+
+export interface SchemaDiffEvidence {
+  readonly diff: StoredDocument;
+  readonly added: readonly string[];
+  readonly removed: readonly string[];
+  readonly changed: readonly string[];
+}
+
+// ---- plan -------------------------------------------------------------------------------------------------------------
+
+/** The run id as the server tells it to an activity: a workflow reset has another one, whatever the history says. */
+export interface RunIdentity {
+  readonly currentRunId: string;
+}
+
+// ---- apply ------------------------------------------------------------------------------------------------------------
+
+export interface MeasuresEvidence {
+  readonly takenAt: string;
+  readonly values: readonly { readonly name: string; readonly value: number; readonly samples: readonly number[] }[];
+}
+
+export interface ReplicationEvidence {
+  readonly standbys: readonly {
+    readonly name: string;
+    readonly state: string;
+    readonly lagBytes: number;
+    readonly lagMilliseconds: number;
+  }[];
+}
+
+/** What production is, read in one snapshot. `objectMapDigest` counts valid indexes only; invalid ones are listed. */
+export interface ProductionState {
+  readonly identity: DatabaseIdentity;
+  readonly versionRows: readonly string[];
+  readonly versioned: 'versioned' | 'unversioned-empty' | 'unversioned-full';
+  readonly objectMapDigest: string;
+  readonly objectMap: StoredDocument;
+  readonly invalidIndexes: readonly string[];
+  readonly migratorSessions: number;
+  readonly otherSessions: readonly { readonly role: string; readonly application: string; readonly count: number }[];
+}
+
+export interface UpgradeInput extends StepInput {
+  readonly graph: GraphEvidence;
+  readonly before: ProductionState;
+}
+
+export interface UpgradeEvidence {
+  readonly revisions: readonly string[];
+  readonly milliseconds: number;
+  /** `already-applied`: an earlier attempt had finished before its reply was lost. */
+  readonly how: 'upgraded' | 'resumed' | 'already-applied';
+  readonly droppedInvalidIndexes: readonly string[];
+  readonly endedSessions: number;
+  readonly log?: StoredDocument;
+}
+
+export interface ChecksInput extends StepInput {
+  readonly checks: readonly Check[];
+}
+
+export interface ChecksEvidence {
+  readonly checks: readonly { readonly name: string; readonly milliseconds: number; readonly answer: string }[];
+}
+
+// ---- validation -------------------------------------------------------------------------------------------------------
+
+export interface CompareMeasuresInput extends StepInput {
+  readonly measures: readonly Measure[];
+  readonly baseline: MeasuresEvidence;
+}
+
+export interface MeasuresComparison {
+  readonly values: readonly {
+    readonly name: string;
+    readonly before: number;
+    readonly after: number;
+    readonly limit: number;
+    readonly verdict: 'within' | 'exceeded';
+  }[];
+}
+
+export interface ValidateSchemaInput extends StepInput {
+  readonly before: ProductionState;
+  readonly staging: StagingEvidence;
+  readonly targetRevisions: readonly string[];
+}
+
+export interface SchemaValidation {
+  readonly expected: readonly string[];
+  /** Objects whose change in production equals their change on staging. */
+  readonly changes: number;
+  readonly versionRows: readonly string[];
+}
+
+// ---- recovery ---------------------------------------------------------------------------------------------------------
+
+export interface EvaluateInput extends StepInput {
+  readonly graph: GraphEvidence;
+  readonly before: ProductionState;
+}
+
+/** The real state of production after trouble: the closed set recovery decides from. */
+export type Reality =
+  | { readonly kind: 'unchanged' }
+  | {
+      readonly kind: 'partly-applied';
+      readonly revisions: readonly string[];
+      /** Are there leftovers beside the recorded revisions? */
+      readonly clean: 'yes' | 'no' | 'unknown';
+      readonly why: string;
+    }
+  | { readonly kind: 'fully-applied' }
+  | { readonly kind: 'foreign'; readonly why: string };
+
+export interface Evaluation {
+  readonly reality: Reality;
+  readonly versionRows: readonly string[];
+  readonly objectMapDigest: string;
+  readonly differences: readonly string[];
+  readonly droppedInvalidIndexes: readonly string[];
+  readonly endedSessions: number;
+}
+
+export interface RollbackEvidence {
+  readonly commands: readonly string[];
+  readonly versionRows: readonly string[];
+  readonly milliseconds: number;
+  /** `equal`: production's object map is that of before the upgrade. */
+  readonly objects: 'equal' | 'different';
+  readonly differences: readonly string[];
+  readonly log: StoredDocument;
+}
+
+export interface RestoreInput extends StepInput {
+  readonly backup: BackupEvidence;
+  readonly before: ProductionState;
+}
+
+export interface RestoreEvidence {
+  readonly freshDatabase: string;
+  readonly tables: number;
+  readonly rows: number;
+  readonly sequences: number;
+  readonly milliseconds: number;
+  /** Rows per table that production holds beyond the backup: what a swap leaves behind in the database kept aside. */
+  readonly left: readonly { readonly table: string; readonly production: number; readonly restored: number }[];
+}
+
+export interface SwapInput extends RestoreInput {
+  readonly restored: RestoreEvidence;
+}
+
+export interface SwapEvidence {
+  readonly database: string;
+  readonly keptAside: string;
+  readonly endedSessions: number;
+  /** Milliseconds during which nobody could connect. */
+  readonly shutOut: number;
+  readonly versionRows: readonly string[];
+}
+
+// ---- own steps, closeout ----------------------------------------------------------------------------------------------
+
+export interface OwnStepInput extends StepInput {
+  readonly step: OwnStep;
+}
+
+export interface OwnStepEvidence {
+  readonly answer: string;
+}
+
+export interface ArchiveReportInput extends StepInput {
+  /** File name below the run's folder, e.g. `report.json`. */
+  readonly name: string;
+  readonly contentType: string;
+  readonly text: string;
+}

@@ -1,0 +1,23 @@
+/** One revision of an Alembic graph, as the service's own Python tells it. */
+export interface AlembicRevision {
+  readonly revision: string;
+  readonly downRevisions: readonly string[];
+  readonly dependsOn: readonly string[];
+  readonly branchLabels: readonly string[];
+  /** Path relative to the checkout. */
+  readonly file: string;
+  readonly sha256: string;
+  readonly doc: string;
+  /** `no`: an autocommit block or a commit of its own was found, so a failure inside it takes back only a part. */
+  readonly transactional: 'yes' | 'no' | 'unknown';
+  readonly downgrade: 'present' | 'absent' | 'empty' | 'raises';
+}
+
+export interface AlembicGraph {
+  readonly alembic: string;
+  readonly sqlalchemy: string;
+  readonly python: string;
+  readonly heads: readonly string[];
+  readonly bases: readonly string[];
+  readonly revisions: readonly AlembicRevision[];
+}

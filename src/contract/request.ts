@@ -1,0 +1,117 @@
+/** The one argument of the workflow `databaseMigration`: a flat JSON object. */
+export interface MigrationRequest {
+  readonly service: string;
+  readonly releaseTag: string;
+  readonly changeTicket: string;
+  readonly requestedBy: string;
+  /** ISO 8601 with a time zone. Without a window it opens at the approval and lasts the profile's `window.length`. */
+  readonly windowStart?: string;
+  readonly windowEnd?: string;
+  /** A revision of the release's graph, or `head`. Default `head`. */
+  readonly targetRevision?: string;
+  /** Run id of an earlier run of this service that was terminated, whose leftovers the requester has looked after. */
+  readonly reconciledRun?: string;
+}
+
+export const WORKFLOW_TYPE = 'databaseMigration';
+export const LEASE_WORKFLOW_TYPE = 'databaseLease';
+export const TASK_QUEUE = 'database-migrations';
+
+/** One service has one run: the workflow id is derived from its name. */
+export const workflowIdOf = (service: string): string => `migrate-${service}`;
+
+export type ParsedRequest =
+  | { readonly kind: 'valid'; readonly request: MigrationRequest }
+  | { readonly kind: 'invalid'; readonly findings: readonly string[] };
+
+/** Search attributes over 2,048 bytes end a run on the server, ids are limited to 1,000 characters: every field is bounded far below. */
+const FIELDS = {
+  service: {
+    required: true,
+    pattern: /^[a-z0-9][a-z0-9._-]{0,62}$/,
+    form: 'lower-case letters, digits, dot, dash, underscore; 63 at most',
+  },
+  releaseTag: { required: true, pattern: /^(?!-)[\w][\w./+@-]{0,127}$/, form: 'a git tag of 128 characters at most' },
+  changeTicket: {
+    required: true,
+    pattern: /^[^\s\p{Cc}][^\p{Cc}]{0,127}$/u,
+    form: 'one line of 128 characters at most',
+  },
+  requestedBy: {
+    required: true,
+    pattern: /^[^\s\p{Cc}][^\p{Cc}]{0,127}$/u,
+    form: 'one line of 128 characters at most',
+  },
+  windowStart: {
+    required: false,
+    pattern: /^\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:?\d\d)$/,
+    form: 'a time like 2026-11-22T22:00:00Z',
+  },
+  windowEnd: {
+    required: false,
+    pattern: /^\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:?\d\d)$/,
+    form: 'a time like 2026-11-22T23:00:00Z',
+  },
+  targetRevision: { required: false, pattern: /^(?!-)[\w.@-]{1,128}$/, form: 'a revision id or head' },
+  reconciledRun: { required: false, pattern: /^[0-9a-f-]{36}$/, form: 'a Temporal run id' },
+} as const;
+
+type FieldName = keyof typeof FIELDS;
+
+/**
+ * Reads the workflow's arguments, whatever they are. Names every finding, not the first.
+ *
+ * @param args all arguments as decoded (a payload that could not be decoded arrives as an object, not as an error)
+ * @param now milliseconds since the epoch, by the workflow's clock
+ */
+export function parseRequest(args: readonly unknown[], now: number): ParsedRequest {
+  if (args.length !== 1) {
+    return { kind: 'invalid', findings: [`one JSON object is expected as argument, got ${args.length} arguments`] };
+  }
+  const value = args[0];
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    return { kind: 'invalid', findings: [`the argument must be a JSON object, got ${describe(value)}`] };
+  }
+  const input = value as Record<string, unknown>;
+  const findings: string[] = [];
+  for (const [name, rule] of Object.entries(FIELDS)) {
+    const field = input[name];
+    if (field === undefined || field === null) {
+      if (rule.required) findings.push(`"${name}" is missing`);
+    } else if (typeof field !== 'string') {
+      findings.push(`"${name}" must be a string, got ${describe(field)}`);
+    } else if (!rule.pattern.test(field)) {
+      findings.push(`"${name}" must be ${rule.form}`);
+    }
+  }
+  for (const name of Object.keys(input)) {
+    if (!(name in FIELDS)) findings.push(`"${name.slice(0, 60)}" is not a field of a request`);
+  }
+  findings.push(...windowFindings(input, now));
+  if (findings.length > 0) return { kind: 'invalid', findings };
+  const request = Object.fromEntries(
+    (Object.keys(FIELDS) as FieldName[]).flatMap((name) =>
+      typeof input[name] === 'string' ? [[name, input[name]]] : [],
+    ),
+  ) as unknown as MigrationRequest;
+  return { kind: 'valid', request };
+}
+
+function windowFindings(input: Record<string, unknown>, now: number): string[] {
+  const { windowStart, windowEnd } = input;
+  if (windowStart === undefined && windowEnd === undefined) return [];
+  if (typeof windowStart !== 'string' || typeof windowEnd !== 'string') {
+    return ['a window needs both "windowStart" and "windowEnd"'];
+  }
+  const start = Date.parse(windowStart);
+  const end = Date.parse(windowEnd);
+  if (Number.isNaN(start) || Number.isNaN(end))
+    return ['"windowStart" and "windowEnd" must be times like 2026-11-22T22:00:00Z'];
+  const findings: string[] = [];
+  if (end <= start) findings.push(`the window ends (${windowEnd}) before or as it starts (${windowStart})`);
+  if (end <= now) findings.push(`the window lies in the past: it ended ${windowEnd}`);
+  return findings;
+}
+
+const describe = (value: unknown): string =>
+  value === null ? 'null' : value === undefined ? 'nothing' : Array.isArray(value) ? 'an array' : `a ${typeof value}`;
