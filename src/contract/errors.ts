@@ -38,3 +38,28 @@ export const NON_RETRYABLE: readonly string[] = [
 
 /** A request that is refused before anything was looked at. */
 export const REQUEST_REFUSED = 'MigrationRequestRefused';
+
+/**
+ * What domain code throws when it can tell what kind of trouble it is. The activity boundary turns it into an
+ * `ApplicationFailure` of the same type. Messages are for people: what was found, then what to do. Never put a secret,
+ * a URL with a password or another error as `cause` in it.
+ */
+export class StepError extends Error {
+  readonly type: StepErrorType;
+  readonly details: { readonly [key: string]: unknown };
+
+  constructor(type: StepErrorType, message: string, details: { readonly [key: string]: unknown } = {}) {
+    super(message);
+    this.name = 'StepError';
+    this.type = type;
+    this.details = details;
+  }
+}
+
+/** One refusal that names everything that was found. */
+export const refusal = (findings: readonly string[]): StepError =>
+  new StepError(
+    STEP_ERRORS.refused,
+    findings.length === 1 ? findings[0]! : `${findings.length} findings: ${findings.map((text, index) => `(${index + 1}) ${text}`).join(' ')}`,
+    { findings },
+  );
