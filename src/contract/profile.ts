@@ -21,15 +21,16 @@ export interface CommandAction {
   /** `checkout`: in the release's working tree. Default: the profile's own folder. */
   readonly directory: 'profile' | 'checkout';
   readonly environment: Readonly<Record<string, ConfiguredValue>>;
+  /** Milliseconds. What the program gets on standard input is given by the caller. */
   readonly timeout: number;
-  /** Milliseconds; text or JSON handed to the program on standard input is given by the caller. */
 }
 
 /** Sends one HTTP request. */
 export interface HttpAction {
   readonly kind: 'http';
   readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
-  readonly url: string;
+  /** A reference where the address itself is a secret, as with chat webhooks. */
+  readonly url: ConfiguredValue;
   readonly headers: Readonly<Record<string, ConfiguredValue>>;
   /** JSON document with placeholders; absent = the caller's JSON facts for announcements and tickets, no body for checks. */
   readonly body?: JsonValue;
@@ -186,8 +187,19 @@ export interface Measure {
   readonly source:
     | { readonly kind: 'sql'; readonly query: string }
     /** Milliseconds of an HTTP request, or the number at `pointer` of its JSON answer. */
-    | { readonly kind: 'http'; readonly url: string; readonly pointer?: string }
-    | { readonly kind: 'prometheus'; readonly url: string; readonly query: string }
+    | {
+        readonly kind: 'http';
+        readonly url: string;
+        readonly pointer?: string;
+        readonly headers: Readonly<Record<string, ConfiguredValue>>;
+      }
+    /** Instant query; `url` is Prometheus' base address, without `/api/v1/query`. */
+    | {
+        readonly kind: 'prometheus';
+        readonly url: string;
+        readonly query: string;
+        readonly headers: Readonly<Record<string, ConfiguredValue>>;
+      }
     /** Deadlocks counted by `pg_stat_database` for the production database. */
     | { readonly kind: 'deadlocks' };
   /** The value after may not exceed baseline * ratio + absolute. */
@@ -206,7 +218,10 @@ export interface Switch {
   readonly mechanism:
     | {
         readonly kind: 'actions';
-        /** Tells the state: `engaged` or `released` as the whole trimmed output or at `statePointer` of a JSON answer. Absent = unknown before, assumed released. */
+        /**
+         * Tells the state: `engaged` or `released` as the whole trimmed output, or that word or a boolean (true =
+         * engaged) at `statePointer` of a JSON answer. Absent = the state cannot be told: the success of the action counts.
+         */
         readonly state?: Action;
         readonly statePointer?: string;
         readonly engage: Action;
@@ -235,8 +250,9 @@ export interface SchemaExpectation {
   readonly releases?: string;
 }
 
-/** A step of the profile's own. It runs after the built-in steps of its section. */
+/** A step of the profile's own. It runs after the built-in steps of its section, recorded as `<section>.<id>`. */
 export interface OwnStep {
+  /** Without the section and without dots. */
   readonly id: string;
   readonly section: Section;
   readonly action: CommandAction | HttpAction;
