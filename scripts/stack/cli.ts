@@ -1,0 +1,65 @@
+import { join, resolve } from 'node:path';
+import { stackParts } from './connection.ts';
+import type { StackPart } from './connection.ts';
+import { stackRoot } from './layout.ts';
+import { isAlive } from './process-identity.ts';
+import { attachStack, startStack, stopStack } from './stack.ts';
+
+const usage = `usage: node scripts/stack/cli.ts up [DIRECTORY] [--parts=${stackParts.join(',')}] [--fresh]
+       node scripts/stack/cli.ts down|status [DIRECTORY]
+DIRECTORY is .stack/dev by default. "up" leaves the servers running; "down" stops exactly those it started.`;
+
+const [command, ...rest] = process.argv.slice(2);
+const directory = resolve(rest.find((word) => !word.startsWith('--')) ?? join(stackRoot, 'dev'));
+const say = (line: string): void => console.log(`stack: ${line}`);
+
+switch (command) {
+  case 'up':
+    await up();
+    break;
+  case 'down':
+    say(`${await stopStack(directory)} servers stopped in ${directory}`);
+    break;
+  case 'status':
+    await status();
+    break;
+  default:
+    console.error(usage);
+    process.exitCode = 2;
+}
+
+async function up(): Promise<void> {
+  const running = await attachStack(directory);
+  if (running === undefined) {
+    const parts = rest
+      .find((word) => word.startsWith('--parts='))
+      ?.slice('--parts='.length)
+      .split(',');
+    const unknown = parts?.find((part) => !stackParts.some((known) => known === part));
+    if (unknown !== undefined) throw new Error(`unknown part ${unknown}; known are ${stackParts.join(', ')}`);
+    await startStack({
+      directory,
+      lifetime: 'detached',
+      data: rest.includes('--fresh') ? 'fresh' : 'keep',
+      onProgress: say,
+      ...(parts === undefined ? {} : { parts: parts as StackPart[] }),
+    });
+  }
+  await status();
+}
+
+/** Prints where everything is; passwords stay in the state file. */
+async function status(): Promise<void> {
+  const stack = await attachStack(directory);
+  if (stack === undefined) {
+    say(`nothing runs in ${directory}`);
+    process.exitCode = 1;
+    return;
+  }
+  for (const server of stack.servers)
+    say(`${server.name.padEnd(10)} process ${server.pid} ${isAlive(server) ? 'running' : 'ENDED'}`);
+  for (const [name, server] of Object.entries(stack.postgres)) say(`${name.padEnd(10)} 127.0.0.1:${server.port}`);
+  if (stack.temporal !== undefined) say(`temporal   ${stack.temporal.address}, UI at ${stack.temporal.uiUrl}`);
+  if (stack.s3 !== undefined) say(`s3         ${stack.s3.endpoint}, bucket ${stack.s3.bucket}`);
+  say(`addresses with passwords: ${join(directory, 'stack.json')}`);
+}
