@@ -67,6 +67,14 @@ export async function claim(directory: string, owner: ProcessIdentity): Promise<
   throw new Error(`${directory} cannot be claimed: several processes are trying to`);
 }
 
+/** Whether a stack started here and neither it nor its start is alive any more. */
+export async function isAbandoned(directory: string): Promise<boolean> {
+  const holder = await holderOf(join(directory, 'claim.json'));
+  if (holder !== undefined && isAlive(holder)) return false;
+  const state = await readState(directory);
+  return (holder !== undefined || state !== undefined) && livingServers(state).length === 0;
+}
+
 async function holderOf(file: string): Promise<ProcessIdentity | undefined> {
   try {
     return JSON.parse(await readFile(file, 'utf8')) as ProcessIdentity;
