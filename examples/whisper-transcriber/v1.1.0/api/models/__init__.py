@@ -1,0 +1,24 @@
+"""All tables of the release; importing this package registers every one of them with `Base.metadata`."""
+
+from api.models.accounts import AdminSession, ApiKey, User
+from api.models.audit import AuditEntry
+from api.models.base import Base
+from api.models.recordings import Recording, RecordingStatus, RecordingTag, Tag
+from api.models.transcripts import SEARCHED_WORDS, Job, JobState, Speaker, Transcript
+
+__all__ = [
+    "AdminSession",
+    "ApiKey",
+    "AuditEntry",
+    "Base",
+    "Job",
+    "JobState",
+    "Recording",
+    "RecordingStatus",
+    "RecordingTag",
+    "SEARCHED_WORDS",
+    "Speaker",
+    "Tag",
+    "Transcript",
+    "User",
+]
