@@ -1,0 +1,192 @@
+import {
+  AbortMultipartUploadCommand,
+  CompleteMultipartUploadCommand,
+  CreateMultipartUploadCommand,
+  ListMultipartUploadsCommand,
+  PutObjectCommand,
+  type PutObjectCommandInput,
+  type S3Client,
+  UploadPartCommand,
+} from '@aws-sdk/client-s3';
+import { ByteCounter } from './byte-counter.ts';
+import { isMissing } from './store-errors.ts';
+
+/** Where an object goes, and how the store is to keep it. */
+export type UploadTarget = Pick<PutObjectCommandInput, 'Bucket' | 'Key' | 'ContentType' | 'ServerSideEncryption'> & {
+  readonly Bucket: string;
+  readonly Key: string;
+};
+
+export interface UploadOptions {
+  /** Bytes of one part; the store takes at most 10,000 of them. */
+  readonly partSize: number;
+  readonly signal: AbortSignal;
+  /** Bytes the store has taken so far. */
+  readonly progress: (bytes: number) => void;
+}
+
+export interface Uploaded {
+  readonly bytes: number;
+  readonly sha256: string;
+}
+
+/** S3's own limits: smallest part but the last, number of parts. */
+const MINIMUM_PART = 5 * 1024 * 1024;
+const MAXIMUM_PARTS = 10_000;
+const PREFERRED_PART = 8 * 1024 * 1024;
+
+/** Parts under way at once: one fills while two travel, so that neither side waits and memory stays at three parts. */
+const PARTS_IN_FLIGHT = 2;
+
+/** Part size for a stream whose size is only estimated: room for twice the estimate. */
+export const partSizeFor = (estimatedBytes: number): number =>
+  Math.max(PREFERRED_PART, Math.ceil((2 * estimatedBytes) / MAXIMUM_PARTS));
+
+/**
+ * Uploads a stream of unknown length with flat memory. It is all or nothing: if the source or the store fails or the
+ * signal fires, no object appears and no parts stay behind.
+ *
+ * `Upload` of `@aws-sdk/lib-storage` is not used: aborting it returns while its requests are still running, so that parts
+ * can arrive after the clean-up.
+ */
+export async function uploadStream(
+  client: S3Client,
+  target: UploadTarget,
+  source: AsyncIterable<Uint8Array>,
+  options: UploadOptions,
+): Promise<Uploaded> {
+  const stop = new AbortController();
+  const signal = AbortSignal.any([options.signal, stop.signal]);
+  const partSize = Math.max(MINIMUM_PART, options.partSize);
+  const counter = new ByteCounter();
+  const underWay = new Set<Promise<void>>();
+  const parts: { PartNumber: number; ETag: string | undefined }[] = [];
+  let uploadId: string | undefined;
+  let failure: unknown;
+  let taken = 0;
+
+  const send = (body: Uint8Array, number: number): void => {
+    const part = client
+      .send(new UploadPartCommand({ ...location(target), UploadId: uploadId, PartNumber: number, Body: body }), {
+        abortSignal: signal,
+      })
+      .then((answer) => {
+        parts.push({ PartNumber: number, ETag: answer.ETag });
+        taken += body.byteLength;
+        options.progress(taken);
+      })
+      .finally(() => underWay.delete(part));
+    // The first part that fails stops the others; their errors then only say that they were stopped.
+    part.catch((error: unknown) => {
+      failure ??= error;
+      stop.abort();
+    });
+    underWay.add(part);
+  };
+
+  try {
+    let number = 0;
+    for await (const body of inParts(counter.count(source), partSize)) {
+      signal.throwIfAborted();
+      if (number === 0 && body.byteLength < partSize) {
+        await client.send(new PutObjectCommand({ ...target, Body: body }), { abortSignal: signal });
+        options.progress(body.byteLength);
+        return { bytes: counter.bytes, sha256: counter.digest() };
+      }
+      number += 1;
+      if (number > MAXIMUM_PARTS) throw new RangeError(`more than ${MAXIMUM_PARTS} parts of ${partSize} bytes`);
+      uploadId ??= (await client.send(new CreateMultipartUploadCommand(target))).UploadId;
+      while (underWay.size >= PARTS_IN_FLIGHT) await Promise.race(underWay);
+      send(body, number);
+    }
+    await Promise.all(underWay);
+    signal.throwIfAborted();
+    await client.send(
+      new CompleteMultipartUploadCommand({
+        ...location(target),
+        UploadId: uploadId,
+        MultipartUpload: { Parts: parts.sort((a, b) => a.PartNumber - b.PartNumber) },
+      }),
+    );
+    return { bytes: counter.bytes, sha256: counter.digest() };
+  } catch (error) {
+    stop.abort();
+    await Promise.allSettled(underWay);
+    // Where even this fails, the next attempt removes what is left before it begins.
+    if (uploadId !== undefined) await abortUpload(client, target, uploadId).catch(() => undefined);
+    options.signal.throwIfAborted();
+    throw failure ?? error;
+  }
+}
+
+/** Removes what interrupted uploads of this key left behind. Returns how many there were. */
+export async function abortLeftoverUploads(
+  client: S3Client,
+  target: Pick<UploadTarget, 'Bucket' | 'Key'>,
+  signal: AbortSignal,
+): Promise<number> {
+  const found: string[] = [];
+  let marker: { KeyMarker?: string; UploadIdMarker?: string } | undefined = {};
+  while (marker !== undefined) {
+    const page: Awaited<ReturnType<typeof listUploads>> = await listUploads(client, target, marker, signal);
+    for (const upload of page.Uploads ?? []) {
+      if (upload.Key === target.Key && upload.UploadId !== undefined) found.push(upload.UploadId);
+    }
+    marker =
+      page.IsTruncated === true && page.NextKeyMarker !== undefined
+        ? {
+            KeyMarker: page.NextKeyMarker,
+            ...(page.NextUploadIdMarker === undefined ? {} : { UploadIdMarker: page.NextUploadIdMarker }),
+          }
+        : undefined;
+  }
+  for (const uploadId of found) await abortUpload(client, target, uploadId);
+  return found.length;
+}
+
+const listUploads = (
+  client: S3Client,
+  target: Pick<UploadTarget, 'Bucket' | 'Key'>,
+  marker: { KeyMarker?: string; UploadIdMarker?: string },
+  signal: AbortSignal,
+) =>
+  client.send(new ListMultipartUploadsCommand({ Bucket: target.Bucket, Prefix: target.Key, ...marker }), {
+    abortSignal: signal,
+  });
+
+/** Takes no signal: it is the clean-up after one. */
+async function abortUpload(
+  client: S3Client,
+  target: Pick<UploadTarget, 'Bucket' | 'Key'>,
+  uploadId: string,
+): Promise<void> {
+  try {
+    await client.send(new AbortMultipartUploadCommand({ ...location(target), UploadId: uploadId }));
+  } catch (error) {
+    if (!isMissing(error)) throw error;
+  }
+}
+
+const location = ({ Bucket, Key }: Pick<UploadTarget, 'Bucket' | 'Key'>) => ({ Bucket, Key });
+
+/** Cuts a stream into parts of exactly `size` bytes; only the last one may be smaller, and an empty stream is one empty part. */
+async function* inParts(source: AsyncIterable<Uint8Array>, size: number): AsyncGenerator<Buffer, void, undefined> {
+  let part = Buffer.allocUnsafeSlow(size);
+  let used = 0;
+  let count = 0;
+  for await (const chunk of source) {
+    let rest = chunk;
+    while (rest.byteLength > 0) {
+      const taken = Math.min(size - used, rest.byteLength);
+      part.set(rest.subarray(0, taken), used);
+      used += taken;
+      rest = rest.subarray(taken);
+      if (used < size) continue;
+      yield part;
+      count += 1;
+      part = Buffer.allocUnsafeSlow(size);
+      used = 0;
+    }
+  }
+  if (used > 0 || count === 0) yield part.subarray(0, used);
+}
