@@ -13,19 +13,20 @@ const [command, ...rest] = process.argv.slice(2);
 const directory = resolve(rest.find((word) => !word.startsWith('--')) ?? join(stackRoot, 'dev'));
 const say = (line: string): void => console.log(`stack: ${line}`);
 
-switch (command) {
-  case 'up':
-    await up();
-    break;
-  case 'down':
-    say(`${await stopStack(directory)} servers stopped in ${directory}`);
-    break;
-  case 'status':
-    await status();
-    break;
-  default:
-    console.error(usage);
-    process.exitCode = 2;
+const commands = new Map<string | undefined, () => Promise<void>>([
+  ['up', up],
+  ['down', down],
+  ['status', status],
+]);
+
+const chosen = commands.get(command);
+if (chosen === undefined) {
+  console.error(usage);
+  process.exitCode = 2;
+} else await chosen();
+
+async function down(): Promise<void> {
+  say(`${await stopStack(directory)} servers stopped in ${directory}`);
 }
 
 async function up(): Promise<void> {

@@ -146,7 +146,11 @@ async function launch(specification: ServerSpecification): Promise<ChildProcess>
 let followsParent: boolean | undefined;
 
 function canFollowParent(): boolean {
-  followsParent ??= process.platform === 'linux' && runs(['setpriv', '--pdeathsig', 'KILL', '--', 'true']);
+  // STACK_SUPERVISION=shell takes the way of the platforms that lack it, for trying that out.
+  followsParent ??=
+    process.platform === 'linux' &&
+    process.env['STACK_SUPERVISION'] !== 'shell' &&
+    runs(['setpriv', '--pdeathsig', 'KILL', '--', 'true']);
   return followsParent;
 }
 
