@@ -1,0 +1,20 @@
+import { escapeIdentifier } from 'pg';
+
+/**
+ * The name of an object as people write it: parts joined by dots, a part in double quotes only where it is not a plain
+ * lower-case word. Unlike `quote_ident` it does not quote keywords, which differ between versions: a name for reading and
+ * comparing. For SQL use `sqlName`.
+ */
+export const qualifiedName = (...parts: readonly string[]): string =>
+  parts.map((part) => (/^[a-z_][a-z0-9_$]*$/.test(part) ? part : escapeIdentifier(part))).join('.');
+
+/** The same for SQL text: every part quoted. */
+export const sqlName = (...parts: readonly string[]): string => parts.map((part) => escapeIdentifier(part)).join('.');
+
+/** PostgreSQL cuts identifiers at 63 bytes without a word; `ending` is kept whole. */
+export function boundedIdentifier(beginning: string, ending: string): string {
+  const room = 63 - Buffer.byteLength(ending);
+  let kept = beginning;
+  while (Buffer.byteLength(kept) > room) kept = kept.slice(0, -1);
+  return kept + ending;
+}

@@ -1,0 +1,111 @@
+import { normalizedDefinition } from './definition-text.ts';
+import { type DatabaseObject, keyOf, type ObjectMap } from './object-map.ts';
+import type { ObjectKind } from './object-map-queries.ts';
+
+/** What lies between two maps of one database. */
+export interface ObjectMapChange {
+  readonly added: readonly DatabaseObject[];
+  readonly removed: readonly DatabaseObject[];
+  readonly changed: readonly {
+    readonly kind: ObjectKind;
+    readonly name: string;
+    readonly before: string;
+    readonly after: string;
+  }[];
+}
+
+/** Exact: for two maps of the same database, between which nothing was dumped and restored. */
+export const compareMaps = (before: ObjectMap, after: ObjectMap): ObjectMapChange =>
+  compareBy(before, after, ({ definition }) => definition);
+
+/**
+ * For a restored copy against its original: definitions count as equal when their normal forms are (see
+ * `normalizedDefinition`), since PostgreSQL writes some expressions differently after one dump and restore. The version of
+ * an extension is not compared: a dump does not carry it, the restored one has the version the server installs.
+ */
+export const compareRestored = (original: ObjectMap, restored: ObjectMap): ObjectMapChange =>
+  compareBy(original, restored, ({ kind, definition }) =>
+    kind === 'extension' ? definition.replace(/ version .*$/, '') : normalizedDefinition(definition),
+  );
+
+function compareBy(before: ObjectMap, after: ObjectMap, form: (object: DatabaseObject) => string): ObjectMapChange {
+  const first = new Map(before.objects.map((object) => [keyOf(object), object]));
+  const second = new Map(after.objects.map((object) => [keyOf(object), object]));
+  return {
+    added: after.objects.filter((object) => !first.has(keyOf(object))),
+    removed: before.objects.filter((object) => !second.has(keyOf(object))),
+    changed: before.objects.flatMap((object) => {
+      const other = second.get(keyOf(object));
+      return other === undefined || object.definition === other.definition || form(object) === form(other)
+        ? []
+        : [{ kind: object.kind, name: object.name, before: object.definition, after: other.definition }];
+    }),
+  };
+}
+
+export const isUnchanged = (change: ObjectMapChange): boolean =>
+  change.added.length + change.removed.length + change.changed.length === 0;
+
+/** `kind name` of each object, for evidence. */
+export const namesOf = (
+  change: ObjectMapChange,
+): { readonly added: string[]; readonly removed: string[]; readonly changed: string[] } => ({
+  added: change.added.map(keyOf),
+  removed: change.removed.map(keyOf),
+  changed: change.changed.map(keyOf),
+});
+
+/** One line an object, for messages. */
+export const describeChange = (change: ObjectMapChange): string[] => [
+  ...change.added.map((object) => `added ${keyOf(object)}`),
+  ...change.removed.map((object) => `removed ${keyOf(object)}`),
+  ...change.changed.map(
+    (object) => `changed ${keyOf(object)}: ${object.before.slice(0, 120)} -> ${object.after.slice(0, 120)}`,
+  ),
+];
+
+/** Roles may be named differently on staging: owners, grants and policies' roles are not part of what a release changes. */
+const OF_THE_SERVER: readonly ObjectKind[] = ['ownership', 'grants', 'default-privileges', 'publication'];
+
+/**
+ * Did the release change production as it changed staging? Compared by name and by the definition after; owners and grants
+ * are left out.
+ *
+ * @returns one line for each difference; empty when the changes are the same
+ */
+export function compareChanges(production: ObjectMapChange, staging: ObjectMapChange): string[] {
+  const first = effectsOf(production);
+  const second = effectsOf(staging);
+  const lines: string[] = [];
+  for (const key of [...new Set([...first.keys(), ...second.keys()])].sort()) {
+    const [here, there] = [first.get(key), second.get(key)];
+    if (here === undefined) lines.push(`${key}: ${there!.what} on staging, untouched in production`);
+    else if (there === undefined) lines.push(`${key}: ${here.what} in production, untouched on staging`);
+    else if (here.what !== there.what) lines.push(`${key}: ${here.what} in production, ${there.what} on staging`);
+    else if (here.form !== there.form) {
+      lines.push(`${key}: ${here.what} in production as ${here.text.slice(0, 120)}, on staging as ${there.text.slice(0, 120)}`);
+    }
+  }
+  return lines;
+}
+
+interface Effect {
+  readonly what: 'added' | 'removed' | 'changed';
+  readonly text: string;
+  readonly form: string;
+}
+
+function effectsOf(change: ObjectMapChange): Map<string, Effect> {
+  const effect = (what: Effect['what'], text: string): Effect => ({ what, text, form: normalizedDefinition(text) });
+  const entries: (readonly [DatabaseObject | ObjectMapChange['changed'][number], Effect])[] = [
+    ...change.added.map((object) => [object, effect('added', object.definition)] as const),
+    ...change.removed.map((object) => [object, effect('removed', '')] as const),
+    ...change.changed.map((object) => [object, effect('changed', object.after)] as const),
+  ];
+  return new Map(
+    entries.filter(([{ kind }]) => !OF_THE_SERVER.includes(kind)).map(([object, value]) => [keyOf(object), value]),
+  );
+}
+
+/** How many objects the release changed, by the count `compareChanges` uses. */
+export const countEffects = (change: ObjectMapChange): number => effectsOf(change).size;
