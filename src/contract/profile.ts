@@ -152,6 +152,8 @@ export interface FlowRequest {
   readonly expect: HttpExpectation;
   readonly save: Readonly<Record<string, string>>;
   readonly timeout: number;
+  /** GET only: an answer that is not as expected is asked for again this long, for results that take their time. 0 = once. */
+  readonly retryFor: number;
 }
 
 export interface Flow {

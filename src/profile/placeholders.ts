@@ -1,0 +1,52 @@
+/** Checks every `{{name}}` of a profile when it is loaded, so that none turns out unknown in the middle of a run. */
+import { TEMPLATE_VARIABLES } from '../contract/profile.ts';
+import { type Finding, visitScalars } from './finding.ts';
+import { valueAt } from './issue-text.ts';
+
+const VARIABLES: ReadonlySet<string> = new Set(TEMPLATE_VARIABLES);
+const PLACEHOLDER = /\{\{([^{}]*)\}\}/g;
+
+/** Names of the placeholders in a text, whether known or not. */
+export const placeholdersIn = (text: string): string[] =>
+  [...text.matchAll(PLACEHOLDER)].map((match) => (match[1] ?? '').trim());
+
+export function placeholderFindings(document: unknown): Finding[] {
+  const findings: Finding[] = [];
+  visitScalars(document, (scalar, path) => {
+    if (typeof scalar !== 'string') return;
+    for (const name of placeholdersIn(scalar)) {
+      const message = objection(document, path, name);
+      if (message) findings.push({ path, message });
+    }
+    const rest = scalar.replaceAll(PLACEHOLDER, '');
+    if (rest.includes('{{') || rest.includes('}}'))
+      findings.push({ path, message: 'has a placeholder that is not closed: write {{name}}' });
+  });
+  return findings;
+}
+
+function objection(document: unknown, path: readonly PropertyKey[], name: string): string | undefined {
+  if (path.some((key) => key === 'query' || key === 'sql')) {
+    return 'has a placeholder, which queries do not take: SQL and PromQL are sent as they are written';
+  }
+  if (name === 'port' && path[0] !== 'application') return 'uses {{port}}, which is known for application.boot only';
+  if (name === 'revision' && !(path[0] === 'alembic' && path[1] === 'commands')) {
+    return 'uses {{revision}}, which is known for alembic.commands only';
+  }
+  if (VARIABLES.has(name) || savedBefore(document, path).has(name)) return undefined;
+  const shown = /^\w{1,60}$/.test(name) ? `{{${name}}}` : 'a placeholder';
+  return `uses ${shown}, which is not known. Known: ${TEMPLATE_VARIABLES.join(', ')}; in a flow also what earlier requests save`;
+}
+
+/** Names saved by the requests before the one the path leads into. */
+function savedBefore(document: unknown, path: readonly PropertyKey[]): Set<string> {
+  const at = path.lastIndexOf('requests');
+  const index = path[at + 1];
+  const names = new Set<string>();
+  if (at < 0 || typeof index !== 'number') return names;
+  for (let earlier = 0; earlier < index; earlier += 1) {
+    const saved = valueAt(document, [...path.slice(0, at + 1), earlier, 'save']);
+    if (typeof saved === 'object' && saved !== null) for (const name of Object.keys(saved)) names.add(name);
+  }
+  return names;
+}

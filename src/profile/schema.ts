@@ -1,0 +1,260 @@
+/** Schema of the YAML a person writes: strict, completed with defaults, turned into the canonical `Profile`. */
+import { z } from 'zod';
+import type { Measure, Profile, ReviewProfile, Switch } from '../contract/profile.ts';
+import { action, check, commandAction, flow, ownStep, question } from './schema-actions.ts';
+import {
+  choice,
+  commandLine,
+  duration,
+  environment,
+  environmentName,
+  headers,
+  innerPath,
+  object,
+  pointer,
+  secret,
+  size,
+  text,
+  webAddress,
+} from './schema-values.ts';
+
+const MINUTE = 60_000;
+const HOUR = 60 * MINUTE;
+
+const repository = object({
+  url: text.refine((value) => !value.startsWith('-'), 'must not begin with a dash'),
+  prepare: commandLine.optional(),
+  prepareTimeout: duration('1s', '2h').default(10 * MINUTE),
+});
+
+const review = choice({
+  command: object({ ...commandAction.in.shape, minimumReviewers: z.int().min(0).default(1) }).transform(
+    ({ minimumReviewers, ...rest }): ReviewProfile => ({
+      source: { kind: 'command', action: { kind: 'command', ...rest } },
+      minimumReviewers,
+    }),
+  ),
+  github: object({
+    github: object({
+      repository: z.string().regex(/^[\w.-]+\/[\w.-]+$/, 'must be owner/name'),
+      token: secret,
+      apiUrl: webAddress.default('https://api.github.com'),
+    }),
+    minimumReviewers: z.int().min(0).default(1),
+  }).transform(
+    ({ github, minimumReviewers }): ReviewProfile => ({ source: { kind: 'github', ...github }, minimumReviewers }),
+  ),
+  gitlab: object({
+    gitlab: object({
+      project: z.string().regex(/^(\d+|[\w.-]+(\/[\w.-]+)+)$/, 'must be group/name or the number of the project'),
+      token: secret,
+      apiUrl: webAddress.default('https://gitlab.com/api/v4'),
+    }),
+    minimumReviewers: z.int().min(0).default(1),
+  }).transform(
+    ({ gitlab, minimumReviewers }): ReviewProfile => ({ source: { kind: 'gitlab', ...gitlab }, minimumReviewers }),
+  ),
+});
+
+const databases = object({
+  production: object({
+    administrator: secret,
+    migrator: secret,
+    backup: secret,
+    applicationRoles: z.array(text).min(1),
+    maintenanceDatabase: text.default('postgres'),
+    standbys: z.array(text),
+    maximumLagBytes: size.default(16 * 1024 ** 2),
+    maximumLag: duration('100ms', '1h').default(10_000),
+    tls: z.enum(['require', 'allow']).default('require'),
+    maximumTransactionAge: duration('1s', '24h').default(5 * MINUTE),
+  }),
+  staging: object({ administrator: secret, migrator: secret }),
+  scratch: object({ administrator: secret }),
+});
+
+const alembic = object({
+  python: text,
+  config: innerPath.default('alembic.ini'),
+  directory: innerPath.default('.'),
+  urlVariable: environmentName.default('DATABASE_URL'),
+  urlScheme: z
+    .string()
+    .regex(/^postgres(ql)?(\+[a-z0-9]+)?$/, 'must be a scheme of SQLAlchemy such as postgresql+psycopg')
+    .default('postgresql'),
+  environment,
+  versionTable: object({ schema: text.default('public'), table: text.default('alembic_version') }).prefault({}),
+  commands: object({ upgrade: commandLine.optional(), downgrade: commandLine.optional() }).prefault({}),
+});
+
+const backup = object({
+  bucket: z.string().regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/, 'must be the name of a bucket'),
+  prefix: z
+    .string()
+    .regex(/^([\w.-]+\/?)*$/, 'must be made of letters, digits, dots, dashes, underscores and slashes')
+    .transform((value) => value.replace(/\/+$/, ''))
+    .default('migration-runbook'),
+  region: text.default('us-east-1'),
+  endpoint: webAddress.optional(),
+  forcePathStyle: z.boolean().default(false),
+  accessKeyId: secret,
+  secretAccessKey: secret,
+  recipients: z
+    .array(
+      z.string().regex(/^age1[02-9ac-hj-np-z]{58}$/, 'must be an age recipient (age1...), as printed by age-keygen -y'),
+    )
+    .min(1),
+  identity: secret,
+  maximumAge: duration('1m', '7d').default(2 * HOUR),
+  serverSideEncryption: z.enum(['AES256', 'aws:kms']).optional(),
+});
+
+const staging = object({
+  environmentFile: text,
+  tests: commandLine,
+  testsTimeout: duration('1s', '24h').default(15 * MINUTE),
+});
+
+const application = object({
+  boot: object({
+    command: commandLine,
+    environment,
+    readyPath: z.string().regex(/^\/[^\s]*$/, 'must be a path beginning with /'),
+    timeout: duration('1s', '1h').default(MINUTE),
+  }),
+  flows: z.array(flow).min(1),
+});
+
+const outcome = z.enum(['succeeded', 'aborted', 'rolled-back', 'restored', 'handed-over']);
+const switchKeys = {
+  name: text,
+  kind: z.enum(['freeze', 'jobs', 'silence', 'notice']),
+  keepAfter: z.array(outcome).default([]),
+};
+
+const switches = choice({
+  engage: object({
+    ...switchKeys,
+    state: question.optional(),
+    statePointer: pointer.optional(),
+    engage: action,
+    release: action,
+  })
+    .refine((value) => value.statePointer === undefined || value.state !== undefined, {
+      path: ['statePointer'],
+      error: 'points into the answer of state: give state as well',
+    })
+    .transform(
+      ({ name, kind, keepAfter, ...mechanism }): Switch => ({
+        name,
+        kind,
+        mechanism: { kind: 'actions', ...mechanism },
+        keepAfter,
+      }),
+    ),
+  celery: object({
+    ...switchKeys,
+    kind: switchKeys.kind.default('jobs'),
+    celery: object({
+      python: text,
+      app: z.string().regex(/^[\w.]+(:[\w.]+)?$/, 'must be the application as celery -A takes it, e.g. api.worker'),
+      queues: z.array(text).min(1),
+      environment,
+      timeout: duration('1s', '10m').default(20_000),
+    }),
+  }).transform(
+    ({ name, kind, keepAfter, celery }): Switch => ({
+      name,
+      kind,
+      mechanism: { kind: 'celery', ...celery },
+      keepAfter,
+    }),
+  ),
+});
+
+const measureKeys = {
+  name: text,
+  limit: object({ ratio: z.number().min(0).default(1.5), absolute: z.number().min(0).default(0) }).prefault({}),
+  samples: z.int().min(1).max(100).default(3),
+};
+
+const measure = choice({
+  sql: object({ ...measureKeys, sql: text }).transform(
+    ({ sql, ...rest }): Measure => ({ ...rest, source: { kind: 'sql', query: sql } }),
+  ),
+  http: object({ ...measureKeys, http: webAddress, pointer: pointer.optional(), headers }).transform(
+    ({ http, pointer: at, headers: fields, ...rest }): Measure => ({
+      ...rest,
+      source: { kind: 'http', url: http, ...(at === undefined ? {} : { pointer: at }), headers: fields },
+    }),
+  ),
+  prometheus: object({ ...measureKeys, prometheus: webAddress, query: text, headers }).transform(
+    ({ prometheus, query, headers: fields, ...rest }): Measure => ({
+      ...rest,
+      source: { kind: 'prometheus', url: prometheus.replace(/\/+$/, ''), query, headers: fields },
+    }),
+  ),
+  deadlocks: object({
+    ...measureKeys,
+    deadlocks: z.literal(true),
+    // A counter only grows: what counts is how many came on top.
+    limit: object({ ratio: z.number().min(0).default(1), absolute: z.number().min(0).default(0) }).prefault({}),
+    samples: z.literal(1).default(1),
+  }).transform(({ name, limit, samples }): Measure => ({ name, limit, samples, source: { kind: 'deadlocks' } })),
+});
+
+const schemaExpectation = object({
+  kind: z.enum(['table', 'column', 'index', 'constraint', 'type']),
+  name: z.string().regex(/^[^.\s][^.]*(\.[^.]+){1,2}$/, 'must be schema.name, or schema.table.column'),
+  releases: text.optional(),
+});
+
+export const profileSchema = object({
+  service: z
+    .string()
+    .regex(/^[a-z0-9][a-z0-9._-]{0,62}$/, 'must be made of lower-case letters, digits, dot, dash, underscore'),
+  description: z.string().max(1_000).default(''),
+  repository,
+  review,
+  databases,
+  postgresPrograms: text.optional(),
+  alembic,
+  backup,
+  staging,
+  application,
+  announce: z.array(action).min(1),
+  switches: z.array(switches).default([]),
+  checks: object({ smoke: z.array(check).min(1), smokeWrites: z.array(check).default([]) }),
+  monitoring: object({
+    measures: z.array(measure).min(1),
+    settle: duration('0s', '24h').default(MINUTE),
+    sampleEvery: duration('100ms', '1h').default(5_000),
+  }),
+  schema: z.array(schemaExpectation).default([]),
+  ticket: z.array(action).min(1),
+  stakeholders: z.array(action).min(1),
+  retrospective: z.array(action).min(1),
+  approvals: object({
+    required: z.int().min(1).max(20).default(1),
+    approvers: z.array(text).default([]),
+    timeout: duration('1s', '30d').default(4 * HOUR),
+    remindEvery: duration('1s', '7d').default(30 * MINUTE),
+    notify: z.array(action).min(1),
+  }),
+  qa: object({
+    required: z.boolean().default(false),
+    timeout: duration('1s', '30d').default(2 * HOUR),
+    onTimeout: z.enum(['keep', 'recovery']).default('keep'),
+  }).prefault({}),
+  window: object({ length: duration('1s', '7d').default(HOUR) }).prefault({}),
+  recovery: object({
+    rollback: z.enum(['ask', 'automatic', 'never']).default('ask'),
+    remindEvery: duration('1s', '7d').default(15 * MINUTE),
+    escalate: z.array(action).default([]),
+  }).prefault({}),
+  steps: z.array(ownStep).default([]),
+  timeouts: z.record(z.string(), duration('1s', '30d')).default({}),
+}) satisfies z.ZodType<Omit<Profile, 'home'>>;
+
+/** What is written in the file, for whoever generates one. */
+export type ProfileDocument = z.input<typeof profileSchema>;
