@@ -1,6 +1,5 @@
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdir, readFile } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
@@ -17,9 +16,21 @@ const shell = (script: string) => ({ ...base(), file: 'sh', args: ['-c', script]
 /** Ignores SIGTERM, as does its child, and tells the child's id. */
 const stubborn = `trap "" TERM; sh -c 'trap "" TERM; echo $$; while :; do sleep 1; done' & while :; do sleep 1; done`;
 
-async function commandLines(): Promise<string[]> {
-  const { stdout } = await promisify(execFile)('ps', ['-A', '-o', 'args=']);
-  return stdout.split('\n');
+interface ProcessEntry {
+  readonly id: string;
+  readonly parentId: number;
+  readonly command: string;
+}
+
+/** All living processes of the machine. */
+async function processes(): Promise<ProcessEntry[]> {
+  const { stdout } = await promisify(execFile)('ps', ['-A', '-o', 'pid=,ppid=,state=,args=']);
+  return stdout.split('\n').flatMap((line) => {
+    const [, id, parentId, state, command] = /^\s*(\d+)\s+(\d+)\s+(\S+)\s+(.*)$/.exec(line) ?? [];
+    return id === undefined || command === undefined || state?.startsWith('Z') === true
+      ? []
+      : [{ id, parentId: Number(parentId), command }];
+  });
 }
 
 describe('a process', () => {
@@ -244,24 +255,19 @@ describe('when the worker is killed', () => {
       await exited;
     }
     await expect
-      .poll(async () => (await commandLines()).filter((line) => line.includes(marker)), { timeout: 10_000 })
+      .poll(async () => (await processes()).filter(({ command }) => command.includes(marker)), { timeout: 10_000 })
       .toEqual([]);
   });
 
   test('no watcher of it stays behind', async () => {
     const parent = worker('sleep 1000');
-    await once(parent.stdout, 'data');
-    await delay(300);
-    const watchers = async (): Promise<number> => {
-      const found = await Promise.all(
-        (await readdir('/proc'))
-          .filter((entry) => /^\d+$/.test(entry))
-          .map((entry) => readFile(`/proc/${entry}/cmdline`, 'utf8').catch(() => '')),
-      );
-      return found.filter((line) => line.includes('runbook-watcher')).length;
-    };
-    const before = process.platform === 'linux' ? await watchers() : 0;
+    const children = async (): Promise<string[]> =>
+      (await processes()).filter(({ parentId }) => parentId === parent.pid).map(({ id }) => id);
+    await expect.poll(async () => (await children()).length, { timeout: 10_000 }).toBe(2);
+    const before = await children();
     parent.kill('SIGKILL');
-    if (process.platform === 'linux') await expect.poll(watchers, { timeout: 10_000 }).toBeLessThan(before);
+    await expect
+      .poll(async () => (await processes()).filter(({ id }) => before.includes(id)), { timeout: 10_000 })
+      .toEqual([]);
   });
 });
