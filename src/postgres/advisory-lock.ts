@@ -87,10 +87,10 @@ async function acquire(connection: OpenConnection, options: MigrationLockOptions
   const deadline = Date.now() + 10_000;
   for (;;) {
     options.signal.throwIfAborted();
-    const { rows } = await connection.client.query<{ locked: boolean }>('SELECT pg_try_advisory_lock($1, $2) AS locked', [
-      MIGRATION_LOCK_NAMESPACE,
-      migrationLockKey(options.database),
-    ]);
+    const { rows } = await connection.client.query<{ locked: boolean }>(
+      'SELECT pg_try_advisory_lock($1, $2) AS locked',
+      [MIGRATION_LOCK_NAMESPACE, migrationLockKey(options.database)],
+    );
     if (rows[0]!.locked) return;
     const holder = await migrationLockHolder(connection, options.database);
     if (holder !== undefined) {
@@ -112,7 +112,9 @@ function watched(connection: OpenConnection): MigrationLock {
   let answered = true;
   const timer = setInterval(() => {
     if (!answered) {
-      lost.resolve(new StepError(STEP_ERRORS.unavailable, 'the connection that holds the migration lock no longer answers'));
+      lost.resolve(
+        new StepError(STEP_ERRORS.unavailable, 'the connection that holds the migration lock no longer answers'),
+      );
       return;
     }
     answered = false;

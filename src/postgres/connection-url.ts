@@ -57,7 +57,8 @@ export function parseConnectionUrl(url: string): ConnectionTarget {
   if (user === '') throw refusal(['a database address names no user']);
   const password = parameters.get('password') ?? decoded(parts['password'] ?? '');
   const portText = parameters.get('port') ?? port;
-  if (!/^\d{1,5}$/.test(portText)) throw refusal([`the port of the database address of role "${user}" is not a number`]);
+  if (!/^\d{1,5}$/.test(portText))
+    throw refusal([`the port of the database address of role "${user}" is not a number`]);
   const target = {
     host: parameters.get('host') ?? host,
     port: Number(portText),

@@ -90,7 +90,8 @@ export async function openConnection(
   const lost = Promise.withResolvers<StepError>();
   let ending = false;
   const gone = (): void => {
-    if (!ending) lost.resolve(new StepError(STEP_ERRORS.unavailable, `the connection to ${describeTarget(target)} was lost`));
+    if (!ending)
+      lost.resolve(new StepError(STEP_ERRORS.unavailable, `the connection to ${describeTarget(target)} was lost`));
   };
   client.on('error', gone);
   client.on('end', gone);
@@ -120,7 +121,8 @@ function tlsOptions(target: ConnectionTarget): ClientConfig['ssl'] {
       throw refusal([`a certificate or key file named in the address of ${describeTarget(target)} cannot be read`]);
     }
   };
-  const authorities = target.sslrootcert !== undefined && target.sslrootcert !== 'system' ? pem(target.sslrootcert) : undefined;
+  const authorities =
+    target.sslrootcert !== undefined && target.sslrootcert !== 'system' ? pem(target.sslrootcert) : undefined;
   // With a root certificate `require` means `verify-ca` (libpq documentation, "SSL Support").
   const verified = target.sslmode.startsWith('verify') || (target.sslmode === 'require' && authorities !== undefined);
   if (target.sslmode === 'verify-ca' && authorities === undefined) {

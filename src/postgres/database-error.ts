@@ -26,7 +26,10 @@ export function connectFailure(error: unknown, target: ConnectionTarget): StepEr
     new StepError(type, text, { sqlstate: sqlState(error) ?? null, host: target.host, port: target.port });
   switch (sqlState(error)) {
     case '28P01':
-      return said(STEP_ERRORS.refused, `wrong password for role "${target.user}" of ${where}, or there is no such role`);
+      return said(
+        STEP_ERRORS.refused,
+        `wrong password for role "${target.user}" of ${where}, or there is no such role`,
+      );
     case '28000':
       return said(
         STEP_ERRORS.refused,

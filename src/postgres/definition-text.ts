@@ -56,7 +56,21 @@ function readItems(reader: Reader): Item[] {
 }
 
 /** Second words of the built-in types that have more than one: PostgreSQL documentation, "Data Types". */
-const LATER_WORDS = new Set(['varying', 'precision', 'with', 'without', 'time', 'zone', 'to', 'year', 'month', 'day', 'hour', 'minute', 'second']);
+const LATER_WORDS = new Set([
+  'varying',
+  'precision',
+  'with',
+  'without',
+  'time',
+  'zone',
+  'to',
+  'year',
+  'month',
+  'day',
+  'hour',
+  'minute',
+  'second',
+]);
 const FIRST_WORDS = new Set(['character', 'bit', 'double', 'timestamp', 'time', 'interval', 'national']);
 
 /** `schema.type`, `character varying(10)`, `timestamp(3) without time zone`, each with `[]` behind it. */
@@ -99,8 +113,32 @@ function simplified(items: readonly Item[]): Item[] {
   return result;
 }
 
-const KEYWORDS = new Set(['and', 'or', 'not', 'is', 'in', 'like', 'ilike', 'between', 'case', 'when', 'then', 'else', 'where', 'select', 'on', 'using', 'having', 'by', 'distinct', 'as', 'default', 'from']);
-const isName = (token: string): boolean => /^["\p{L}_]/u.test(token) && !token.includes("'") && !KEYWORDS.has(token.toLowerCase());
+const KEYWORDS = new Set([
+  'and',
+  'or',
+  'not',
+  'is',
+  'in',
+  'like',
+  'ilike',
+  'between',
+  'case',
+  'when',
+  'then',
+  'else',
+  'where',
+  'select',
+  'on',
+  'using',
+  'having',
+  'by',
+  'distinct',
+  'as',
+  'default',
+  'from',
+]);
+const isName = (token: string): boolean =>
+  /^["\p{L}_]/u.test(token) && !token.includes("'") && !KEYWORDS.has(token.toLowerCase());
 const isBracketed = (item: Item, open: '(' | '['): boolean => typeof item !== 'string' && item.open === open;
 
 /** A literal, a name, `ARRAY[...]`, a call, or something in parentheses: needs none of its own. */
@@ -108,10 +146,18 @@ function isOperand(items: readonly Item[]): boolean {
   const [first, second] = items;
   if (first === undefined) return false;
   if (items.length === 1) return typeof first !== 'string' || !KEYWORDS.has(first.toLowerCase());
-  return items.length === 2 && typeof first === 'string' && isName(first) && second !== undefined && typeof second !== 'string';
+  return (
+    items.length === 2 &&
+    typeof first === 'string' &&
+    isName(first) &&
+    second !== undefined &&
+    typeof second !== 'string'
+  );
 }
 
 const written = (items: readonly Item[]): string =>
   items
-    .map((item) => (typeof item === 'string' ? item : `${item.open}${written(item.items)}${item.open === '(' ? ')' : ']'}`))
+    .map((item) =>
+      typeof item === 'string' ? item : `${item.open}${written(item.items)}${item.open === '(' ? ')' : ']'}`,
+    )
     .join(' ');

@@ -64,7 +64,8 @@ export async function dropInvalidIndexes(client: Client, before: readonly string
   for (const index of await listInvalidIndexes(client)) {
     if (before.includes(index.name)) kept.push({ name: index.name, why: 'was invalid before' });
     else if (index.building) kept.push({ name: index.name, why: 'is being built' });
-    else if (index.partitioned) kept.push({ name: index.name, why: 'index of a partitioned table: lacks indexes on partitions' });
+    else if (index.partitioned)
+      kept.push({ name: index.name, why: 'index of a partitioned table: lacks indexes on partitions' });
     else {
       const failure = await dropConcurrently(client, index);
       if (failure === undefined) dropped.push(index.name);

@@ -83,7 +83,9 @@ export function compareChanges(production: ObjectMapChange, staging: ObjectMapCh
     else if (there === undefined) lines.push(`${key}: ${here.what} in production, untouched on staging`);
     else if (here.what !== there.what) lines.push(`${key}: ${here.what} in production, ${there.what} on staging`);
     else if (here.form !== there.form) {
-      lines.push(`${key}: ${here.what} in production as ${here.text.slice(0, 120)}, on staging as ${there.text.slice(0, 120)}`);
+      lines.push(
+        `${key}: ${here.what} in production as ${here.text.slice(0, 120)}, on staging as ${there.text.slice(0, 120)}`,
+      );
     }
   }
   return lines;

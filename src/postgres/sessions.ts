@@ -102,7 +102,9 @@ async function signalBackend(
     return undefined;
   } catch (error) {
     if (sqlState(error) !== '42501') throw error;
-    return session.superuser ? 'a superuser, whom only a superuser may end' : 'not permitted: pg_signal_backend is missing';
+    return session.superuser
+      ? 'a superuser, whom only a superuser may end'
+      : 'not permitted: pg_signal_backend is missing';
   }
 }
 
