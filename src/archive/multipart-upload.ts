@@ -3,13 +3,14 @@ import {
   CompleteMultipartUploadCommand,
   CreateMultipartUploadCommand,
   ListMultipartUploadsCommand,
+  type ListMultipartUploadsCommandOutput,
   PutObjectCommand,
   type PutObjectCommandInput,
   type S3Client,
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
 import { ByteCounter } from './byte-counter.ts';
-import { isMissing } from './store-errors.ts';
+import { isMissing, isNoUpload } from './store-errors.ts';
 
 /** Where an object goes, and how the store is to keep it. */
 export type UploadTarget = Pick<PutObjectCommandInput, 'Bucket' | 'Key' | 'ContentType' | 'ServerSideEncryption'> & {
@@ -126,9 +127,9 @@ export async function abortLeftoverUploads(
   signal: AbortSignal,
 ): Promise<number> {
   const found: string[] = [];
-  let marker: { KeyMarker?: string; UploadIdMarker?: string } | undefined = {};
+  let marker: { readonly KeyMarker?: string; readonly UploadIdMarker?: string } | undefined = {};
   while (marker !== undefined) {
-    const page: Awaited<ReturnType<typeof listUploads>> = await listUploads(client, target, marker, signal);
+    const page = await listUploads(client, target, marker, signal);
     for (const upload of page.Uploads ?? []) {
       if (upload.Key === target.Key && upload.UploadId !== undefined) found.push(upload.UploadId);
     }
@@ -144,15 +145,22 @@ export async function abortLeftoverUploads(
   return found.length;
 }
 
-const listUploads = (
+async function listUploads(
   client: S3Client,
   target: Pick<UploadTarget, 'Bucket' | 'Key'>,
-  marker: { KeyMarker?: string; UploadIdMarker?: string },
+  marker: { readonly KeyMarker?: string; readonly UploadIdMarker?: string },
   signal: AbortSignal,
-) =>
-  client.send(new ListMultipartUploadsCommand({ Bucket: target.Bucket, Prefix: target.Key, ...marker }), {
-    abortSignal: signal,
-  });
+): Promise<Partial<ListMultipartUploadsCommandOutput>> {
+  try {
+    return await client.send(
+      new ListMultipartUploadsCommand({ Bucket: target.Bucket, Prefix: target.Key, ...marker }),
+      { abortSignal: signal },
+    );
+  } catch (error) {
+    if (isNoUpload(error)) return {};
+    throw error;
+  }
+}
 
 /** Takes no signal: it is the clean-up after one. */
 async function abortUpload(

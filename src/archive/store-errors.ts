@@ -13,10 +13,9 @@ export const isDenied = (error: unknown): boolean =>
   error instanceof S3ServiceException &&
   (error.$metadata.httpStatusCode === 401 || error.$metadata.httpStatusCode === 403);
 
-/** The server does not know this operation. */
-export const isNotImplemented = (error: unknown): boolean =>
-  error instanceof S3ServiceException &&
-  (error.$metadata.httpStatusCode === 501 || error.$metadata.httpStatusCode === 405 || error.name === 'NotImplemented');
+/** Some servers answer so to a listing of multipart uploads where there are none. */
+export const isNoUpload = (error: unknown): boolean =>
+  error instanceof S3ServiceException && error.name === 'NoSuchUpload';
 
 /**
  * What went wrong at the object store, in words. Only the code of an answer is quoted: its text may repeat the access key.

@@ -11,7 +11,7 @@ import {
   S3ServiceException,
   type ServerSideEncryption,
 } from '@aws-sdk/client-s3';
-import { isDenied, isMissing, storeError } from './store-errors.ts';
+import { isDenied, isMissing, isNoUpload, storeError } from './store-errors.ts';
 
 export interface ProbeTarget {
   readonly bucket: string;
@@ -79,7 +79,11 @@ export async function probeStore(
         : `Bucket ${target.bucket}: the listing does not show an object just stored.`;
     });
     await operation('s3:ListBucketMultipartUploads', async () => {
-      await client.send(new ListMultipartUploadsCommand({ Bucket: target.bucket, Prefix: object.Key }), options);
+      await client
+        .send(new ListMultipartUploadsCommand({ Bucket: target.bucket, Prefix: object.Key }), options)
+        .catch((error: unknown) => {
+          if (!isNoUpload(error)) throw error;
+        });
       return undefined;
     });
   } finally {

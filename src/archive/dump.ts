@@ -1,0 +1,249 @@
+import type { Client } from 'pg';
+import type { BackupEvidence, DatabaseIdentity } from '../contract/evidence.ts';
+import type { AlembicProfile } from '../contract/profile.ts';
+import { STEP_ERRORS, StepError } from '../contract/errors.ts';
+import { applicationName, type OpenConnection, withConnection } from '../postgres/connection.ts';
+import { type ConnectionTarget, describeTarget, libpqEnvironment } from '../postgres/connection-url.ts';
+import { readIdentity } from '../postgres/identity.ts';
+import { ProcessFailed } from '../process/errors.ts';
+import type { Redactor } from '../process/redactor.ts';
+import { streamProcess } from '../process/run.ts';
+import { backupKeys } from './backup-names.ts';
+import { ByteCounter } from './byte-counter.ts';
+import { ENCRYPTION, encrypted } from './encryption.ts';
+import { type Ledger, readLedger, serializeLedger } from './ledger.ts';
+import { partSizeFor, type Uploaded } from './multipart-upload.ts';
+import type { ObjectStore } from './object-store.ts';
+import type { PostgresProgram } from './programs.ts';
+import { type ExportedSnapshot, exportSnapshot } from './snapshot.ts';
+
+/** Told about twice a second while a backup runs. Sizes in bytes. */
+export interface BackupProgress {
+  readonly phase: 'snapshot' | 'dump' | 'ledger';
+  /** Compressed, before encryption. */
+  readonly dumped: number;
+  readonly stored: number;
+  readonly databaseSize: number;
+  /** Of the ledger's row counts. */
+  readonly countedTables: number;
+  readonly tables: number;
+}
+
+export interface BackupRequest {
+  /** libpq URL of the backup role, resolved. */
+  readonly url: string;
+  readonly versionTable: AlembicProfile['versionTable'];
+  readonly pgDump: PostgresProgram;
+  readonly store: ObjectStore;
+  /** See `runFolder`. */
+  readonly folder: string;
+  readonly runId: string;
+  readonly step: string;
+  readonly recipients: readonly string[];
+  readonly redactor: Redactor;
+  readonly signal: AbortSignal;
+  readonly progress: (progress: BackupProgress) => void;
+}
+
+/**
+ * Compression level of the dump. Level 1 takes half the time of pg_dump's default (6) for a tenth more bytes, and deflate is
+ * what every pg_dump and pg_restore can do, whatever it was built with.
+ */
+const COMPRESSION = '1';
+
+/**
+ * Milliseconds pg_dump waits for its own locks. The tables are locked already by the session beside it, so it waits only
+ * behind somebody who queues for ACCESS EXCLUSIVE - who in turn waits for that session: without a limit all three would
+ * wait for ever, and no deadlock detector sees it.
+ */
+const LOCK_WAIT = 10_000;
+
+/**
+ * Takes a backup: a custom-format dump, compressed, encrypted and streamed to the object store, and beside it its ledger,
+ * both from one snapshot. Nothing touches a disk here. It is all or nothing: the stream ends only when pg_dump has ended
+ * with exit code 0, so a dump that broke off is never stored. Running it again replaces what an earlier attempt stored.
+ */
+export async function captureDump(request: BackupRequest): Promise<BackupEvidence> {
+  const { store, signal } = request;
+  const keys = backupKeys(request.folder, request.step);
+  await store.abortUploads(keys.dump, signal);
+  const session = {
+    runId: request.runId,
+    step: request.step,
+    signal,
+    // The exporting session must live as long as the dump, however long that takes.
+    statementTimeout: 0,
+    lockTimeout: 0,
+    idleTimeout: 0,
+  };
+  return withConnection(request.url, session, async (client, connection) => {
+    const database = await readIdentity(client);
+    requireOwnMajor(request.pgDump, database, connection.target);
+    const snapshot = await exportSnapshot(client, signal);
+    const capturedAt = new Date().toISOString();
+    const report = progressReporter(request, database);
+    try {
+      const { dump, ledger } = await dumpBesideLedger(request, {
+        client,
+        connection,
+        database,
+        snapshot,
+        capturedAt,
+        report,
+      });
+      const stored = await store.put(keys.ledger, serializeLedger(ledger), 'application/json', signal);
+      return {
+        uri: store.uri(keys.dump),
+        bucket: store.bucket,
+        key: keys.dump,
+        bytes: dump.stored.bytes,
+        sha256: dump.stored.sha256,
+        dumpBytes: dump.bytes,
+        dumpSha256: dump.sha256,
+        capturedAt,
+        lsn: snapshot.lsn,
+        database,
+        versionRows: ledger.versionRows,
+        objectMapDigest: ledger.objectMapDigest,
+        ledger: stored,
+        tables: ledger.counts.tables.length,
+        rows: ledger.counts.tables.reduce((sum, { rows }) => sum + rows, 0),
+        pgDumpVersion: request.pgDump.version,
+        encryption: ENCRYPTION,
+      };
+    } finally {
+      report.stop();
+    }
+  });
+}
+
+interface OpenSnapshot {
+  readonly client: Client;
+  readonly connection: OpenConnection;
+  readonly database: DatabaseIdentity;
+  readonly snapshot: ExportedSnapshot;
+  readonly capturedAt: string;
+  readonly report: ProgressReporter;
+}
+
+/** The two halves of a backup side by side, for the snapshot holds back vacuum. If one fails the other is stopped. */
+async function dumpBesideLedger(
+  request: BackupRequest,
+  open: OpenSnapshot,
+): Promise<{ readonly dump: StoredDump; readonly ledger: Ledger }> {
+  const stop = new AbortController();
+  const dumping = storeDump({ ...request, signal: AbortSignal.any([request.signal, stop.signal]) }, open);
+  dumping.catch(() => undefined);
+  try {
+    const facts = { ...open, versionTable: request.versionTable };
+    const ledger = await readLedger(open.client, facts, (_table, done, of) =>
+      open.report.update({ countedTables: done, tables: of }),
+    );
+    return { ledger, dump: await dumping };
+  } catch (error) {
+    stop.abort();
+    await dumping.catch(() => undefined);
+    throw error;
+  }
+}
+
+interface StoredDump {
+  readonly bytes: number;
+  readonly sha256: string;
+  readonly stored: Uploaded;
+}
+
+async function storeDump(request: BackupRequest, open: OpenSnapshot): Promise<StoredDump> {
+  const { target } = open.connection;
+  const running = await streamProcess({
+    file: request.pgDump.file,
+    args: [
+      '--format=custom',
+      `--compress=${COMPRESSION}`,
+      `--snapshot=${open.snapshot.id}`,
+      `--lock-wait-timeout=${LOCK_WAIT}`,
+      '--no-password',
+    ],
+    environment: { ...libpqEnvironment(target), PGAPPNAME: applicationName(request.runId, `${request.step} pg_dump`) },
+    signal: request.signal,
+    redactor: request.redactor,
+  });
+  try {
+    const counter = new ByteCounter();
+    open.report.update({ phase: 'dump' });
+    open.report.watch(counter);
+    const stored = await request.store.upload(
+      backupKeys(request.folder, request.step).dump,
+      encrypted(counter.count(running.stdout), request.recipients),
+      {
+        partSize: partSizeFor(open.database.sizeBytes),
+        signal: request.signal,
+        progress: (bytes) => open.report.update({ stored: bytes }),
+      },
+    );
+    return { bytes: counter.bytes, sha256: counter.digest(), stored };
+  } catch (error) {
+    if (error instanceof ProcessFailed) throw dumpFailure(error, target);
+    throw error;
+  } finally {
+    await running.stop().catch(() => undefined);
+  }
+}
+
+function requireOwnMajor(pgDump: PostgresProgram, database: DatabaseIdentity, target: ConnectionTarget): void {
+  if (pgDump.major === database.serverMajor) return;
+  throw new StepError(
+    STEP_ERRORS.refused,
+    `pg_dump is version ${pgDump.version}, ${describeTarget(target)} runs PostgreSQL ${database.serverVersion}: use the programs of the server's own major version (postgresPrograms in the profile).`,
+  );
+}
+
+function dumpFailure(error: ProcessFailed, target: ConnectionTarget): StepError {
+  const { result } = error;
+  const said = result.stderrTail.trim();
+  const details = {
+    program: 'pg_dump',
+    exitCode: result.kind === 'exited' ? result.code : null,
+    tail: said.slice(-1_200),
+  };
+  if (said.includes('permission denied')) {
+    return new StepError(
+      STEP_ERRORS.refused,
+      `The backup role "${target.user}" may not read all of ${describeTarget(target)}: ${said.slice(0, 600)}. Grant it pg_read_all_data.`,
+      details,
+    );
+  }
+  return new StepError(STEP_ERRORS.processFailed, `Nothing was stored: ${error.message}`, details);
+}
+
+interface ProgressReporter {
+  readonly update: (change: Partial<BackupProgress>) => void;
+  readonly watch: (dump: ByteCounter) => void;
+  readonly stop: () => void;
+}
+
+const PROGRESS_INTERVAL = 500;
+
+function progressReporter(request: BackupRequest, database: DatabaseIdentity): ProgressReporter {
+  let dump: ByteCounter | undefined;
+  let now: BackupProgress = {
+    phase: 'snapshot',
+    dumped: 0,
+    stored: 0,
+    databaseSize: database.sizeBytes,
+    countedTables: 0,
+    tables: 0,
+  };
+  const tell = (): void => request.progress({ ...now, dumped: dump?.bytes ?? 0 });
+  const timer = setInterval(tell, PROGRESS_INTERVAL);
+  tell();
+  return {
+    update: (change) => {
+      now = { ...now, ...change };
+    },
+    watch: (counter) => {
+      dump = counter;
+    },
+    stop: () => clearInterval(timer),
+  };
+}

@@ -1,0 +1,77 @@
+import type { Client } from 'pg';
+import type { DatabaseIdentity } from '../contract/evidence.ts';
+import type { AlembicProfile } from '../contract/profile.ts';
+import { qualifiedName, sqlName } from '../postgres/identifier.ts';
+import { digestOf, type ObjectMap, readObjectMap } from '../postgres/object-map.ts';
+import { readRowCounts, type RowCounts } from '../postgres/row-counts.ts';
+import { canonicalJson } from './canonical.ts';
+import type { ExportedSnapshot } from './snapshot.ts';
+
+const FORMAT = 'migration-runbook/ledger/1';
+
+/** What a restored database is compared with, read in the dump's own snapshot. Kept as JSON beside the dump. */
+export interface Ledger {
+  readonly format: typeof FORMAT;
+  /** ISO 8601, UTC: when the snapshot was taken. */
+  readonly capturedAt: string;
+  /** All that the backup holds was written to the log before this position. */
+  readonly lsn: string;
+  readonly database: DatabaseIdentity;
+  /** Rows of Alembic's version table, sorted; empty where there is no such table. */
+  readonly versionRows: readonly string[];
+  readonly counts: RowCounts;
+  readonly objectMapDigest: string;
+  readonly objectMap: ObjectMap;
+}
+
+/** Reads the ledger in the transaction that exported the snapshot. */
+export async function readLedger(
+  client: Client,
+  facts: {
+    readonly snapshot: ExportedSnapshot;
+    readonly capturedAt: string;
+    readonly database: DatabaseIdentity;
+    readonly versionTable: AlembicProfile['versionTable'];
+  },
+  progress: (table: string, done: number, of: number) => void,
+): Promise<Ledger> {
+  const objectMap = await readObjectMap(client);
+  return {
+    format: FORMAT,
+    capturedAt: facts.capturedAt,
+    lsn: facts.snapshot.lsn,
+    database: facts.database,
+    versionRows: await readVersionRows(client, facts.versionTable),
+    counts: await readRowCounts(client, progress),
+    objectMapDigest: digestOf(objectMap),
+    objectMap,
+  };
+}
+
+export const serializeLedger = (ledger: Ledger): string => canonicalJson(ledger);
+
+/** @throws Error when the text is no ledger */
+export function parseLedger(text: string): Ledger {
+  const value = JSON.parse(text) as Partial<Ledger> | null;
+  if (value?.format !== FORMAT || value.counts === undefined || value.objectMap === undefined) {
+    throw new Error(`not a ledger of format ${FORMAT}`);
+  }
+  return value as Ledger;
+}
+
+/** The ledger's name for Alembic's version table. */
+export const versionTableName = ({ schema, table }: AlembicProfile['versionTable']): string =>
+  qualifiedName(schema, table);
+
+async function readVersionRows(client: Client, { schema, table }: AlembicProfile['versionTable']): Promise<string[]> {
+  const { rows: found } = await client.query<{ exists: boolean }>(
+    `SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                    WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v')) AS exists`,
+    [schema, table],
+  );
+  if (found[0]?.exists !== true) return [];
+  const { rows } = await client.query<{ version_num: string }>(
+    `SELECT version_num FROM ${sqlName(schema, table)} ORDER BY version_num COLLATE "C"`,
+  );
+  return rows.map((row) => row.version_num);
+}
