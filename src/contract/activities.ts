@@ -4,6 +4,7 @@
  */
 import type * as E from './evidence.ts';
 import type { MigrationPlan, SealedPlan } from './plan.ts';
+import type { RunReport } from './report.ts';
 
 export interface PreconditionActivities {
   /** Loads the profile; refuses with all findings in one message; looks for a terminated predecessor. */
@@ -71,7 +72,8 @@ export interface RecoveryActivities {
 }
 
 export interface CloseoutActivities {
-  archiveDocument(input: E.ArchiveReportInput): Promise<E.StoredDocument>;
+  /** The report as JSON, Markdown and HTML. */
+  archiveReport(input: E.StepInput & { readonly report: RunReport }): Promise<E.ArchivedReport>;
   runOwnStep(input: E.OwnStepInput): Promise<E.OwnStepEvidence>;
 }
 

@@ -60,6 +60,8 @@ export class StepError extends Error {
 export const refusal = (findings: readonly string[]): StepError =>
   new StepError(
     STEP_ERRORS.refused,
-    findings.length === 1 ? findings[0]! : `${findings.length} findings: ${findings.map((text, index) => `(${index + 1}) ${text}`).join(' ')}`,
+    findings.length === 1
+      ? findings[0]!
+      : `${findings.length} findings: ${findings.map((text, index) => `(${index + 1}) ${text}`).join(' ')}`,
     { findings },
   );

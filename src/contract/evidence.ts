@@ -405,9 +405,8 @@ export interface OwnStepEvidence {
   readonly answer: string;
 }
 
-export interface ArchiveReportInput extends StepInput {
-  /** File name below the run's folder, e.g. `report.json`. */
-  readonly name: string;
-  readonly contentType: string;
-  readonly text: string;
+export interface ArchivedReport {
+  readonly json: StoredDocument;
+  readonly markdown: StoredDocument;
+  readonly html: StoredDocument;
 }

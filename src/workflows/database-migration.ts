@@ -1,0 +1,105 @@
+import { ApplicationFailure, CancellationScope, CancelledFailure } from '@temporalio/workflow';
+import { ENDING_ERRORS } from '../contract/errors.ts';
+import type { Outcome } from '../contract/profile.ts';
+import type { ReportSummary } from '../contract/report.ts';
+import { type MigrationRequest, parseRequest } from '../contract/request.ts';
+import { handleMessages } from './message-handlers.ts';
+import { MigrationRun } from './run.ts';
+import type { Trouble } from './run-state.ts';
+import { type Before, prepareProduction, smoke, upgrade } from './sections/apply.ts';
+import { productionGate, type Reviewed } from './sections/approval.ts';
+import { backup } from './sections/backup.ts';
+import { closeout } from './sections/closeout.ts';
+import { dryRun } from './sections/dry-run.ts';
+import { preconditions } from './sections/preconditions.ts';
+import { recover } from './sections/recovery.ts';
+import { tooling } from './sections/tooling.ts';
+import { validation } from './sections/validation.ts';
+import { refuseRequest, startFindings } from './start.ts';
+
+/**
+ * The runbook. Read it beside the document: sections 1 to 4, the approval, section 5 in two halves around the point of no
+ * return, section 6; section 7 when something went wrong; section 8 always.
+ *
+ * @throws ApplicationFailure `MigrationAborted`, `MigrationRolledBack`, `MigrationRestored` or `MigrationHandedOver`, with
+ *   the report's summary as details
+ */
+export async function databaseMigration(...args: unknown[]): Promise<ReportSummary> {
+  const parsed = parseRequest(args, Date.now());
+  if (parsed.kind === 'invalid') throw refuseRequest(args, parsed.findings);
+  const run = new MigrationRun(parsed.request);
+  handleMessages(run);
+
+  const cancelled = abortOnCancel(run);
+  const summary = await CancellationScope.nonCancellable(() => walk(run, parsed.request));
+  return end(summary, cancelled());
+}
+
+async function walk(run: MigrationRun, request: MigrationRequest): Promise<ReportSummary> {
+  let reviewed: Reviewed | undefined;
+  let before: Before | undefined;
+
+  const trouble = await run.forward(async () => {
+    const { review, access } = await preconditions(run, startFindings(request));
+    const tools = await tooling(run);
+    await backup(run);
+    const dry = await dryRun(run, tools.graph, access.production);
+    reviewed = { review, access, tooling: tools, dryRun: dry };
+    await productionGate(run, reviewed);
+    before = await prepareProduction(run, reviewed);
+  });
+  if (trouble || !reviewed || !before) {
+    run.state.trouble = trouble;
+    return closeout(run, 'aborted');
+  }
+  return closeout(run, await changeProduction(run, reviewed, before));
+}
+
+/** From here on nothing ends by itself: success, an undo that is proven, or a person's decision. */
+async function changeProduction(run: MigrationRun, reviewed: Reviewed, before: Before): Promise<Outcome> {
+  let from: 'upgrade' | 'checks' = 'upgrade';
+  for (;;) {
+    const trouble = await attempt(run, from, reviewed, before);
+    if (!trouble) return 'succeeded';
+    const way = await recover(run, trouble, reviewed, before);
+    if (way.kind === 'ended') return way.outcome;
+    run.state.trouble = undefined;
+    from = way.from;
+  }
+}
+
+async function attempt(
+  run: MigrationRun,
+  from: 'upgrade' | 'checks',
+  reviewed: Reviewed,
+  before: Before,
+): Promise<Trouble | undefined> {
+  if (from === 'upgrade') {
+    run.enter('upgrade');
+    const trouble = await run.forward(() => upgrade(run, reviewed, before));
+    if (trouble) return trouble;
+  }
+  run.enter('validation');
+  return run.forward(async () => {
+    await smoke(run);
+    await validation(run, reviewed, before);
+  });
+}
+
+/** A cancel of the workflow is an abort: same table, same undo. */
+function abortOnCancel(run: MigrationRun): () => boolean {
+  let cancelled = false;
+  CancellationScope.current().cancelRequested.catch(() => {
+    cancelled = true;
+    run.receiveCancel();
+  });
+  return () => cancelled;
+}
+
+/** Closed set of endings; `Cancelled` only when it was cancelled and production is proven to be as before. */
+function end(summary: ReportSummary, cancelled: boolean): ReportSummary {
+  const { outcome } = summary;
+  if (outcome === 'succeeded') return summary;
+  if (cancelled && (outcome === 'aborted' || outcome === 'rolled-back')) throw new CancelledFailure(summary.verdict);
+  throw ApplicationFailure.nonRetryable(summary.verdict, ENDING_ERRORS[outcome], summary);
+}

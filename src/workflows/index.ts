@@ -1,0 +1,2 @@
+export { databaseLease } from './database-lease.ts';
+export { databaseMigration } from './database-migration.ts';

@@ -1,0 +1,46 @@
+import { ParentClosePolicy, sleep, startChild, workflowInfo } from '@temporalio/workflow';
+import { WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
+import type { DatabaseIdentity } from '../contract/evidence.ts';
+import { databaseLease, leaseIdOf } from './database-lease.ts';
+import { type MigrationRun, stepRefused } from './run.ts';
+
+/** The lease of a run that has just ended is closed by the server a moment later. */
+const ATTEMPTS = 5;
+
+/**
+ * Takes the lease of production. Two profiles of one database meet here, whatever their services are called.
+ *
+ * @throws ApplicationFailure `StepRefused` when another run holds it
+ */
+export async function takeLease(run: MigrationRun, production: DatabaseIdentity): Promise<void> {
+  const leaseId = leaseIdOf(production.systemIdentifier, production.database);
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      const { workflowId, firstExecutionRunId: runId } = workflowInfo();
+      const lease = await startChild(databaseLease, {
+        workflowId: leaseId,
+        args: [{ workflowId, runId, database: production.database }],
+        parentClosePolicy: ParentClosePolicy.TERMINATE,
+        staticSummary: `lease of ${production.database} for ${workflowId}`,
+      });
+      watch(run, lease.result(), leaseId);
+      return;
+    } catch (error) {
+      if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
+      if (attempt === ATTEMPTS) {
+        throw stepRefused(
+          `another run works on this database: it holds the lease ${leaseId}. Look at it with "temporal workflow describe --workflow-id ${leaseId}" and wait for its end`,
+        );
+      }
+      await sleep('1 second');
+    }
+  }
+}
+
+/** A lease that ends before its run was ended by somebody's hand: go no further into production without it. */
+function watch(run: MigrationRun, ended: Promise<void>, leaseId: string): void {
+  const lost = (): void => {
+    run.interrupt({ kind: 'lease-lost', message: `the lease ${leaseId} was ended by somebody` });
+  };
+  ended.then(lost, lost);
+}

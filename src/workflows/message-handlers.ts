@@ -1,0 +1,80 @@
+import { ApplicationFailure, defineQuery, defineSignal, defineUpdate, setHandler } from '@temporalio/workflow';
+import {
+  MESSAGE_MALFORMED,
+  MESSAGE_NAMES,
+  MESSAGE_REFUSED,
+  type MessageName,
+  parseMessage,
+} from '../contract/messages.ts';
+import type { SealedPlan } from '../contract/plan.ts';
+import type { RunStatus, StepRecord } from '../contract/status.ts';
+import type { Ruling } from './message-policy.ts';
+import type { MigrationRun } from './run.ts';
+
+export const statusQuery = defineQuery<RunStatus>('status');
+export const planQuery = defineQuery<SealedPlan | null>('plan');
+export const timelineQuery = defineQuery<readonly StepRecord[]>('timeline');
+
+/** What an update answers. */
+export interface MessageAnswer {
+  readonly answer: string;
+}
+
+const DESCRIPTIONS: Record<MessageName, string> = {
+  approve: 'Approve the open gate: {"by":"you@example.com","planDigest":"<12 or more digits>"}',
+  reject: 'Reject the open gate: {"by":"you@example.com","reason":"..."}',
+  abort: 'Stop the run and put everything back: {"by":"you@example.com","reason":"..."}',
+  recover:
+    'Decide at the gate recovery: {"by":"you@example.com","action":"retry|continue|rollback|restore|accept","reason":"..."}',
+};
+
+/**
+ * Every message as a signal and as an update of the same name. Signals are there for tools that know nothing else (tctl,
+ * simple UIs): their handler never throws, for that would fail the run. Updates tell the sender.
+ */
+export function handleMessages(run: MigrationRun): void {
+  for (const name of MESSAGE_NAMES) {
+    const description = DESCRIPTIONS[name];
+    setHandler(defineSignal<unknown[]>(name), (...args) => void receiveSignal(run, name, args), { description });
+    setHandler(defineUpdate<MessageAnswer, unknown[]>(name), (...args) => answerUpdate(run, name, args), {
+      description,
+      validator: (...args) => {
+        const parsed = parseMessage(name, args);
+        if (parsed.kind === 'malformed') throw ApplicationFailure.nonRetryable(parsed.why, MESSAGE_MALFORMED);
+      },
+    });
+  }
+  setHandler(statusQuery, () => run.state.status(), { description: 'Where the run stands, and what it waits for' });
+  setHandler(planQuery, () => run.state.plan ?? null, { description: 'The plan to be approved, and its digest' });
+  setHandler(timelineQuery, () => [...run.state.timeline], { description: 'Every step with times and evidence' });
+}
+
+function receiveSignal(run: MigrationRun, name: MessageName, args: readonly unknown[]): void {
+  const parsed = parseMessage(name, args);
+  if (parsed.kind === 'malformed') run.refuse(name, parsed.why);
+  else run.receive(parsed.message);
+}
+
+function answerUpdate(run: MigrationRun, name: MessageName, args: readonly unknown[]): MessageAnswer {
+  const parsed = parseMessage(name, args);
+  // The validator has passed these arguments, but a replay does not run validators.
+  if (parsed.kind === 'malformed') throw ApplicationFailure.nonRetryable(parsed.why, MESSAGE_MALFORMED);
+  const ruling = run.receive(parsed.message);
+  if (ruling.kind === 'refused') throw ApplicationFailure.nonRetryable(ruling.why, MESSAGE_REFUSED);
+  return { answer: answerText(ruling) };
+}
+
+function answerText(ruling: Exclude<Ruling, { kind: 'refused' }>): string {
+  switch (ruling.kind) {
+    case 'approved':
+      return `approval of the gate ${ruling.gate} by ${ruling.by} counted`;
+    case 'rejected':
+      return `gate ${ruling.gate} rejected by ${ruling.by}`;
+    case 'abort':
+      return 'the run stops and puts everything back';
+    case 'recover':
+      return `the run goes on with: ${ruling.action}`;
+    case 'noted':
+      return `recorded, not acted on: ${ruling.why}`;
+  }
+}

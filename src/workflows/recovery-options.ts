@@ -1,0 +1,69 @@
+/** Which ways on exist after trouble. Pure: recovery decisions are a table, and the table is tested. */
+import type { Reality } from '../contract/evidence.ts';
+import type { RecoveryAction } from '../contract/messages.ts';
+import type { Profile } from '../contract/profile.ts';
+import type { Trouble } from './run-state.ts';
+
+export interface Situation {
+  /** What production was read to be; undefined when it could not be read. */
+  readonly reality: Reality | undefined;
+  readonly trouble: Trouble;
+  readonly rollbackPolicy: Profile['recovery']['rollback'];
+  readonly downgradePlanned: boolean;
+  readonly backupVerified: boolean;
+  /** Recoveries tried so far in this trouble, each of which failed. */
+  readonly tried: readonly ('rollback' | 'restore')[];
+}
+
+export type Verdict =
+  /** Nothing was changed, so nothing is to be undone. */
+  | { readonly kind: 'nothing-to-undo' }
+  /** A rollback whose reply was lost: the state is that of before. */
+  | { readonly kind: 'undone'; readonly by: 'rollback' }
+  | { readonly kind: 'automatic'; readonly action: 'rollback' }
+  | { readonly kind: 'ask'; readonly actions: readonly RecoveryAction[] };
+
+export function judge(situation: Situation): Verdict {
+  const { reality, tried } = situation;
+  if (reality?.kind === 'unchanged' && !tried.includes('restore')) {
+    return tried.includes('rollback') ? { kind: 'undone', by: 'rollback' } : { kind: 'nothing-to-undo' };
+  }
+  if (isAutomatic(situation)) return { kind: 'automatic', action: 'rollback' };
+  return { kind: 'ask', actions: possibleActions(situation) };
+}
+
+/** By itself only what the approved plan allows, once, and only from a state that is understood. */
+function isAutomatic({ reality, rollbackPolicy, downgradePlanned, tried }: Situation): boolean {
+  if (rollbackPolicy !== 'automatic' || !downgradePlanned || tried.length > 0) return false;
+  return reality?.kind === 'fully-applied' || (reality?.kind === 'partly-applied' && reality.clean === 'yes');
+}
+
+export function possibleActions(situation: Situation): readonly RecoveryAction[] {
+  const { reality, rollbackPolicy, downgradePlanned, backupVerified } = situation;
+  const actions: RecoveryAction[] = ['retry'];
+  if (reality?.kind === 'fully-applied') actions.push('continue');
+  const isApplied = reality?.kind === 'fully-applied' || reality?.kind === 'partly-applied';
+  if (isApplied && downgradePlanned && rollbackPolicy !== 'never') actions.push('rollback');
+  if (backupVerified && reality !== undefined) actions.push('restore');
+  actions.push('accept');
+  return actions;
+}
+
+/** Where a retry goes on: the upgrade again where it is not complete, else the checks after it. */
+export const retryFrom = (reality: Reality | undefined): 'upgrade' | 'checks' =>
+  reality?.kind === 'fully-applied' ? 'checks' : 'upgrade';
+
+export function realityText(reality: Reality | undefined): string {
+  switch (reality?.kind) {
+    case undefined:
+      return 'production could not be read';
+    case 'unchanged':
+      return 'production is unchanged';
+    case 'fully-applied':
+      return 'the migration is applied completely';
+    case 'partly-applied':
+      return `the migration is applied in part, at ${reality.revisions.join(', ') || 'no revision'} (${reality.why})`;
+    case 'foreign':
+      return `production is in a state this run did not make: ${reality.why}`;
+  }
+}

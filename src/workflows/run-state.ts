@@ -1,0 +1,153 @@
+import type { BackupEvidence } from '../contract/evidence.ts';
+import type { RecoveryAction } from '../contract/messages.ts';
+import type { SealedPlan } from '../contract/plan.ts';
+import type { Outcome } from '../contract/profile.ts';
+import type { MigrationRequest } from '../contract/request.ts';
+import type { DecisionRecord, Obligation, Refusal, RunStatus, Stage, StepRecord, Waiting } from '../contract/status.ts';
+
+/** Why the forward path was left. */
+export type Trouble =
+  | { readonly kind: 'failure'; readonly step: string; readonly message: string; readonly findings: readonly string[] }
+  | { readonly kind: 'abort'; readonly by: string; readonly reason: string; readonly cancelled: boolean }
+  | { readonly kind: 'rejected'; readonly by: string; readonly reason: string }
+  | { readonly kind: 'no-approval'; readonly message: string }
+  | { readonly kind: 'deadline'; readonly message: string }
+  | { readonly kind: 'lease-lost'; readonly message: string };
+
+const REFUSALS_KEPT = 20;
+
+/**
+ * Everything a run knows about itself, without Temporal: the timeline, the stage, decisions, refusals, obligations. The
+ * clock is handed in, so the workflow's own clock keeps it deterministic.
+ */
+export class RunState {
+  stage: Stage = 'before-upgrade';
+  waiting: Waiting | undefined;
+  windowStart: string | undefined;
+  windowEnd: string | undefined;
+  plan: SealedPlan | undefined;
+  trouble: Trouble | undefined;
+  outcome: Outcome | undefined;
+  keptAside: string | undefined;
+  intervened = false;
+  readonly backups: BackupEvidence[] = [];
+  readonly timeline: StepRecord[] = [];
+  readonly decisions: DecisionRecord[] = [];
+  readonly obligations: Obligation[] = [];
+  readonly openItems: string[] = [];
+  refusalCount = 0;
+  readonly lastRefusals: Refusal[] = [];
+
+  private readonly request: MigrationRequest;
+  private readonly now: () => Date;
+
+  constructor(request: MigrationRequest, now: () => Date) {
+    this.request = request;
+    this.now = now;
+  }
+
+  /** A repetition of a step gets `#2`, `#3`: ids are unique within a run. */
+  nextStepId(id: string): string {
+    const times = this.timeline.filter((step) => step.id === id || step.id.startsWith(`${id}#`)).length;
+    return times === 0 ? id : `${id}#${times + 1}`;
+  }
+
+  beginStep(id: string, summary: string): void {
+    this.timeline.push({ id, summary, startedAt: this.time(), status: 'running' });
+  }
+
+  endStep(id: string, end: Pick<StepRecord, 'status' | 'evidence' | 'error'>): void {
+    const index = this.timeline.findIndex((step) => step.id === id);
+    const step = this.timeline[index];
+    if (step) this.timeline[index] = { ...step, ...end, endedAt: this.time() };
+  }
+
+  /** Did this step, or a repetition of it, end well or was it overruled by a person? */
+  isSettled(id: string): boolean {
+    return this.timeline.some(
+      (step) =>
+        (step.id === id || step.id.startsWith(`${id}#`)) && (step.status === 'done' || step.status === 'overruled'),
+    );
+  }
+
+  /** A person said the last failure of this step is a false alarm. */
+  overrule(id: string): void {
+    const index = this.timeline.findLastIndex((step) => step.id === id || step.id.startsWith(`${id}#`));
+    const step = this.timeline[index];
+    if (step) this.timeline[index] = { ...step, status: 'overruled' };
+  }
+
+  decide(decision: Omit<DecisionRecord, 'at'>): void {
+    this.decisions.push({ at: this.time(), ...decision });
+  }
+
+  refuse(message: string, why: string, by?: string): void {
+    this.refusalCount += 1;
+    this.lastRefusals.push({ at: this.time(), message, why, ...(by !== undefined && { by }) });
+    if (this.lastRefusals.length > REFUSALS_KEPT) this.lastRefusals.shift();
+  }
+
+  setObligation(obligation: Omit<Obligation, 'since'>): void {
+    const index = this.obligations.findIndex((known) => known.name === obligation.name);
+    const since = this.obligations[index]?.since ?? this.time();
+    if (index < 0) this.obligations.push({ ...obligation, since });
+    else this.obligations[index] = { ...obligation, since };
+  }
+
+  /** Obligations the run still owes, newest first: the order in which they are put back. */
+  owed(): readonly Obligation[] {
+    return this.obligations
+      .filter(({ status }) => status === 'engaging' || status === 'engaged' || status === 'open')
+      .reverse();
+  }
+
+  get latestBackup(): BackupEvidence | undefined {
+    return this.backups.at(-1);
+  }
+
+  get recoveryActions(): readonly RecoveryAction[] {
+    return this.waiting?.for === 'recovery' ? this.waiting.actions : [];
+  }
+
+  status(): RunStatus {
+    const running = this.timeline.findLast((step) => step.status === 'running');
+    const { service, releaseTag, changeTicket, requestedBy } = this.request;
+    return {
+      service,
+      releaseTag,
+      changeTicket,
+      requestedBy,
+      stage: this.stage,
+      ...(running && { step: { id: running.id, summary: running.summary, since: running.startedAt } }),
+      ...(this.waiting && { waiting: this.waiting }),
+      ...(this.windowEnd !== undefined && { windowEnd: this.windowEnd }),
+      ...(this.plan && { planDigest: this.plan.digest }),
+      obligations: [...this.obligations],
+      openObligations: this.owed().length,
+      decisions: [...this.decisions],
+      refusals: { count: this.refusalCount, last: [...this.lastRefusals] },
+      actions: this.recoveryActions,
+      ...(this.trouble && { trouble: troubleText(this.trouble) }),
+      ...(this.outcome && { outcome: this.outcome }),
+    };
+  }
+
+  private time(): string {
+    return this.now().toISOString();
+  }
+}
+
+export function troubleText(trouble: Trouble): string {
+  switch (trouble.kind) {
+    case 'failure':
+      return `${trouble.step} failed: ${trouble.message}`;
+    case 'abort':
+      return trouble.cancelled ? `cancelled: ${trouble.reason}` : `aborted by ${trouble.by}: ${trouble.reason}`;
+    case 'rejected':
+      return `rejected by ${trouble.by}: ${trouble.reason}`;
+    case 'no-approval':
+    case 'deadline':
+    case 'lease-lost':
+      return trouble.message;
+  }
+}

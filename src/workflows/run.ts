@@ -1,0 +1,329 @@
+import {
+  type ActivityOptions,
+  ApplicationFailure,
+  CancellationScope,
+  isCancellation,
+  proxyActivities,
+  setCurrentDetails,
+  TemporalFailure,
+  upsertSearchAttributes,
+  workflowInfo,
+} from '@temporalio/workflow';
+import type { MigrationActivities } from '../contract/activities.ts';
+import { STEP_ERRORS } from '../contract/errors.ts';
+import type { AcceptedRequest, RunFacts, StepInput } from '../contract/evidence.ts';
+import type { Message } from '../contract/messages.ts';
+import type { Profile } from '../contract/profile.ts';
+import type { MigrationRequest } from '../contract/request.ts';
+import { SEARCH_ATTRIBUTES } from '../contract/search-attributes.ts';
+import type { Stage, Waiting } from '../contract/status.ts';
+import { detailsMarkdown } from './details.ts';
+import { type OpenGate, type Ruling, rule } from './message-policy.ts';
+import { RunState, type Trouble } from './run-state.ts';
+
+/** A step the profile does not set a limit for keeps its class's. */
+type StepCall<T> = (activities: MigrationActivities) => Promise<T>;
+
+/**
+ * One run: its state, tied to Temporal. Sections call `step`; message handlers call `receive`; the main function calls
+ * `forward` for everything that an abort may stop.
+ */
+export class MigrationRun {
+  readonly request: MigrationRequest;
+  readonly state: RunState;
+  private accepted: AcceptedRequest | undefined;
+  private facts: RunFacts;
+  private openGate: OpenGate | undefined;
+  private rulings: Ruling[] = [];
+  private interruption: Trouble | undefined;
+  private scope: CancellationScope | undefined;
+  private failedStep = 'workflow';
+  private publishedStage = '';
+
+  constructor(request: MigrationRequest) {
+    const info = workflowInfo();
+    this.request = request;
+    this.state = new RunState(request, () => new Date());
+    this.facts = {
+      runId: info.firstExecutionRunId,
+      workflowId: info.workflowId,
+      service: request.service,
+      releaseTag: request.releaseTag,
+      changeTicket: request.changeTicket,
+      requestedBy: request.requestedBy,
+    };
+  }
+
+  get profile(): Profile {
+    if (!this.accepted) throw ApplicationFailure.nonRetryable('the profile is not loaded yet', STEP_ERRORS.refused);
+    return this.accepted.profile;
+  }
+
+  get profileDigest(): string {
+    return this.accepted?.profileDigest ?? '';
+  }
+
+  get isAccepted(): boolean {
+    return this.accepted !== undefined;
+  }
+
+  accept(accepted: AcceptedRequest): void {
+    this.accepted = accepted;
+  }
+
+  /** Facts that later steps need in their placeholders: the commit, the window, the outcome. */
+  learn(facts: Partial<RunFacts>): void {
+    this.facts = { ...this.facts, ...facts };
+  }
+
+  get runFacts(): RunFacts {
+    return this.facts;
+  }
+
+  input(): StepInput {
+    return { run: this.facts, profile: this.profile };
+  }
+
+  /**
+   * Runs one recorded step as an activity of the same id.
+   *
+   * @param id dotted step id of the design, with `/part` where a step has several
+   * @param summary shown beside the event in the UI, 200 bytes at most
+   */
+  async step<T>(id: string, summary: string, policy: ActivityOptions, call: StepCall<T>): Promise<T> {
+    const stepId = this.state.nextStepId(id);
+    this.state.beginStep(stepId, summary);
+    this.publish();
+    const limit = this.accepted?.profile.timeouts[id];
+    const activities = proxyActivities<MigrationActivities>({
+      ...policy,
+      ...(limit !== undefined && { startToCloseTimeout: limit }),
+      activityId: stepId,
+      summary: summary.slice(0, 180),
+    });
+    try {
+      const evidence = await call(activities as MigrationActivities);
+      this.state.endStep(stepId, { status: 'done', evidence });
+      return evidence;
+    } catch (error) {
+      this.failedStep = stepId;
+      this.state.endStep(stepId, {
+        status: this.interruption ? 'stopped' : 'failed',
+        error: failureText(error).message,
+      });
+      throw error;
+    } finally {
+      this.publish();
+    }
+  }
+
+  /** A step that the workflow can judge by itself: recorded like the others, without an activity. */
+  judge<T>(id: string, summary: string, decide: () => T): T {
+    const stepId = this.state.nextStepId(id);
+    this.state.beginStep(stepId, summary);
+    try {
+      const evidence = decide();
+      this.state.endStep(stepId, { status: 'done', evidence });
+      return evidence;
+    } catch (error) {
+      this.failedStep = stepId;
+      this.state.endStep(stepId, { status: 'failed', error: failureText(error).message });
+      throw error;
+    }
+  }
+
+  /**
+   * Runs work that an abort, a cancel, the deadline or the loss of the lease may stop.
+   *
+   * @returns why it was left, or undefined when it went through
+   */
+  async forward(work: () => Promise<void>): Promise<Trouble | undefined> {
+    if (this.interruption) return this.takeInterruption();
+    const scope = new CancellationScope();
+    this.scope = scope;
+    try {
+      await scope.run(work);
+      return this.takeInterruption();
+    } catch (error) {
+      const interruption = this.takeInterruption();
+      if (interruption) return interruption;
+      return this.troubleOf(error);
+    } finally {
+      this.scope = undefined;
+      this.publish();
+    }
+  }
+
+  /** The first interruption counts; it stops what `forward` is running. */
+  interrupt(trouble: Trouble): void {
+    this.interruption ??= trouble;
+    this.scope?.cancel();
+  }
+
+  get isInterrupted(): boolean {
+    return this.interruption !== undefined;
+  }
+
+  private takeInterruption(): Trouble | undefined {
+    const interruption = this.interruption;
+    this.interruption = undefined;
+    return interruption;
+  }
+
+  /** What a failed step means for the run. A programming error is no trouble of the run: it must reach Temporal and wait for a fix. */
+  troubleOf(error: unknown): Trouble {
+    if (error instanceof StoppedAtGate) return error.trouble;
+    if (!(error instanceof TemporalFailure)) throw error;
+    return { kind: 'failure', step: this.failedStep, ...failureText(error) };
+  }
+
+  enter(stage: Stage): void {
+    this.state.stage = stage;
+    this.publish();
+  }
+
+  /** Opens a gate: from now on messages are judged by it, and rulings queue up for `nextRuling`. */
+  open(gate: OpenGate, waiting: Waiting): void {
+    this.openGate = gate;
+    this.state.waiting = waiting;
+    this.rulings = [];
+    this.publish();
+  }
+
+  /** Waiting without a gate, e.g. for the window. */
+  wait(waiting: Waiting | undefined): void {
+    this.state.waiting = waiting;
+    this.publish();
+  }
+
+  close(): void {
+    this.openGate = undefined;
+    this.wait(undefined);
+  }
+
+  get hasRuling(): boolean {
+    return this.rulings.length > 0;
+  }
+
+  nextRuling(): Ruling | undefined {
+    return this.rulings.shift();
+  }
+
+  /** Judges a well-formed message and records it. Never throws: the caller decides how the sender learns of a refusal. */
+  receive(message: Message): Ruling {
+    const ruling = rule(this.state.stage, this.openGate, message);
+    switch (ruling.kind) {
+      case 'approved':
+        this.state.decide({
+          by: ruling.by,
+          what: 'approve',
+          gate: ruling.gate,
+          ...(ruling.comment && { reason: ruling.comment }),
+        });
+        this.rulings.push(ruling);
+        this.countApproval(ruling.by);
+        break;
+      case 'rejected':
+        this.state.decide({ by: ruling.by, what: 'reject', gate: ruling.gate, reason: ruling.reason });
+        this.rulings.push(ruling);
+        break;
+      case 'recover':
+        this.state.decide({
+          by: ruling.by,
+          what: `recover: ${ruling.action}`,
+          gate: 'recovery',
+          reason: ruling.reason,
+        });
+        this.rulings.push(ruling);
+        // One decision closes the gate; what comes later meets no gate.
+        this.openGate = undefined;
+        break;
+      case 'abort':
+        this.state.decide({ by: ruling.by, what: 'abort', reason: ruling.reason });
+        if (this.state.stage !== 'before-upgrade') this.state.intervened = true;
+        this.interrupt({ kind: 'abort', by: ruling.by, reason: ruling.reason, cancelled: false });
+        break;
+      case 'noted':
+        this.state.decide({ by: ruling.by, what: `${message.name} (recorded, not acted on: ${ruling.why})` });
+        break;
+      case 'refused':
+        this.refuse(message.name, ruling.why, ruling.by);
+        break;
+    }
+    this.publish();
+    return ruling;
+  }
+
+  /** A cancel of the workflow, from the UI or a command line: an abort whose sender only the server knows. */
+  receiveCancel(): void {
+    const reason = 'the workflow was cancelled';
+    const ruling = rule(this.state.stage, this.openGate, {
+      name: 'abort',
+      by: 'whoever cancelled the workflow',
+      reason,
+    });
+    if (ruling.kind === 'abort') {
+      this.state.decide({ by: ruling.by, what: 'cancel' });
+      if (this.state.stage !== 'before-upgrade') this.state.intervened = true;
+      this.interrupt({ kind: 'abort', by: ruling.by, reason, cancelled: true });
+    } else {
+      this.state.decide({
+        by: ruling.by,
+        what: 'cancel (recorded, not acted on: the run is undoing or closing out already)',
+      });
+    }
+    this.publish();
+  }
+
+  /** Counts a refusal and keeps the last ones for `status`. */
+  refuse(message: string, why: string, by?: string): void {
+    this.state.refuse(message, why, by);
+  }
+
+  private countApproval(by: string): void {
+    if (this.openGate?.gate !== 'production') return;
+    const approvedBy = [...this.openGate.approvedBy, by];
+    this.openGate = { ...this.openGate, approvedBy };
+    if (this.state.waiting?.for === 'approval') {
+      this.state.waiting = { ...this.state.waiting, approvedBy, missing: this.openGate.required - approvedBy.length };
+    }
+  }
+
+  /** Mirrors the essentials where people look: the UI's details and the stage as a search attribute. */
+  publish(): void {
+    const status = this.state.status();
+    setCurrentDetails(detailsMarkdown(status));
+    const stage = status.outcome && status.stage === 'ended' ? 'ended' : (status.waiting?.for ?? status.stage);
+    if (stage === this.publishedStage) return;
+    this.publishedStage = stage;
+    upsertSearchAttributes([{ key: SEARCH_ATTRIBUTES.stage, value: stage }]);
+  }
+}
+
+/** Thrown inside `forward` by a gate that ends the way forward. */
+export class StoppedAtGate extends Error {
+  readonly trouble: Trouble;
+
+  constructor(trouble: Trouble) {
+    super(trouble.kind);
+    this.name = 'StoppedAtGate';
+    this.trouble = trouble;
+  }
+}
+
+/** Fails the current step by the workflow's own judgement. */
+export const stepRefused = (message: string, findings: readonly string[] = [message]): ApplicationFailure =>
+  ApplicationFailure.nonRetryable(message, STEP_ERRORS.refused, { findings });
+
+/** The innermost message that says something, and the findings an activity gave as details. */
+export function failureText(error: unknown): { readonly message: string; readonly findings: readonly string[] } {
+  let current: unknown = error;
+  while (current instanceof TemporalFailure && current.cause !== undefined) current = current.cause;
+  if (current instanceof ApplicationFailure) {
+    const [details] = current.details ?? [];
+    const findings = (details as { findings?: unknown } | undefined)?.findings;
+    return { message: current.message, findings: Array.isArray(findings) ? findings.map(String) : [] };
+  }
+  if (isCancellation(error)) return { message: 'stopped', findings: [] };
+  return { message: current instanceof Error ? current.message : String(current), findings: [] };
+}

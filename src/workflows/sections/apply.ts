@@ -1,0 +1,149 @@
+/** Section 5 of the document: applying the migration in production. */
+import { CancellationScope, isCancellation, sleep } from '@temporalio/workflow';
+import type { MeasuresEvidence, ProductionState } from '../../contract/evidence.ts';
+import { engage } from '../obligations.ts';
+import { type MigrationRun, stepRefused } from '../run.ts';
+import { CHANGE, LOOK, TRIAL } from '../step-policies.ts';
+import type { Reviewed } from './approval.ts';
+import { captureAndVerify } from './backup.ts';
+import { ownSteps } from './own-steps.ts';
+
+/** What is known of production right before it is changed: recovery compares with this. */
+export interface Before {
+  readonly state: ProductionState;
+  readonly baseline: MeasuresEvidence;
+}
+
+/** Everything up to the point of no return. */
+export async function prepareProduction(run: MigrationRun, reviewed: Reviewed): Promise<Before> {
+  await awaitWindow(run, reviewed);
+  const baseline = await run.step('apply.window/baseline', 'Monitoring baseline', TRIAL, (activities) =>
+    activities.captureMeasures(run.input()),
+  );
+  await engage(run, 'apply.freeze', ['freeze', 'jobs']);
+  await checkReplication(run);
+  const state = await refreshBackup(run, reviewed);
+  await checkReplication(run);
+  return { state, baseline };
+}
+
+async function awaitWindow(run: MigrationRun, { dryRun }: Reviewed): Promise<void> {
+  const opens = run.state.windowStart === undefined ? Date.now() : Date.parse(run.state.windowStart);
+  if (opens > Date.now()) {
+    run.wait({ for: 'window', until: new Date(opens).toISOString() });
+    await sleep(opens - Date.now());
+    run.wait(undefined);
+  }
+  run.judge('apply.window', 'The change window is open, and the rest fits', () => {
+    const now = Date.now();
+    const end = run.state.windowEnd === undefined ? now + run.profile.window.length : Date.parse(run.state.windowEnd);
+    run.state.windowStart ??= new Date(now).toISOString();
+    run.state.windowEnd ??= new Date(end).toISOString();
+    run.learn({ windowStart: run.state.windowStart, windowEnd: run.state.windowEnd });
+    const needed = dryRun.staging.upgradeMilliseconds;
+    if (end - now <= needed) {
+      throw stepRefused(
+        `the upgrade took ${needed} ms on staging and ${Math.max(0, end - now)} ms of the window are left: ask for a longer window`,
+      );
+    }
+    return { windowStart: run.state.windowStart, windowEnd: run.state.windowEnd, upgradeOnStaging: needed };
+  });
+}
+
+const checkReplication = (run: MigrationRun) =>
+  run.step('apply.replication', 'Named standbys are streaming and near', LOOK, (activities) =>
+    activities.checkReplication(run.input()),
+  );
+
+/** Production must still be what the plan was made for; a backup that grew old is taken anew. */
+async function refreshBackup(run: MigrationRun, { tooling }: Reviewed): Promise<ProductionState> {
+  const state = await run.step(
+    'apply.refresh-backup/state',
+    'Production is still what the plan was made for',
+    LOOK,
+    (activities) => activities.inspectProduction(run.input()),
+  );
+  const plan = run.state.plan?.plan;
+  run.judge('apply.refresh-backup', 'Objects and revisions equal the plan’s; age of the backup', () => {
+    const findings: string[] = [];
+    if (state.versionRows.join() !== tooling.graph.startRevisions.join()) {
+      findings.push(
+        `production stands at ${state.versionRows.join(', ') || 'no revision'}, the plan was made for ${tooling.graph.startRevisions.join(', ') || 'no revision'}`,
+      );
+    }
+    if (state.objectMapDigest !== plan?.objectMapDigest) {
+      findings.push(
+        'production’s objects have changed since the backup the plan was made with (drift): look at what changed, then start a new run',
+      );
+    }
+    if (findings.length > 0) throw stepRefused(findings.join('; '), findings);
+    return { age: backupAge(run), maximumAge: run.profile.backup.maximumAge };
+  });
+  if (backupAge(run) <= run.profile.backup.maximumAge) return state;
+
+  const fresh = await captureAndVerify(run, {
+    capture: 'apply.refresh-backup/capture',
+    record: 'apply.refresh-backup/record',
+    verify: 'apply.refresh-backup/verify',
+  });
+  run.judge('apply.refresh-backup/compare', 'The fresh backup holds what the plan was made for', () => {
+    if (fresh.objectMapDigest !== plan?.objectMapDigest || fresh.versionRows.join() !== state.versionRows.join()) {
+      throw stepRefused(
+        'production changed while the backup was refreshed: look at what changed, then start a new run',
+      );
+    }
+    return { uri: fresh.uri };
+  });
+  return state;
+}
+
+const backupAge = (run: MigrationRun): number =>
+  Date.now() - Date.parse(run.state.latestBackup?.capturedAt ?? '1970-01-01');
+
+/** The upgrade itself. The window's end is its deadline, and an abort stops it: both are interruptions of the run. */
+export async function upgrade(run: MigrationRun, { tooling }: Reviewed, before: Before): Promise<void> {
+  const deadline = new CancellationScope();
+  deadline
+    .run(() => interruptAtDeadline(run))
+    .catch((error: unknown) => {
+      if (!isCancellation(error)) throw error;
+    });
+  try {
+    await run.step('apply.upgrade', `alembic upgrade ${tooling.graph.targetRevision}`, CHANGE, (activities) =>
+      activities.upgradeProduction({ ...run.input(), graph: tooling.graph, before: before.state }),
+    );
+  } finally {
+    deadline.cancel();
+  }
+}
+
+async function interruptAtDeadline(run: MigrationRun): Promise<void> {
+  const end = Date.parse(run.state.windowEnd ?? '');
+  // A person who decided to try again after the window's end gets one more window's length, and is on record for it.
+  const left = end > Date.now() ? end - Date.now() : run.profile.window.length;
+  await sleep(left);
+  run.interrupt({
+    kind: 'deadline',
+    message: `the change window ended (${new Date().toISOString()}) before the upgrade did`,
+  });
+}
+
+/** Checks that only read, then checks that write, on what is not paused. */
+export async function smoke(run: MigrationRun): Promise<void> {
+  await once(run, 'apply.smoke', () =>
+    run.step('apply.smoke', 'Smoke tests that only read', TRIAL, (activities) =>
+      activities.runChecks({ ...run.input(), checks: run.profile.checks.smoke }),
+    ),
+  );
+  await once(run, 'apply.smoke-writes', () =>
+    run.step('apply.smoke-writes', 'Smoke tests that write', TRIAL, (activities) =>
+      activities.runChecks({ ...run.input(), checks: run.profile.checks.smokeWrites }),
+    ),
+  );
+  await ownSteps(run, 'apply');
+}
+
+/** After a decision to retry or continue, what has passed or was overruled is not asked again. */
+export async function once(run: MigrationRun, id: string, work: () => Promise<unknown>): Promise<void> {
+  if (!run.state.isSettled(id)) await work();
+}

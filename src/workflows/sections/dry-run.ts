@@ -1,0 +1,27 @@
+/** Section 4 of the document: migration dry run. */
+import type { DatabaseIdentity, GraphEvidence, SchemaDiffEvidence, StagingEvidence } from '../../contract/evidence.ts';
+import type { MigrationRun } from '../run.ts';
+import { TRIAL } from '../step-policies.ts';
+import { ownSteps } from './own-steps.ts';
+
+export interface DryRun {
+  readonly staging: StagingEvidence;
+  readonly diff: SchemaDiffEvidence;
+}
+
+export async function dryRun(run: MigrationRun, graph: GraphEvidence, production: DatabaseIdentity): Promise<DryRun> {
+  const staging = await run.step('dry-run.staging', 'Upgrade staging, run the migration tests', TRIAL, (activities) =>
+    activities.migrateStaging({ ...run.input(), graph, production }),
+  );
+  await run.step(
+    'dry-run.critical-flows',
+    'Boot the release on staging, exercise its critical flows',
+    TRIAL,
+    (activities) => activities.exerciseApplication(run.input()),
+  );
+  const diff = await run.step('dry-run.schema-diff', 'Schema before and after, archived', TRIAL, (activities) =>
+    activities.diffSchema({ ...run.input(), staging }),
+  );
+  await ownSteps(run, 'dry-run');
+  return { staging, diff };
+}

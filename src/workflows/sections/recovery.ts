@@ -1,0 +1,223 @@
+/** Section 7 of the document: rollback and restoration. */
+import type { Announcement, Evaluation } from '../../contract/evidence.ts';
+import { messageCommands } from '../../contract/commands.ts';
+import type { RecoveryAction } from '../../contract/messages.ts';
+import type { Outcome } from '../../contract/profile.ts';
+import { nextRuling } from '../gate.ts';
+import { judge, realityText, retryFrom, type Situation } from '../recovery-options.ts';
+import type { MigrationRun } from '../run.ts';
+import { type Trouble, troubleText } from '../run-state.ts';
+import { CHANGE, PUT_BACK, TRANSFER, TRIAL } from '../step-policies.ts';
+import { tell } from '../telling.ts';
+import type { Before } from './apply.ts';
+import type { Reviewed } from './approval.ts';
+import { ownSteps } from './own-steps.ts';
+
+/** How the run goes on after trouble. */
+export type WayOn =
+  | { readonly kind: 'ended'; readonly outcome: Outcome }
+  | { readonly kind: 'again'; readonly from: 'upgrade' | 'checks' };
+
+/**
+ * Reads what production really is, decides from that, and undoes. Ends only with production proven unchanged, rolled back
+ * or restored, or by a person's decision.
+ */
+export async function recover(run: MigrationRun, first: Trouble, reviewed: Reviewed, before: Before): Promise<WayOn> {
+  const tried: ('rollback' | 'restore')[] = [];
+  let trouble = first;
+  for (;;) {
+    run.state.trouble = trouble;
+    run.enter('recovery');
+    const evaluation = await evaluate(run, reviewed, before);
+    const situation = situationOf(run, reviewed, trouble, evaluation, tried);
+    const verdict = judge(situation);
+    if (verdict.kind === 'nothing-to-undo') return await recovered(run, 'aborted');
+    if (verdict.kind === 'undone') return await recovered(run, 'rolled-back');
+
+    const action = verdict.kind === 'automatic' ? verdict.action : await askPerson(run, situation, verdict.actions);
+    run.enter('recovery');
+    switch (action) {
+      case 'accept':
+        return { kind: 'ended', outcome: 'handed-over' };
+      case 'retry':
+        return { kind: 'again', from: retryFrom(situation.reality) };
+      case 'continue':
+        if (trouble.kind === 'failure') run.state.overrule(trouble.step);
+        return { kind: 'again', from: 'checks' };
+      case 'rollback':
+      case 'restore': {
+        const failed = await attempt(
+          run,
+          action === 'rollback' ? () => rollBack(run, reviewed, before) : () => restore(run, before),
+        );
+        if (!failed) return await recovered(run, action === 'rollback' ? 'rolled-back' : 'restored');
+        tried.push(action);
+        trouble = failed;
+      }
+    }
+  }
+}
+
+/** Undefined when production cannot be read: then only a person can say what to do. */
+async function evaluate(run: MigrationRun, { tooling }: Reviewed, before: Before): Promise<Evaluation | undefined> {
+  try {
+    return await run.step('recovery.evaluate', 'What production really is now', PUT_BACK, (activities) =>
+      activities.evaluateProduction({ ...run.input(), graph: tooling.graph, before: before.state }),
+    );
+  } catch (error) {
+    run.troubleOf(error);
+    return undefined;
+  }
+}
+
+const situationOf = (
+  run: MigrationRun,
+  { tooling }: Reviewed,
+  trouble: Trouble,
+  evaluation: Evaluation | undefined,
+  tried: readonly ('rollback' | 'restore')[],
+): Situation => ({
+  reality: evaluation?.reality,
+  trouble,
+  rollbackPolicy: run.profile.recovery.rollback,
+  downgradePlanned: tooling.graph.downgrade.kind === 'planned',
+  backupVerified: run.state.latestBackup !== undefined,
+  tried,
+});
+
+async function attempt(run: MigrationRun, work: () => Promise<void>): Promise<Trouble | undefined> {
+  try {
+    await work();
+    return undefined;
+  } catch (error) {
+    return run.troubleOf(error);
+  }
+}
+
+async function rollBack(run: MigrationRun, { tooling }: Reviewed, before: Before): Promise<void> {
+  await run.step('recovery.rollback', 'The planned Alembic downgrade', CHANGE, (activities) =>
+    activities.rollBackProduction({ ...run.input(), graph: tooling.graph, before: before.state }),
+  );
+}
+
+async function restore(run: MigrationRun, before: Before): Promise<void> {
+  const backup = run.state.latestBackup;
+  if (!backup) throw new Error('restore was offered without a verified backup');
+  const input = { ...run.input(), backup, before: before.state };
+  const restored = await run.step(
+    'recovery.restore',
+    'The backup into a fresh database, compared with its ledger',
+    TRANSFER,
+    (activities) => activities.restoreFreshDatabase(input),
+  );
+  const swapped = await run.step(
+    'recovery.restore/swap',
+    'Swap the fresh database in, keep the old one aside',
+    CHANGE,
+    (activities) => activities.swapDatabases({ ...input, restored }),
+  );
+  run.state.keptAside = swapped.keptAside;
+}
+
+/** Smoke again, tell the stakeholders. A failing smoke test after an undo is once more for a person to judge. */
+async function recovered(run: MigrationRun, outcome: Outcome): Promise<WayOn> {
+  const checks = [...run.profile.checks.smoke, ...run.profile.checks.smokeWrites];
+  for (;;) {
+    const failed = await attempt(run, async () => {
+      await run.step('recovery.smoke', 'Smoke tests again', TRIAL, (activities) =>
+        activities.runChecks({ ...run.input(), checks }),
+      );
+      await ownSteps(run, 'recovery');
+    });
+    if (!failed) break;
+    const action = await decide(run, `after the undo (${outcome}) ${troubleText(failed)}`, [
+      'retry',
+      'continue',
+      'accept',
+    ]);
+    run.enter('recovery');
+    if (action === 'accept') return { kind: 'ended', outcome: 'handed-over' };
+    if (action === 'continue') {
+      if (failed.kind === 'failure') run.state.overrule(failed.step);
+      break;
+    }
+  }
+  await inform(run, outcome);
+  return { kind: 'ended', outcome };
+}
+
+async function inform(run: MigrationRun, outcome: Outcome): Promise<void> {
+  const { service, releaseTag, changeTicket } = run.request;
+  const why = run.state.trouble ? troubleText(run.state.trouble) : '';
+  const told = await tell(run, 'recovery.inform', run.profile.stakeholders, {
+    kind: 'stakeholders-informed',
+    title: `Migration of ${service} to ${releaseTag}: ${outcome}`,
+    text: `The migration of ${service} to ${releaseTag} (${changeTicket}) ended as ${outcome}. ${why}`,
+    facts: { service, releaseTag, changeTicket, outcome, why },
+  });
+  if (told === 'not-delivered') run.state.openItems.push('the stakeholders could not be told');
+}
+
+async function askPerson(
+  run: MigrationRun,
+  situation: Situation,
+  actions: readonly RecoveryAction[],
+): Promise<RecoveryAction> {
+  return decide(run, `${troubleText(situation.trouble)}; ${realityText(situation.reality)}`, actions);
+}
+
+/**
+ * The gate `recovery`: open until a person decides, with reminders, from the second one on to whom the profile escalates.
+ */
+export async function decide(
+  run: MigrationRun,
+  why: string,
+  actions: readonly RecoveryAction[],
+): Promise<RecoveryAction> {
+  const { approvals, recovery } = run.profile;
+  run.enter('gate-recovery');
+  run.open({ gate: 'recovery', actions }, { for: 'recovery', gate: 'recovery', actions, why });
+  await tell(run, 'gate.recovery/notify', approvals.notify, recoveryMessage(run, why, actions, 'gate-opened'));
+  const ruling = await nextRuling(run, {
+    remindEvery: recovery.remindEvery,
+    remind: async (count) => {
+      await tell(run, 'gate.recovery/remind', approvals.notify, recoveryMessage(run, why, actions, 'gate-reminder'));
+      if (count > 1) {
+        await tell(
+          run,
+          'gate.recovery/escalate',
+          recovery.escalate,
+          recoveryMessage(run, why, actions, 'gate-escalation'),
+        );
+      }
+    },
+  });
+  run.close();
+  if (ruling === 'timed-out' || ruling.kind !== 'recover') throw new Error('the gate recovery takes only recover');
+  run.state.intervened = true;
+  return ruling.action;
+}
+
+function recoveryMessage(
+  run: MigrationRun,
+  why: string,
+  actions: readonly RecoveryAction[],
+  kind: 'gate-opened' | 'gate-reminder' | 'gate-escalation',
+): Announcement {
+  const { service, releaseTag, changeTicket } = run.request;
+  const commands = actions.map((action) =>
+    messageCommands(service, 'recover', { by: 'you@example.com', action, reason: 'why' }),
+  );
+  return {
+    kind,
+    title: `A person must decide: ${service} ${releaseTag}`,
+    text: [
+      why,
+      `Possible: ${actions.join(', ')}.`,
+      ...commands.map(({ runbook }) => runbook),
+      commands[0]?.temporal ?? '',
+      commands[0]?.tctl ?? '',
+    ].join('\n'),
+    facts: { service, releaseTag, changeTicket, why, actions },
+  };
+}
