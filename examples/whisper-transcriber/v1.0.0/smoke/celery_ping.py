@@ -26,9 +26,10 @@ def main() -> int:
     try:
         # expires: what nobody took in time must not be done later, when nobody waits for it.
         result = ping.apply_async((sent,), task_id=sent, retry=False, expires=timeout)
-        received = result.get(timeout=timeout)
-        result.forget()
-        outcome["ok"] = received == sent
+        try:
+            outcome["ok"] = result.get(timeout=timeout) == sent
+        finally:
+            result.forget()
     except Exception as error:  # noqa: BLE001 - whatever it is, the check has failed and says so
         outcome |= {"ok": False, "error": type(error).__name__}
     outcome["seconds"] = round(time.monotonic() - started, 3)

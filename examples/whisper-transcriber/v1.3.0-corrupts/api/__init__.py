@@ -1,0 +1,3 @@
+"""Whisper Transcriber: recordings in, text out."""
+
+__version__ = "1.3.0"
