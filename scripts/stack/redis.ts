@@ -6,14 +6,7 @@ import { freePort } from './free-port.ts';
 import { programs } from './layout.ts';
 import { handOver, unprivileged } from './privileges.ts';
 import { startServer, withFreshPorts } from './server-process.ts';
-import type { Lifetime, RunningServer, StopPolicy } from './server-process.ts';
-
-export const redisStopPolicy: StopPolicy = {
-  signals: [
-    ['SIGTERM', 4000],
-    ['SIGKILL', 2000],
-  ],
-};
+import type { Lifetime, RunningServer } from './server-process.ts';
 
 /** Starts a Redis that keeps everything in memory and asks for a password. */
 export async function startRedis(options: {

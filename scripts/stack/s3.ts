@@ -8,17 +8,10 @@ import { freePort } from './free-port.ts';
 import { programs } from './layout.ts';
 import { handOver, unprivileged } from './privileges.ts';
 import { startServer, withFreshPorts } from './server-process.ts';
-import type { Lifetime, RunningServer, StopPolicy } from './server-process.ts';
+import type { Lifetime, RunningServer } from './server-process.ts';
 
 const bucket = 'migration-evidence';
 const region = 'us-east-1';
-
-export const s3StopPolicy: StopPolicy = {
-  signals: [
-    ['SIGTERM', 4000],
-    ['SIGKILL', 2000],
-  ],
-};
 
 /** Starts an S3 server whose buckets are folders of real files below `directory`/buckets. */
 export async function startS3(options: {

@@ -7,6 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { identify, isAlive, signalProcess } from './process-identity.ts';
 import type { ProcessIdentity } from './process-identity.ts';
 import { runs, unprivileged } from './privileges.ts';
+import type { Privileges } from './privileges.ts';
 
 /**
  * Whether a server ends with the process that starts it, however that ends (`with-parent`), or stays until somebody stops it
@@ -20,14 +21,14 @@ export interface ServerSpecification {
   readonly program: string;
   readonly arguments: readonly string[];
   readonly environment?: Readonly<Record<string, string>>;
-  /** Folder the server works in; its HOME too. */
+  /** Folder the server works in, its HOME too. */
   readonly directory: string;
   readonly logFile: string;
   readonly lifetime: Lifetime;
   /** Signal that ends the server at once and surely, sent when its parent is gone. Default KILL. */
   readonly orphanSignal?: 'KILL' | 'QUIT' | 'TERM';
-  /** Keep root where we have it. For the parts that run the service's own code, which has no need to be kept from it. */
-  readonly privileges?: 'keep';
+  /** Stay as we are where ids would have to be changed: for programs in folders that stay ours. Default: never root. */
+  readonly privileges?: 'keep-files';
   /** Throws or returns false until the server really answers. */
   readonly ready: () => Promise<boolean>;
   /** Milliseconds until giving up. Default 60,000. */
@@ -104,7 +105,9 @@ export async function stopServer(server: RunningServer, policy: StopPolicy): Pro
 }
 
 async function launch(specification: ServerSpecification): Promise<ChildProcess> {
-  const privileges = specification.privileges === 'keep' ? ({ kind: 'as-is' } as const) : unprivileged();
+  const available = unprivileged();
+  const stay = available.kind === 'drop' && specification.privileges === 'keep-files';
+  const privileges: Privileges = stay ? { kind: 'as-is' } : available;
   const signal = specification.orphanSignal ?? 'KILL';
   const command = [specification.program, ...specification.arguments];
   let stdin: 'ignore' | 'pipe' = 'ignore';

@@ -6,13 +6,13 @@ import { postgresBinDirectory, venv } from './layout.ts';
 import { postgresStopPolicy, startCluster, startReplica } from './postgres-cluster.ts';
 import type { RunningCluster } from './postgres-cluster.ts';
 import { identify, isAlive } from './process-identity.ts';
-import { redisStopPolicy, startRedis } from './redis.ts';
-import { s3StopPolicy, startS3 } from './s3.ts';
+import { startRedis } from './redis.ts';
+import { startS3 } from './s3.ts';
 import { stopServer } from './server-process.ts';
 import type { Lifetime, RunningServer, StopPolicy } from './server-process.ts';
 import { claim, livingServers, readState, removeState, writeState } from './state-file.ts';
 import type { StackState } from './state-file.ts';
-import { startTemporal, temporalStopPolicy } from './temporal.ts';
+import { startTemporal } from './temporal.ts';
 
 export interface StackOptions {
   /** Folder of this stack's own, below the ignored `.stack`. */
@@ -28,9 +28,10 @@ export interface StackOptions {
 }
 
 export interface Stack extends StackConnection {
+  readonly lifetime: Lifetime;
   /** Pid and start time of each server. */
   readonly servers: readonly RunningServer[];
-  /** Stops every server and returns when all are gone. */
+  /** Stops every server, those recorded later with it, and returns when all are gone. */
   readonly stop: () => Promise<void>;
 }
 
@@ -93,10 +94,10 @@ export async function stopStack(directory: string): Promise<number> {
 function stackOf(state: StackState): Stack {
   return {
     ...state.connection,
+    lifetime: state.lifetime,
     servers: state.servers,
     stop: async () => {
-      await stopServers(state.servers);
-      await removeState(state.connection.directory);
+      await stopStack(state.connection.directory);
     },
   };
 }
@@ -176,23 +177,42 @@ async function allSettled<T extends readonly unknown[]>(work: { readonly [K in k
   return results.map((result) => (result as PromiseFulfilledResult<unknown>).value) as unknown as T;
 }
 
+/** For everything but PostgreSQL. */
+const plainStopPolicy: StopPolicy = {
+  signals: [
+    ['SIGTERM', 5000],
+    ['SIGKILL', 2000],
+  ],
+};
+
 const stopPolicies: Readonly<Record<string, StopPolicy>> = {
   primary: postgresStopPolicy,
   replica: postgresStopPolicy,
   staging: postgresStopPolicy,
   scratch: postgresStopPolicy,
-  temporal: temporalStopPolicy,
-  s3: s3StopPolicy,
-  redis: redisStopPolicy,
 };
 
-/** All but the primary side by side, then the primary: at its shutdown it waits for a replica that is still connected. */
+/**
+ * Clients first, so that they do not complain about vanished servers; the primary last, since at its shutdown it waits for a replica
+ * that is still connected.
+ */
 async function stopServers(servers: readonly RunningServer[]): Promise<void> {
-  const stop = (server: RunningServer): Promise<void> =>
-    stopServer(server, stopPolicies[server.name] ?? postgresStopPolicy);
   const living = servers.filter(isAlive);
-  await allSettled(living.filter((server) => server.name !== 'primary').map(stop));
-  await allSettled(living.filter((server) => server.name === 'primary').map(stop));
+  const isPart = (name: string): boolean => stackParts.some((part) => part === name);
+  for (const group of [
+    living.filter(({ name }) => !isPart(name)),
+    living.filter(({ name }) => isPart(name) && name !== 'primary'),
+    living.filter(({ name }) => name === 'primary'),
+  ]) {
+    await allSettled(group.map((server) => stopServer(server, stopPolicies[server.name] ?? plainStopPolicy)));
+  }
+}
+
+/** Puts further servers under the stack's care: whoever stops the stack stops them first. */
+export async function recordServers(directory: string, servers: readonly RunningServer[]): Promise<void> {
+  const state = await readState(directory);
+  if (state === undefined) throw new Error(`no stack runs in ${directory}`);
+  await writeState(directory, { ...state, servers: [...state.servers.filter(isAlive), ...servers] });
 }
 
 function seconds(since: number): string {

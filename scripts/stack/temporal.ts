@@ -2,30 +2,15 @@ import { execFile } from 'node:child_process';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { SEARCH_ATTRIBUTE_NAMES } from '../../src/contract/search-attributes.ts';
 import type { TemporalServer } from './connection.ts';
 import { freePort } from './free-port.ts';
 import { programs } from './layout.ts';
 import { handOver, unprivileged } from './privileges.ts';
 import { startServer, withFreshPorts } from './server-process.ts';
-import type { Lifetime, RunningServer, StopPolicy } from './server-process.ts';
+import type { Lifetime, RunningServer } from './server-process.ts';
 
 const run = promisify(execFile);
-
-/** The search attributes of this project's workflows; a run that sets one which is not registered is wedged. */
-const searchAttributes = [
-  'MigrationService',
-  'MigrationRelease',
-  'MigrationTicket',
-  'MigrationStage',
-  'MigrationOutcome',
-];
-
-export const temporalStopPolicy: StopPolicy = {
-  signals: [
-    ['SIGTERM', 5000],
-    ['SIGKILL', 2000],
-  ],
-};
 
 /** Starts a development server with UI. Detached it keeps its history in a file, else in memory. */
 export async function startTemporal(options: {
@@ -59,7 +44,7 @@ export async function startTemporal(options: {
         'warn',
         '--log-format',
         'json',
-        ...searchAttributes.flatMap((name) => ['--search-attribute', `${name}=Keyword`]),
+        ...SEARCH_ATTRIBUTE_NAMES.flatMap((name) => ['--search-attribute', `${name}=Keyword`]),
         ...(options.lifetime === 'detached' ? ['--db-filename', join(directory, 'temporal.db')] : []),
       ],
       directory,
@@ -80,5 +65,5 @@ async function serves(address: string, directory: string): Promise<boolean> {
     ).stdout;
   if (!(await ask('operator', 'cluster', 'health')).includes('SERVING')) return false;
   const registered = await ask('operator', 'search-attribute', 'list', '--namespace', 'default');
-  return searchAttributes.every((name) => registered.includes(name));
+  return SEARCH_ATTRIBUTE_NAMES.every((name) => registered.includes(name));
 }
