@@ -11,7 +11,7 @@ import type { StoredDocument } from '../contract/evidence.ts';
 import type { BackupProfile } from '../contract/profile.ts';
 import { sha256 } from './canonical.ts';
 import { abortLeftoverUploads, type Uploaded, type UploadOptions, uploadStream } from './multipart-upload.ts';
-import { downloadRanges } from './ranged-download.ts';
+import { downloadRanges, ObjectChanged } from './ranged-download.ts';
 import { isMissing, storeError } from './store-errors.ts';
 import { probeStore } from './store-probe.ts';
 import { type WatchedSource, watchSource } from './watched-source.ts';
@@ -54,7 +54,7 @@ export interface ObjectStore {
   delete(key: string, signal: AbortSignal): Promise<void>;
   /** All or nothing: see `uploadStream`. Errors of the source come through as they are. */
   upload(key: string, source: AsyncIterable<Uint8Array>, options: UploadOptions): Promise<Uploaded>;
-  /** An object of known size as a stream; see `downloadRanges`. */
+  /** An object of known size as a stream; see `downloadRanges`. Throws `ObjectChanged` where it is gone or shorter. */
   download(key: string, bytes: number, signal: AbortSignal): AsyncGenerator<Uint8Array, void, undefined>;
   /** Removes what interrupted uploads of this key left behind; returns how many there were. */
   abortUploads(key: string, signal: AbortSignal): Promise<number>;
@@ -167,6 +167,7 @@ export function openObjectStore(location: StoreLocation, credentials: StoreCrede
       yield* downloadRanges(client, { Bucket: bucket, Key: key }, bytes, signal);
     } catch (error) {
       signal.throwIfAborted();
+      if (error instanceof ObjectChanged) throw error;
       throw storeError(error, `read ${uri(key)}`, where);
     }
   }

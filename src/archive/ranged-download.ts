@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { GetObjectCommand, type S3Client } from '@aws-sdk/client-s3';
+import { GetObjectCommand, type S3Client, S3ServiceException } from '@aws-sdk/client-s3';
+import { isMissing } from './store-errors.ts';
 
 export interface DownloadSource {
   readonly Bucket: string;
@@ -46,9 +47,9 @@ export async function* downloadRanges(
   }
 }
 
-/** The object ended before the expected size, so it is another one by now. */
-export class ObjectShorter extends Error {
-  override readonly name = 'ObjectShorter';
+/** The object is not (any more) the one that was to be read: it is gone, or ends before the expected size. */
+export class ObjectChanged extends Error {
+  override readonly name = 'ObjectChanged';
 }
 
 async function fetchRange(
@@ -66,16 +67,18 @@ async function fetchRange(
       // The client's own retries cover the answer's head only: a body that breaks off is tried again here.
       const body = await answer.Body?.transformToByteArray();
       if (body?.byteLength === end - start) return body;
-      if (attempt >= ATTEMPTS)
-        throw new ObjectShorter(`bytes ${start} to ${end - 1} were asked for, ${body?.byteLength ?? 0} came`);
+      if (attempt >= ATTEMPTS) {
+        throw new ObjectChanged(`bytes ${start} to ${end - 1} were asked for, ${body?.byteLength ?? 0} came`);
+      }
     } catch (error) {
       signal.throwIfAborted();
-      if (attempt >= ATTEMPTS || isFinal(error)) throw error;
+      if (isMissing(error)) throw new ObjectChanged('it is gone');
+      if (error instanceof S3ServiceException && error.$metadata.httpStatusCode === 416) {
+        throw new ObjectChanged(`it ends before byte ${end - 1}`);
+      }
+      // An answer of the server has been through the client's own retries.
+      if (attempt >= ATTEMPTS || error instanceof S3ServiceException) throw error;
     }
     await delay(200 * 2 ** attempt, undefined, { signal });
   }
 }
-
-/** Answered by the server, after the client's own retries. */
-const isFinal = (error: unknown): boolean =>
-  typeof error === 'object' && error !== null && '$response' in error && '$fault' in error;

@@ -1,0 +1,172 @@
+import { PassThrough } from 'node:stream';
+import type { BackupVerification } from '../contract/evidence.ts';
+import { STEP_ERRORS, StepError } from '../contract/errors.ts';
+import { ProcessFailed } from '../process/errors.ts';
+import type { Redactor } from '../process/redactor.ts';
+import { requireSuccess, runProcess, streamProcess } from '../process/run.ts';
+import { ContentsList } from './contents-list.ts';
+import { CopyRowCounter } from './copy-rows.ts';
+import type { Ledger } from './ledger.ts';
+import type { ObjectStore } from './object-store.ts';
+import type { PostgresProgram } from './programs.ts';
+import { parseQualifiedName, relationKey } from './relation-name.ts';
+import { damaged, fetchLedger, openBackup, type StoredBackup } from './stored-backup.ts';
+
+/** Told about twice a second. Bytes. */
+export interface VerificationProgress {
+  readonly read: number;
+  readonly of: number;
+  readonly decoded: number;
+}
+
+export interface VerificationRequest {
+  readonly store: ObjectStore;
+  readonly backup: StoredBackup;
+  /** age identity, resolved. */
+  readonly identity: string;
+  readonly pgRestore: PostgresProgram;
+  readonly redactor: Redactor;
+  readonly signal: AbortSignal;
+  readonly progress: (progress: VerificationProgress) => void;
+}
+
+const PROGRESS_INTERVAL = 500;
+
+/**
+ * Proves that the stored object is a whole backup: it is read back from the store, compared with the digests of the day it
+ * was taken, decrypted, listed and fully decoded, all in one pass. The list alone proves nothing (it accepts truncated and
+ * altered archives); the decoded rows of every table are counted and must be those of the ledger.
+ *
+ * @throws StepError `BackupDamaged`, naming the place; `StepRefused` for a wrong identity
+ */
+export async function verifyStoredBackup(request: VerificationRequest): Promise<BackupVerification> {
+  const { backup, store, signal } = request;
+  const ledger = await fetchLedger(store, backup, signal);
+  const { contents, decoded } = await decode(request);
+  const findings = compareWithLedger(ledger, contents, decoded);
+  if (findings.length > 0) {
+    const shown = findings.slice(0, 10).join('; ');
+    throw damaged(backup, `${shown}${findings.length > 10 ? `; ${findings.length - 10} more` : ''}`);
+  }
+  return {
+    uri: backup.uri,
+    bytes: backup.bytes,
+    sha256: backup.sha256,
+    dumpSha256: backup.dumpSha256,
+    entries: contents.entries,
+    tableData: contents.tableDataEntries,
+    decodedBytes: decoded.bytes,
+  };
+}
+
+interface Decoded {
+  readonly contents: ContentsList;
+  readonly decoded: CopyRowCounter;
+}
+
+/** One download feeds both programs. Whatever fails first stops the rest and is what is thrown. */
+async function decode(request: VerificationRequest): Promise<Decoded> {
+  const contents = new ContentsList();
+  const decoded = new CopyRowCounter();
+  const stop = new AbortController();
+  const signal = AbortSignal.any([request.signal, stop.signal]);
+  let failure: { readonly error: unknown } | undefined;
+  const guarded = async (work: () => Promise<void>): Promise<void> => {
+    try {
+      await work();
+    } catch (error) {
+      failure ??= { error };
+      stop.abort();
+    }
+  };
+
+  let read = 0;
+  const tell = (): void => request.progress({ read, of: request.backup.dumpBytes, decoded: decoded.bytes });
+  const timer = setInterval(tell, PROGRESS_INTERVAL);
+  tell();
+  const forList = new PassThrough();
+  const forDecode = new PassThrough();
+  const common = { file: request.pgRestore.file, signal, redactor: request.redactor };
+  try {
+    await Promise.all([
+      guarded(() =>
+        split(openBackup({ ...request, signal, progress: (bytes) => (read = bytes) }), [forList, forDecode]),
+      ),
+      guarded(async () => {
+        const result = await runProcess({
+          ...common,
+          args: ['--list'],
+          input: forList,
+          onLine: (stream, line) => {
+            if (stream === 'stdout') contents.addLine(line);
+          },
+        });
+        requireSuccess(result, 'pg_restore --list');
+      }),
+      guarded(async () => {
+        const running = await streamProcess({ ...common, args: ['--file=-'], input: forDecode, label: 'pg_restore' });
+        try {
+          for await (const chunk of running.stdout) decoded.add(chunk as Buffer);
+        } finally {
+          await running.stop().catch(() => undefined);
+        }
+      }),
+    ]);
+  } finally {
+    clearInterval(timer);
+  }
+  request.signal.throwIfAborted();
+  if (failure !== undefined) throw asVerificationFailure(failure.error, request.backup);
+  return { contents, decoded };
+}
+
+/** Writes a stream to several readers at the pace of the slowest; one that has gone away is no longer waited for. */
+async function split(source: AsyncIterable<Uint8Array>, readers: readonly PassThrough[]): Promise<void> {
+  // Errors of a reader are its own affair: they are met where its process is awaited.
+  for (const reader of readers) reader.on('error', () => undefined);
+  try {
+    for await (const chunk of source) {
+      for (const reader of readers) {
+        if (reader.writable && !reader.write(chunk)) await drained(reader);
+      }
+    }
+    for (const reader of readers) reader.end();
+  } catch (error) {
+    for (const reader of readers) reader.destroy(error as Error);
+    throw error;
+  }
+}
+
+function drained(reader: PassThrough): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      reader.off('drain', done);
+      reader.off('close', done);
+      resolve();
+    };
+    reader.once('drain', done);
+    reader.once('close', done);
+  });
+}
+
+function compareWithLedger(ledger: Ledger, contents: ContentsList, decoded: CopyRowCounter): string[] {
+  return ledger.counts.tables.flatMap(({ table, rows }) => {
+    const name = parseQualifiedName(table);
+    if (!contents.hasDataOf(name)) return [`its contents list has no data of table ${table} (${rows} rows)`];
+    const found = decoded.rows.get(relationKey(name)) ?? 0;
+    return found === rows ? [] : [`table ${table} has ${found} rows in the archive, ${rows} in the ledger`];
+  });
+}
+
+function asVerificationFailure(error: unknown, backup: StoredBackup): unknown {
+  if (!(error instanceof ProcessFailed)) return error;
+  const { result } = error;
+  const details = {
+    program: 'pg_restore',
+    exitCode: result.kind === 'exited' ? result.code : null,
+    tail: result.stderrTail.trim().slice(-1_200),
+  };
+  return result.kind === 'exited'
+    ? damaged(backup, `it does not decode: ${error.message.slice(0, 800)}`)
+    : new StepError(STEP_ERRORS.processFailed, error.message, details);
+}
