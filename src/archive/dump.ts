@@ -67,6 +67,7 @@ export async function captureDump(request: BackupRequest): Promise<BackupEvidenc
   const { store, signal } = request;
   const keys = backupKeys(request.folder, request.step);
   await store.abortUploads(keys.dump, signal);
+  const names = sessionNames(request);
   const session = {
     runId: request.runId,
     step: request.step,
@@ -79,6 +80,7 @@ export async function captureDump(request: BackupRequest): Promise<BackupEvidenc
   return withConnection(request.url, session, async (client, connection) => {
     const database = await readIdentity(client);
     requireOwnMajor(request.pgDump, database, connection.target);
+    await endEarlierAttempts(client, names);
     const snapshot = await exportSnapshot(client, signal);
     const capturedAt = new Date().toISOString();
     const report = progressReporter(request, database);
@@ -115,6 +117,26 @@ export async function captureDump(request: BackupRequest): Promise<BackupEvidenc
       report.stop();
     }
   });
+}
+
+interface SessionNames {
+  readonly ledger: string;
+  readonly dump: string;
+}
+
+const sessionNames = ({ runId, step }: BackupRequest): SessionNames => ({
+  ledger: applicationName(runId, step),
+  dump: applicationName(runId, `${step} pg_dump`),
+});
+
+/** Sessions an attempt left whose host died: they would go on holding their locks. A role may end its own sessions. */
+async function endEarlierAttempts(client: Client, { ledger, dump }: SessionNames): Promise<void> {
+  await client.query(
+    `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+     WHERE usename = current_user AND datname = current_database() AND pid <> pg_backend_pid()
+       AND application_name IN ($1, $2)`,
+    [ledger, dump],
+  );
 }
 
 interface OpenSnapshot {
@@ -164,7 +186,7 @@ async function storeDump(request: BackupRequest, open: OpenSnapshot): Promise<St
       `--lock-wait-timeout=${LOCK_WAIT}`,
       '--no-password',
     ],
-    environment: { ...libpqEnvironment(target), PGAPPNAME: applicationName(request.runId, `${request.step} pg_dump`) },
+    environment: { ...libpqEnvironment(target), PGAPPNAME: sessionNames(request).dump },
     signal: request.signal,
     redactor: request.redactor,
   });

@@ -1,0 +1,37 @@
+import type { StepInput, StoredDocument } from '../contract/evidence.ts';
+import { runFolder } from '../archive/backup-names.ts';
+import { type ObjectStore, openObjectStore } from '../archive/object-store.ts';
+import type { SecretVault } from './secret-vault.ts';
+
+/** The part of the bucket that belongs to one run: `<prefix>/<service>/<first run id>/`. */
+export interface RunStore {
+  readonly store: ObjectStore;
+  readonly folder: string;
+  /** Stores a text below the run's folder, known secrets struck out. Stored again under the same name, it is replaced. */
+  readonly archive: (name: string, text: string, contentType: string) => Promise<StoredDocument>;
+}
+
+/** Opens the run's store with credentials resolved for this step, and closes it after. */
+export async function withRunStore<T>(
+  secrets: SecretVault,
+  { run, profile }: StepInput,
+  signal: AbortSignal,
+  work: (store: RunStore) => Promise<T>,
+): Promise<T> {
+  const { backup } = profile;
+  const store = openObjectStore(backup, {
+    accessKeyId: await secrets.resolve(backup.accessKeyId, profile, signal),
+    secretAccessKey: await secrets.resolve(backup.secretAccessKey, profile, signal),
+  });
+  const folder = runFolder(backup, run);
+  try {
+    return await work({
+      store,
+      folder,
+      archive: (name, text, contentType) =>
+        store.put(`${folder}/${name}`, secrets.redactor.redact(text), contentType, signal),
+    });
+  } finally {
+    store.close();
+  }
+}
