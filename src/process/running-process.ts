@@ -149,7 +149,15 @@ export class ProcessGroup implements RunningProcess {
 
   async #drainOutputs(): Promise<void> {
     const closed = Promise.all(this.#outputs.map((output) => output.closed));
-    await Promise.race([closed, delay(outputGrace, undefined, { ref: false })]);
+    const ended = this.channels.map((channel) => {
+      // Nobody listens to it, so it would never come to its end.
+      if (channel.readableFlowing === null) channel.resume();
+      return new Promise<void>((resolve) => {
+        if (channel.readableEnded || channel.destroyed) resolve();
+        channel.once('end', resolve).once('close', resolve);
+      });
+    });
+    await Promise.race([Promise.all([closed, ...ended]), delay(outputGrace, undefined, { ref: false })]);
     for (const { stream } of this.#outputs) stream.destroy();
     await closed;
   }

@@ -1,0 +1,166 @@
+"""What the source of one revision file tells without running it.
+
+`transactional`: `no` when its upgrade, or a function of the file that the upgrade uses, leaves Alembic's transaction: an
+autocommit block, a commit of its own, a connection of its own, SQL that ends transactions or cannot run inside one.
+`unknown` when it calls code of the service, or reads its SQL from elsewhere. `yes` otherwise.
+
+`downgrade`: `empty` when it does nothing, `raises` when it always raises, else `present`; a `raise` that is conditional,
+or hands on an exception after cleaning up, is no refusal.
+"""
+
+import ast
+import re
+import sys
+
+_leaves_transaction = frozenset(["autocommit_block", "commit"])
+_opens_connection = frozenset(["create_engine", "create_async_engine", "engine_from_config", "connect"])
+_runs_elsewhere = frozenset(["open", "exec", "eval", "__import__", "import_module", "read_text", "run_path"])
+_outside_transaction = re.compile(
+    r"(^|;)\s*(COMMIT|END|ROLLBACK|ABORT|BEGIN|START\s+TRANSACTION|PREPARE\s+TRANSACTION|VACUUM|"
+    r"(CREATE|DROP)\s+DATABASE|ALTER\s+SYSTEM)\s*($|;|\s)|\bINDEX\s+CONCURRENTLY\b|"
+    r"\bCONCURRENTLY\s+IF\b|\bDETACH\s+PARTITION\b.*\bCONCURRENTLY\b",
+    re.IGNORECASE | re.DOTALL,
+)
+_plpgsql = re.compile(r"\$(\w*)\$.*?\$\1\$", re.DOTALL)
+_known_packages = frozenset(["alembic", "sqlalchemy"])
+
+
+def scan_revision(content):
+    try:
+        module = ast.parse(content)
+    except SyntaxError:
+        return {"transactional": "unknown", "downgrade": "present"}
+    functions = {node.name: node for node in module.body if isinstance(node, ast.FunctionDef)}
+    return {
+        "transactional": _transactional(module, functions),
+        "downgrade": _downgrade(functions.get("downgrade")),
+    }
+
+
+def _transactional(module, functions):
+    upgrade = functions.get("upgrade")
+    if upgrade is None or upgrade.decorator_list:
+        return "unknown"
+    reached = _reached(upgrade, functions)
+    constants = [node for node in module.body if isinstance(node, (ast.Assign, ast.AnnAssign))]
+    foreign = set()
+    for node in module.body + reached:
+        foreign.update(_foreign_names(node))
+    verdict = "yes"
+    for part in reached + constants:
+        for node in ast.walk(part):
+            found = _judge(node, foreign)
+            if found == "no":
+                return "no"
+            if found == "unknown":
+                verdict = "unknown"
+    return verdict
+
+
+def _reached(upgrade, functions):
+    """The upgrade and the functions of the file whose names occur in it, transitively."""
+    reached, waiting = [], ["upgrade"]
+    while waiting:
+        function = functions.get(waiting.pop())
+        if function is None or function in reached:
+            continue
+        reached.append(function)
+        waiting.extend(node.id for node in ast.walk(function) if isinstance(node, ast.Name))
+    return reached
+
+
+def _judge(node, foreign):
+    if isinstance(node, ast.Call):
+        return _judge_call(node, foreign)
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        # BEGIN and END inside a function's body are blocks of its language.
+        return "no" if _outside_transaction.search(_plpgsql.sub("''", node.value)) else None
+    return None
+
+
+def _judge_call(call, foreign):
+    name = _last_name(call.func)
+    if name in _leaves_transaction or name in _opens_connection:
+        return "no"
+    for keyword in call.keywords:
+        if keyword.arg == "isolation_level":
+            return "no"
+        if keyword.arg == "postgresql_concurrently" and not _is_false(keyword.value):
+            return "no"
+    if name in _runs_elsewhere:
+        return "unknown"
+    # Calling a class of the service (a column type, an enum) runs no statements.
+    if _first_name(call.func) in foreign and not (name or "").lstrip("_")[:1].isupper():
+        return "unknown"
+    return None
+
+
+def _is_false(node):
+    return isinstance(node, ast.Constant) and not node.value
+
+
+def _last_name(node):
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else None
+
+
+def _first_name(node):
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else None
+
+
+def _foreign_names(part):
+    """Names bound by imports from anything but Alembic, SQLAlchemy and the standard library."""
+    for node in ast.walk(part):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if _is_foreign(alias.name):
+                    yield (alias.asname or alias.name).split(".")[0]
+        elif isinstance(node, ast.ImportFrom) and (node.level > 0 or _is_foreign(node.module or "")):
+            for alias in node.names:
+                yield alias.asname or alias.name
+
+
+def _is_foreign(module):
+    package = module.split(".")[0]
+    return package not in _known_packages and not _is_standard(package)
+
+
+def _is_standard(package):
+    names = getattr(sys, "stdlib_module_names", None)
+    if names is not None:
+        return package in names
+    # Python 3.8 and 3.9 have no list.
+    if package in sys.builtin_module_names:
+        return True
+    import importlib.util
+    import sysconfig
+
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return False
+    origin = (spec.origin if spec is not None else None) or ""
+    folder = sysconfig.get_paths()["stdlib"]
+    return origin in ("built-in", "frozen") or (origin.startswith(folder) and "site-packages" not in origin)
+
+
+def _downgrade(function):
+    if function is None:
+        return "present"
+    body = [node for node in function.body if not _does_nothing(node)]
+    if not body:
+        return "empty"
+    if any(isinstance(node, ast.Raise) for node in body):
+        return "raises"
+    return "present"
+
+
+def _does_nothing(node):
+    if isinstance(node, ast.Pass):
+        return True
+    if isinstance(node, ast.Expr):
+        return isinstance(node.value, ast.Constant)
+    return isinstance(node, ast.Return) and (node.value is None or isinstance(node.value, ast.Constant))
