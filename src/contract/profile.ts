@@ -338,7 +338,11 @@ export interface Profile {
   readonly timeouts: Readonly<Record<string, number>>;
 }
 
-/** Placeholders that commands, URLs, headers and bodies may use as `{{name}}`. Any other name is refused when the profile is loaded. */
+/**
+ * Placeholders that commands, URLs, headers and bodies may use as `{{name}}`. Any other name is refused when the profile is
+ * loaded. `kind`, `title` and `text` (Markdown) are those of an announcement; `port` is known to `application.boot`,
+ * `revision` to `alembic.commands`. One that is known but has no value yet stops the step.
+ */
 export const TEMPLATE_VARIABLES = [
   'service',
   'releaseTag',
@@ -353,4 +357,9 @@ export const TEMPLATE_VARIABLES = [
   'checkout',
   'port',
   'revision',
+  'kind',
+  'title',
+  'text',
 ] as const;
+
+export type TemplateVariable = (typeof TEMPLATE_VARIABLES)[number];

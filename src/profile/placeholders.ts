@@ -4,6 +4,7 @@ import { type Finding, visitScalars } from './finding.ts';
 import { valueAt } from './issue-text.ts';
 
 const VARIABLES: ReadonlySet<string> = new Set(TEMPLATE_VARIABLES);
+const MESSAGE_VARIABLES: ReadonlySet<string> = new Set(['kind', 'title', 'text']);
 const PLACEHOLDER = /\{\{([^{}]*)\}\}/g;
 
 /** Names of the placeholders in a text, whether known or not. */
@@ -33,10 +34,18 @@ function objection(document: unknown, path: readonly PropertyKey[], name: string
   if (name === 'revision' && !(path[0] === 'alembic' && path[1] === 'commands')) {
     return 'uses {{revision}}, which is known for alembic.commands only';
   }
+  if (MESSAGE_VARIABLES.has(name) && !isAnnouncement(path)) {
+    return `uses {{${name}}}, which is known for announcements, tickets and notifications only`;
+  }
   if (VARIABLES.has(name) || savedBefore(document, path).has(name)) return undefined;
   const shown = /^\w{1,60}$/.test(name) ? `{{${name}}}` : 'a placeholder';
   return `uses ${shown}, which is not known. Known: ${TEMPLATE_VARIABLES.join(', ')}; in a flow also what earlier requests save`;
 }
+
+const isAnnouncement = ([first, second]: readonly PropertyKey[]): boolean =>
+  ['announce', 'ticket', 'stakeholders', 'retrospective'].includes(String(first)) ||
+  (first === 'approvals' && second === 'notify') ||
+  (first === 'recovery' && second === 'escalate');
 
 /** Names saved by the requests before the one the path leads into. */
 function savedBefore(document: unknown, path: readonly PropertyKey[]): Set<string> {
