@@ -11,6 +11,8 @@ export interface PreconditionActivities {
   acceptRequest(input: E.AcceptRequestInput): Promise<E.AcceptedRequest>;
   reviewChange(input: E.StepInput): Promise<E.ChangeReview>;
   inspectAccess(input: E.StepInput): Promise<E.AccessEvidence>;
+  /** Who holds a lease, asked of the server; null when nobody does. */
+  readLease(input: { readonly leaseId: string }): Promise<E.LeaseHolder | null>;
   /** Every measure of the profile answers with a number. */
   verifyMonitoring(input: E.StepInput): Promise<E.MonitoringReadiness>;
 }

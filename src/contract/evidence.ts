@@ -83,6 +83,13 @@ export interface AccessEvidence {
   readonly bucket: string;
 }
 
+/** The run whose child workflow a lease is. */
+export interface LeaseHolder {
+  readonly workflowId: string;
+  readonly runId: string;
+  readonly since: string;
+}
+
 export interface MonitoringReadiness {
   readonly measures: readonly { readonly name: string; readonly value: number }[];
 }

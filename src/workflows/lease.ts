@@ -3,6 +3,7 @@ import { WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
 import type { DatabaseIdentity } from '../contract/evidence.ts';
 import { databaseLease, leaseIdOf } from './database-lease.ts';
 import { type MigrationRun, stepRefused } from './run.ts';
+import { LOOK } from './step-policies.ts';
 
 /** The lease of a run that has just ended is closed by the server a moment later. */
 const ATTEMPTS = 5;
@@ -15,25 +16,38 @@ const ATTEMPTS = 5;
 export async function takeLease(run: MigrationRun, production: DatabaseIdentity): Promise<void> {
   const leaseId = leaseIdOf(production.systemIdentifier, production.database);
   for (let attempt = 1; ; attempt += 1) {
-    try {
-      const { workflowId, firstExecutionRunId: runId } = workflowInfo();
-      const lease = await startChild(databaseLease, {
-        workflowId: leaseId,
-        args: [{ workflowId, runId, database: production.database }],
-        parentClosePolicy: ParentClosePolicy.TERMINATE,
-        staticSummary: `lease of ${production.database} for ${workflowId}`,
-      });
-      watch(run, lease.result(), leaseId);
-      return;
-    } catch (error) {
-      if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
-      if (attempt === ATTEMPTS) {
-        throw stepRefused(
-          `another run works on this database: it holds the lease ${leaseId}. Look at it with "temporal workflow describe --workflow-id ${leaseId}" and wait for its end`,
-        );
-      }
-      await sleep('1 second');
+    if (await started(run, leaseId, production.database)) return;
+    const holder = await run.step(
+      'preconditions.access/lease',
+      'Who holds the lease of the database',
+      LOOK,
+      (activities) => activities.readLease({ leaseId }),
+    );
+    // After a reset of the workflow the lease taken by its earlier execution may still be there.
+    if (holder?.workflowId === run.runFacts.workflowId) return;
+    if (attempt === ATTEMPTS) {
+      throw stepRefused(
+        `another run works on the database ${production.database}: ${holder?.workflowId ?? 'unknown'} (run ${holder?.runId ?? 'unknown'}) holds the lease ${leaseId} since ${holder?.since ?? 'unknown'}; wait for its end`,
+      );
     }
+    await sleep('1 second');
+  }
+}
+
+async function started(run: MigrationRun, leaseId: string, database: string): Promise<boolean> {
+  try {
+    const { workflowId, firstExecutionRunId: runId } = workflowInfo();
+    const lease = await startChild(databaseLease, {
+      workflowId: leaseId,
+      args: [{ workflowId, runId, database }],
+      parentClosePolicy: ParentClosePolicy.TERMINATE,
+      staticSummary: `lease of ${database} for ${workflowId}`,
+    });
+    watch(run, lease.result(), leaseId);
+    return true;
+  } catch (error) {
+    if (error instanceof WorkflowExecutionAlreadyStartedError) return false;
+    throw error;
   }
 }
 

@@ -1,0 +1,284 @@
+import { ApplicationFailure } from '@temporalio/common';
+import { CancelledFailure, Context } from '@temporalio/activity';
+import { describe, expect, it } from 'vitest';
+import { STEP_ERRORS } from '../../src/contract/errors.ts';
+import { profile, scriptedActivities } from './scripted-activities.ts';
+import { atGate, endOf, runMigration, until } from './running.ts';
+
+const digest = 'ab'.repeat(32);
+const approval = { by: 'erin@example.com', planDigest: digest.slice(0, 12) };
+
+const untilCancelled = async (): Promise<never> => {
+  const beating = setInterval(() => Context.current().heartbeat(), 200);
+  try {
+    return await Context.current().cancelled;
+  } finally {
+    clearInterval(beating);
+  }
+};
+
+describe('a run that goes well', () => {
+  it('walks the document in its order and ends succeeded with everything put back', async () => {
+    const { world, activities } = scriptedActivities();
+    const end = await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await handle.signal('approve', approval);
+      return endOf(handle);
+    });
+    expect(end).toMatchObject({ outcome: 'succeeded', summary: { openItems: [] } });
+    const order = world.calls.filter((call) => !call.startsWith('tell:') && call !== 'performActions');
+    expect(order).toEqual([
+      'acceptRequest',
+      'reviewChange',
+      'inspectAccess',
+      'verifyMonitoring',
+      'verifyTooling',
+      'readMigrationGraph',
+      'captureBackup',
+      'verifyBackup',
+      'migrateStaging',
+      'exerciseApplication',
+      'diffSchema',
+      'identifyRun',
+      'sealPlan',
+      'identifyRun',
+      'captureMeasures',
+      'readSwitch',
+      'engageSwitch',
+      'checkReplication',
+      'inspectProduction',
+      'checkReplication',
+      'upgradeProduction',
+      'runChecks',
+      'runChecks',
+      'compareMeasures',
+      'validateSchema',
+      'releaseSwitch',
+      'archiveReport',
+      'archiveReport',
+    ]);
+    expect(world.reports.at(-1)?.obligations).toMatchObject([{ name: 'deployments', status: 'released' }]);
+  });
+});
+
+describe('the gate production', () => {
+  it('refuses the requester, a stale digest and the same person twice, and counts different people', async () => {
+    const { activities } = scriptedActivities(undefined, { approvals: { ...profile.approvals, required: 2 } });
+    await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await expect(
+        handle.executeUpdate('approve', { args: [{ by: 'Dana@Example.com', planDigest: digest }] }),
+      ).rejects.toThrow();
+      await expect(
+        handle.executeUpdate('approve', { args: [{ by: 'erin@example.com', planDigest: 'f'.repeat(64) }] }),
+      ).rejects.toThrow();
+      await handle.executeUpdate('approve', { args: [approval] });
+      await handle.signal('approve', { ...approval, by: 'ERIN@example.com' });
+      const status = await until(handle, ({ refusals }) => refusals.count === 3);
+      expect(status.waiting).toMatchObject({ missing: 1, approvedBy: ['erin@example.com'] });
+      expect(status.refusals.last.map(({ why }) => why)).toEqual([
+        expect.stringContaining('requested this run'),
+        expect.stringContaining('plan to be approved is'),
+        expect.stringContaining('has approved already'),
+      ]);
+      await handle.executeUpdate('approve', { args: [{ ...approval, by: 'frank@example.com' }] });
+      expect(await endOf(handle)).toMatchObject({ outcome: 'succeeded' });
+    });
+  });
+
+  it('aborts when nobody approves in time, after reminders', async () => {
+    const { world, activities } = scriptedActivities();
+    const end = await runMigration(activities, endOf);
+    expect(end).toMatchObject({ outcome: 'aborted', error: 'MigrationAborted' });
+    expect(end.summary?.findings[0]).toContain('0 of 1 approvals');
+    expect(world.calls.filter((call) => call === 'tell:gate-reminder').length).toBeGreaterThan(2);
+    expect(world.calls).not.toContain('upgradeProduction');
+  });
+
+  it('ends aborted on a rejection, with its reason', async () => {
+    const { activities } = scriptedActivities();
+    const end = await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await handle.signal('reject', { by: 'erin@example.com', reason: 'not tonight' });
+      return endOf(handle);
+    });
+    expect(end).toMatchObject({
+      outcome: 'aborted',
+      summary: { findings: ['rejected by erin@example.com: not tonight'] },
+    });
+  });
+
+  it('makes the plan anew when the execution is not the one it was made for', async () => {
+    const ids = ['first', 'second', 'second', 'second'];
+    const { world, activities } = scriptedActivities(() => ({
+      identifyRun: async () => ({ currentRunId: ids.shift() ?? 'second' }),
+    }));
+    await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await handle.executeUpdate('approve', { args: [approval] });
+      await until(handle, (status) => atGate('approval')(status) && status.refusals.count === 1);
+      await handle.executeUpdate('approve', { args: [approval] });
+      expect(await endOf(handle)).toMatchObject({ outcome: 'succeeded' });
+    });
+    expect(world.calls.filter((call) => call === 'sealPlan')).toHaveLength(2);
+  });
+});
+
+describe('an abort', () => {
+  it('before the upgrade stops the step that runs and puts back what was switched', async () => {
+    const { world, activities } = scriptedActivities(() => ({ inspectProduction: untilCancelled }));
+    const end = await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await handle.signal('approve', approval);
+      await until(handle, ({ step }) => step?.id === 'apply.refresh-backup/state');
+      await handle.signal('abort', { by: 'frank@example.com', reason: 'disk alarm' });
+      return endOf(handle);
+    });
+    expect(end).toMatchObject({ outcome: 'aborted' });
+    expect(world.calls).toContain('releaseSwitch');
+    expect(world.calls).not.toContain('upgradeProduction');
+  });
+
+  it('during the upgrade evaluates, then rolls back by itself where the plan allows it', async () => {
+    const { world, activities } = scriptedActivities(
+      (state) => ({
+        upgradeProduction: async () => {
+          state.reality = { kind: 'partly-applied', revisions: ['0002a'], clean: 'yes', why: 'test' };
+          return untilCancelled();
+        },
+      }),
+      { recovery: { ...profile.recovery, rollback: 'automatic' } },
+    );
+    const end = await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await handle.signal('approve', approval);
+      await until(handle, ({ step }) => step?.id === 'apply.upgrade');
+      await handle.signal('abort', { by: 'frank@example.com', reason: 'enough' });
+      return endOf(handle);
+    });
+    expect(end).toMatchObject({ outcome: 'rolled-back', error: 'MigrationRolledBack' });
+    const after = world.calls.slice(world.calls.indexOf('upgradeProduction'));
+    expect(after).toEqual(
+      expect.arrayContaining(['evaluateProduction', 'rollBackProduction', 'runChecks', 'releaseSwitch']),
+    );
+  });
+
+  it('by cancel of the workflow ends it Cancelled when production is unchanged', async () => {
+    const { activities } = scriptedActivities();
+    const end = await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await handle.cancel();
+      return endOf(handle);
+    });
+    expect(end.error).toBe(CancelledFailure.name);
+  });
+});
+
+describe('the deadline', () => {
+  it('stops the upgrade at the end of the window and aborts when nothing was changed', async () => {
+    const { activities } = scriptedActivities(() => ({ upgradeProduction: untilCancelled }), {
+      window: { length: 2000 },
+    });
+    const end = await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await handle.signal('approve', approval);
+      return endOf(handle);
+    });
+    expect(end).toMatchObject({ outcome: 'aborted' });
+    expect(end.summary?.verdict).toContain('change window ended');
+  });
+});
+
+describe('the gate recovery', () => {
+  const smokeFails = (world: { reality: { kind: string } }) => ({
+    runChecks: async () => {
+      if (world.reality.kind === 'fully-applied')
+        throw ApplicationFailure.nonRetryable('playback is broken', STEP_ERRORS.checkFailed);
+      return { checks: [] };
+    },
+  });
+
+  it('waits for a person after a failed smoke test, refuses what is impossible, restores on demand', async () => {
+    const { world, activities } = scriptedActivities(smokeFails, {
+      recovery: { ...profile.recovery, rollback: 'never' },
+    });
+    const end = await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await handle.signal('approve', approval);
+      const status = await until(handle, atGate('recovery'));
+      expect(status.actions).toEqual(['retry', 'continue', 'restore', 'accept']);
+      await expect(
+        handle.executeUpdate('recover', { args: [{ by: 'erin', action: 'rollback', reason: 'try' }] }),
+      ).rejects.toThrow();
+      await handle.signal('abort', { by: 'frank', reason: 'again' });
+      await handle.executeUpdate('recover', { args: [{ by: 'erin', action: 'restore', reason: 'data is damaged' }] });
+      return endOf(handle);
+    });
+    expect(end).toMatchObject({
+      outcome: 'restored',
+      error: 'MigrationRestored',
+      summary: { keptAside: 'whisper_before_1' },
+    });
+    expect(world.calls).toContain('tell:retrospective-scheduled');
+    expect(world.calls).toContain('tell:stakeholders-informed');
+  });
+
+  it('goes on after a false alarm, recorded as overruled, without asking passed checks again', async () => {
+    const { world, activities } = scriptedActivities(smokeFails);
+    const end = await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await handle.signal('approve', approval);
+      for (let count = 0; count < 2; count += 1) {
+        await until(handle, atGate('recovery'));
+        await handle.executeUpdate('recover', { args: [{ by: 'erin', action: 'continue', reason: 'known' }] });
+      }
+      return endOf(handle);
+    });
+    expect(end.outcome).toBe('succeeded');
+    expect(world.calls.filter((call) => call === 'runChecks')).toHaveLength(2);
+    expect(world.reports.at(-1)?.timeline.filter(({ status }) => status === 'overruled')).toHaveLength(2);
+  });
+
+  it('opens when something cannot be put back, and hands over what stays open', async () => {
+    const { activities } = scriptedActivities(() => ({
+      releaseSwitch: async () => {
+        throw ApplicationFailure.nonRetryable('the provider is gone', STEP_ERRORS.checkFailed);
+      },
+    }));
+    const end = await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await handle.signal('approve', approval);
+      await until(handle, atGate('recovery'));
+      await handle.executeUpdate('recover', { args: [{ by: 'erin', action: 'accept', reason: 'by hand' }] });
+      return endOf(handle);
+    });
+    expect(end).toMatchObject({ outcome: 'handed-over', summary: { openItems: ['not put back: deployments'] } });
+  });
+
+  it('never ends by itself when production cannot be read', async () => {
+    const { activities } = scriptedActivities(() => ({
+      upgradeProduction: async () => {
+        throw ApplicationFailure.nonRetryable('broken', STEP_ERRORS.processFailed);
+      },
+      evaluateProduction: async () => {
+        throw ApplicationFailure.nonRetryable('no answer', STEP_ERRORS.stateUnexpected);
+      },
+    }));
+    await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await handle.signal('approve', approval);
+      const status = await until(handle, atGate('recovery'));
+      expect(status.actions).toEqual(['retry', 'accept']);
+    });
+  });
+});
+
+describe('a request', () => {
+  it('is refused with every finding at once', async () => {
+    const { world, activities } = scriptedActivities();
+    const end = await runMigration(activities, endOf, { releaseTag: '', windowStart: 'soon', colour: 'red' } as never);
+    expect(end.error).toBe('MigrationAborted');
+    expect(end.summary?.findings).toHaveLength(4);
+    expect(world.calls).toEqual([]);
+  });
+});

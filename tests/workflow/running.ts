@@ -1,0 +1,96 @@
+import { readFile } from 'node:fs/promises';
+import { WorkflowFailedError, type WorkflowHandle } from '@temporalio/client';
+import { ApplicationFailure } from '@temporalio/common';
+import { TestWorkflowEnvironment } from '@temporalio/testing';
+import { DefaultLogger, Runtime, Worker } from '@temporalio/worker';
+import { ensureBundle } from '../../scripts/build-bundle.ts';
+import { programs } from '../../scripts/stack/layout.ts';
+import type { MigrationActivities } from '../../src/contract/activities.ts';
+import type { ReportSummary } from '../../src/contract/report.ts';
+import type { MigrationRequest } from '../../src/contract/request.ts';
+import type { RunStatus } from '../../src/contract/status.ts';
+import { SEARCH_ATTRIBUTE_NAMES } from '../../src/contract/search-attributes.ts';
+import { addSearchAttributes } from '../../src/temporal-setup.ts';
+
+export type Run = <T>(
+  activities: MigrationActivities,
+  act: (handle: WorkflowHandle) => Promise<T>,
+  request?: Partial<Record<keyof MigrationRequest, unknown>>,
+) => Promise<T>;
+
+export const request: MigrationRequest = {
+  service: 'whisper-transcriber',
+  releaseTag: 'v1.1.0',
+  changeTicket: 'CHG-1',
+  requestedBy: 'dana@example.com',
+};
+
+Runtime.install({ logger: new DefaultLogger('ERROR'), telemetryOptions: { logging: { filter: 'ERROR' } } });
+
+let bundle: Promise<string> | undefined;
+
+/** Starts a run on a server and a worker of its own: the time-skipping clock is one for a whole server, and so are leases. */
+export const runMigration: Run = async (activities, act, changes = {}) => {
+  bundle ??= ensureBundle().then((path) => readFile(path, 'utf8'));
+  const code = await bundle;
+  const environment = await TestWorkflowEnvironment.createTimeSkipping({
+    server: { executable: { type: 'existing-path', path: programs.temporalTestServer } },
+  });
+  try {
+    await addSearchAttributes(environment.client, SEARCH_ATTRIBUTE_NAMES);
+    const taskQueue = 'workflow-test';
+    const worker = await Worker.create({
+      connection: environment.nativeConnection,
+      taskQueue,
+      workflowBundle: { code },
+      activities: { ...activities },
+    });
+    return await worker.runUntil(async () =>
+      act(
+        await environment.client.workflow.start('databaseMigration', {
+          taskQueue,
+          workflowId: 'migrate-whisper-transcriber',
+          args: [{ ...request, ...changes }],
+        }),
+      ),
+    );
+  } finally {
+    await environment.teardown();
+  }
+};
+
+export interface End {
+  readonly outcome: string;
+  readonly error: string;
+  readonly summary: ReportSummary | undefined;
+}
+
+/** How a run ended, failure or not. */
+export async function endOf(handle: WorkflowHandle): Promise<End> {
+  try {
+    const summary = (await handle.result()) as ReportSummary;
+    return { outcome: summary.outcome, error: '', summary };
+  } catch (error) {
+    if (!(error instanceof WorkflowFailedError)) throw error;
+    const { cause } = error;
+    if (!(cause instanceof ApplicationFailure))
+      return { outcome: cause?.name ?? '', error: cause?.name ?? '', summary: undefined };
+    const [summary] = (cause.details ?? []) as [ReportSummary | undefined];
+    return { outcome: summary?.outcome ?? '', error: cause.type ?? '', summary };
+  }
+}
+
+/** Asks until the status is as wanted. */
+export async function until(handle: WorkflowHandle, wanted: (status: RunStatus) => boolean): Promise<RunStatus> {
+  for (;;) {
+    const status = await handle.query<RunStatus>('status');
+    if (wanted(status)) return status;
+    if (status.outcome) throw new Error(`ended ${status.outcome}: ${status.trouble}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+export const atGate =
+  (gate: string) =>
+  (status: RunStatus): boolean =>
+    status.waiting?.for === gate;

@@ -1,0 +1,304 @@
+/**
+ * Activities that answer as told, for tests of the workflow's own decisions on Temporal's time-skipping server: order,
+ * waiting, refusals, recovery choices. What the real activities do is tested on real parts in `integration/` and `faults/`.
+ */
+import type { MigrationActivities } from '../../src/contract/activities.ts';
+import type {
+  BackupEvidence,
+  DatabaseIdentity,
+  GraphEvidence,
+  ProductionState,
+  Reality,
+  StoredDocument,
+} from '../../src/contract/evidence.ts';
+import type { MigrationPlan } from '../../src/contract/plan.ts';
+import type { Profile } from '../../src/contract/profile.ts';
+import type { RunReport } from '../../src/contract/report.ts';
+
+const secret = { kind: 'environment', name: 'SECRET' } as const;
+const document: StoredDocument = { uri: 's3://evidence/document', sha256: '0'.repeat(64), bytes: 1 };
+const identity: DatabaseIdentity = {
+  systemIdentifier: '7000000000000000001',
+  database: 'whisper',
+  oid: 16_384,
+  timeline: 1,
+  serverVersion: '18.6',
+  serverMajor: 18,
+  encoding: 'UTF8',
+  sizeBytes: 1,
+};
+
+export const profile: Profile = {
+  service: 'whisper-transcriber',
+  description: '',
+  home: '/profiles',
+  repository: { url: '/repository', prepareTimeout: 60_000 },
+  review: {
+    source: {
+      kind: 'command',
+      action: { kind: 'command', command: ['true'], directory: 'profile', environment: {}, timeout: 1000 },
+    },
+    minimumReviewers: 1,
+  },
+  databases: {
+    production: {
+      administrator: secret,
+      migrator: secret,
+      backup: secret,
+      applicationRoles: ['app'],
+      maintenanceDatabase: 'postgres',
+      standbys: [],
+      maximumLagBytes: 1,
+      maximumLag: 1,
+      tls: 'allow',
+      maximumTransactionAge: 1000,
+    },
+    staging: { administrator: secret, migrator: secret },
+    scratch: { administrator: secret },
+  },
+  alembic: {
+    python: 'python',
+    config: 'alembic.ini',
+    directory: '.',
+    urlVariable: 'DATABASE_URL',
+    urlScheme: 'postgresql+psycopg',
+    environment: {},
+    versionTable: { schema: 'public', table: 'alembic_version' },
+    commands: {},
+  },
+  backup: {
+    bucket: 'backups',
+    prefix: 'runbook',
+    region: 'us-east-1',
+    forcePathStyle: true,
+    accessKeyId: secret,
+    secretAccessKey: secret,
+    recipients: ['age1example'],
+    identity: secret,
+    maximumAge: 3_600_000,
+  },
+  staging: { environmentFile: '.env.staging', tests: ['pytest'], testsTimeout: 60_000 },
+  application: { boot: { command: ['true'], environment: {}, readyPath: '/', timeout: 1000 }, flows: [] },
+  announce: [],
+  switches: [
+    {
+      name: 'deployments',
+      kind: 'freeze',
+      mechanism: {
+        kind: 'actions',
+        engage: { kind: 'file', path: 'x' },
+        release: { kind: 'file', path: 'x' },
+      },
+      keepAfter: [],
+    },
+  ],
+  checks: { smoke: [], smokeWrites: [] },
+  monitoring: { measures: [], settle: 0, sampleEvery: 0 },
+  schema: [],
+  ticket: [{ kind: 'file', path: 'ticket.md' }],
+  stakeholders: [{ kind: 'file', path: 'stakeholders.md' }],
+  retrospective: [{ kind: 'file', path: 'retrospectives.md' }],
+  approvals: {
+    required: 1,
+    approvers: [],
+    timeout: 3_600_000,
+    remindEvery: 600_000,
+    notify: [{ kind: 'file', path: 'gate.md' }],
+  },
+  qa: { required: false, timeout: 60_000, onTimeout: 'keep' },
+  window: { length: 600_000 },
+  recovery: { rollback: 'ask', remindEvery: 600_000, escalate: [{ kind: 'file', path: 'escalation.md' }] },
+  steps: [],
+  timeouts: {},
+};
+
+const graph: GraphEvidence = {
+  startRevisions: ['0001'],
+  targetRevision: '0002',
+  path: [
+    {
+      revision: '0002',
+      downRevisions: ['0001'],
+      dependsOn: [],
+      branchLabels: [],
+      file: 'versions/0002.py',
+      sha256: '0'.repeat(64),
+      doc: '',
+      transactional: 'yes',
+      downgrade: 'present',
+    },
+  ],
+  downgrade: { kind: 'planned', commands: ['0001'] },
+  risks: [],
+};
+
+const production: ProductionState = {
+  identity,
+  versionRows: ['0001'],
+  versioned: 'versioned',
+  objectMapDigest: 'before',
+  objectMap: document,
+  invalidIndexes: [],
+  migratorSessions: 0,
+  otherSessions: [],
+};
+
+/** What the scripted world looks like and what was done to it. */
+export interface World {
+  readonly calls: string[];
+  readonly reports: RunReport[];
+  reality: Reality;
+}
+
+export interface Scripted {
+  readonly world: World;
+  readonly activities: MigrationActivities;
+}
+
+export function scriptedActivities(
+  overrides: (world: World) => Partial<MigrationActivities> = () => ({}),
+  changed: Partial<Profile> = {},
+): Scripted {
+  const world: World = { calls: [], reports: [], reality: { kind: 'unchanged' } };
+  const answers: MigrationActivities = {
+    acceptRequest: async () => ({ profile: { ...profile, ...changed }, profileDigest: '1'.repeat(64) }),
+    reviewChange: async () => ({
+      commit: 'c'.repeat(40),
+      tag: 'v2',
+      source: 'command',
+      reviewers: ['eve'],
+      checks: 'success',
+    }),
+    inspectAccess: async () => ({
+      production: identity,
+      staging: { ...identity, database: 'staging' },
+      scratch: { ...identity, database: 'scratch' },
+      migratorRole: 'migrator',
+      rights: [],
+      tls: 'off',
+      bucket: 'backups',
+    }),
+    readLease: async () => ({ workflowId: 'migrate-whisper-transcriber', runId: 'run', since: '' }),
+    verifyMonitoring: async () => ({ measures: [] }),
+    performActions: async ({ message }) => {
+      world.calls.push(`tell:${message.kind}`);
+      return { delivered: [] };
+    },
+    readSwitch: async () => ({ state: 'released', detail: {} }),
+    engageSwitch: async () => ({ state: 'engaged', detail: {} }),
+    releaseSwitch: async () => ({ state: 'released', detail: {} }),
+    verifyTooling: async () => ({ programs: {}, alembic: '1', sqlalchemy: '2', python: '3', secretsResolved: 1 }),
+    readMigrationGraph: async () => graph,
+    captureBackup: async ({ step }): Promise<BackupEvidence> => ({
+      uri: `s3://backups/${step}`,
+      bucket: 'backups',
+      key: step,
+      bytes: 1,
+      sha256: '0'.repeat(64),
+      dumpBytes: 1,
+      dumpSha256: '0'.repeat(64),
+      capturedAt: new Date().toISOString(),
+      lsn: '0/1',
+      database: identity,
+      versionRows: ['0001'],
+      objectMapDigest: 'before',
+      ledger: document,
+      tables: 1,
+      rows: 1,
+      pgDumpVersion: '18',
+      encryption: 'age',
+    }),
+    verifyBackup: async ({ backup }) => ({
+      uri: backup.uri,
+      bytes: 1,
+      sha256: '',
+      dumpSha256: '',
+      entries: 1,
+      tableData: 1,
+      decodedBytes: 1,
+    }),
+    migrateStaging: async () => ({
+      before: ['0001'],
+      after: ['0002'],
+      tests: '1 passed',
+      log: document,
+      upgradeMilliseconds: 100,
+      mapBefore: document,
+      mapAfter: document,
+      schemaBefore: document,
+      schemaAfter: document,
+      nothingToDo: false,
+    }),
+    exerciseApplication: async () => ({ bootMilliseconds: 1, flows: [] }),
+    diffSchema: async () => ({ diff: document, added: [], removed: [], changed: [] }),
+    sealPlan: async ({ plan }: { plan: MigrationPlan }) => ({
+      plan,
+      digest: 'ab'.repeat(32),
+      uri: 's3://evidence/plan',
+    }),
+    identifyRun: async () => ({ currentRunId: 'run' }),
+    captureMeasures: async () => ({ takenAt: '', values: [] }),
+    checkReplication: async () => ({ standbys: [] }),
+    inspectProduction: async () => production,
+    upgradeProduction: async () => {
+      world.reality = { kind: 'fully-applied' };
+      return { revisions: ['0002'], milliseconds: 1, how: 'upgraded', droppedInvalidIndexes: [], endedSessions: 0 };
+    },
+    runChecks: async () => ({ checks: [] }),
+    compareMeasures: async () => ({ values: [] }),
+    validateSchema: async () => ({ expected: [], changes: 1, versionRows: ['0002'] }),
+    evaluateProduction: async () => ({
+      reality: world.reality,
+      versionRows: [],
+      objectMapDigest: '',
+      differences: [],
+      droppedInvalidIndexes: [],
+      endedSessions: 0,
+    }),
+    rollBackProduction: async () => {
+      world.reality = { kind: 'unchanged' };
+      return {
+        commands: ['0001'],
+        versionRows: ['0001'],
+        milliseconds: 1,
+        objects: 'equal',
+        differences: [],
+        log: document,
+      };
+    },
+    restoreFreshDatabase: async () => ({
+      freshDatabase: 'fresh',
+      tables: 1,
+      rows: 1,
+      sequences: 0,
+      milliseconds: 1,
+      left: [],
+    }),
+    swapDatabases: async () => {
+      world.reality = { kind: 'unchanged' };
+      return {
+        database: 'whisper',
+        keptAside: 'whisper_before_1',
+        endedSessions: 1,
+        shutOut: 10,
+        versionRows: ['0001'],
+      };
+    },
+    archiveReport: async ({ report }) => {
+      world.reports.push(report);
+      return { json: document, markdown: document, html: document };
+    },
+    runOwnStep: async () => ({ answer: 'ok' }),
+  };
+  const activities = { ...answers, ...overrides(world) };
+  const recorded = Object.fromEntries(
+    Object.entries(activities).map(([name, call]) => [
+      name,
+      async (input: never) => {
+        world.calls.push(name);
+        return (call as (input: never) => Promise<unknown>)(input);
+      },
+    ]),
+  ) as unknown as MigrationActivities;
+  return { world, activities: recorded };
+}
