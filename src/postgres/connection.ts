@@ -194,6 +194,7 @@ async function prepareSession(client: Client, target: ConnectionTarget, options:
     IntervalStyle: 'postgres',
     extra_float_digits: 1,
     bytea_output: 'hex',
+    quote_all_identifiers: 'off',
   };
   if (options.role === 'none') await client.query('SET ROLE NONE');
   // Settings an older server does not know (transaction_timeout came with 17) are left out by the join.

@@ -24,7 +24,8 @@ export function connectFailure(error: unknown, target: ConnectionTarget): StepEr
   const where = describeTarget(target);
   const said = (type: StepErrorType, text: string): StepError =>
     new StepError(type, text, { sqlstate: sqlState(error) ?? null, host: target.host, port: target.port });
-  switch (sqlState(error)) {
+  const state = sqlState(error) ?? '';
+  switch (state) {
     case '28P01':
       return said(
         STEP_ERRORS.refused,

@@ -71,11 +71,3 @@ export function parseObjectMap(text: string): ObjectMap {
   }
   return value as ObjectMap;
 }
-
-/** Does the database hold anything a migration could have made? Schemas and what the server made itself do not count. */
-export const isEmptyMap = (map: ObjectMap): boolean =>
-  map.objects.every(
-    ({ kind, name }) =>
-      ['schema', 'extension', 'comment', 'default-privileges'].includes(kind) ||
-      ((kind === 'ownership' || kind === 'grants') && name.startsWith('schema ')),
-  );

@@ -1,0 +1,135 @@
+import type { Client } from 'pg';
+import { qualifiedName } from './identifier.ts';
+
+/** Relations of the user's, as far as rights on them matter: no extension members, no temporary ones. */
+const USER_RELATIONS = `
+  pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND c.relpersistence <> 't'
+    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')`;
+
+/** What a role lacks, and what it could do beyond its duty. */
+export interface RightsFindings {
+  readonly missing: readonly string[];
+  readonly proven: readonly string[];
+  readonly warnings: readonly string[];
+}
+
+/** Can the connected role create, restore, rename and empty databases, and see what it must? */
+export async function inspectAdministrator(client: Client): Promise<RightsFindings> {
+  const { rows } = await client.query<{
+    role: string;
+    superuser: boolean;
+    createdb: boolean;
+    owner: string;
+    member: boolean;
+    signal: boolean;
+    monitor: boolean;
+  }>(
+    `SELECT current_user AS "role", r.rolsuper AS "superuser", r.rolcreatedb AS "createdb", pg_get_userbyid(d.datdba) AS "owner",
+            pg_has_role(d.datdba, 'MEMBER') AS "member", pg_has_role('pg_signal_backend', 'USAGE') AS "signal",
+            pg_has_role('pg_monitor', 'USAGE') AS "monitor"
+     FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.datname = current_database()`,
+  );
+  const facts = rows[0]!;
+  const role = `administrator "${facts.role}"`;
+  if (facts.superuser) {
+    return {
+      missing: [],
+      proven: [`${role} is a superuser`],
+      warnings: [`${role} is a superuser: more than it needs`],
+    };
+  }
+  const rights: [boolean, string, string][] = [
+    [facts.createdb, 'CREATEDB', `ALTER ROLE ${facts.role} CREATEDB`],
+    [facts.member, `member of the owner "${facts.owner}"`, `GRANT ${facts.owner} TO ${facts.role}`],
+    [facts.signal, 'pg_signal_backend', `GRANT pg_signal_backend TO ${facts.role}`],
+    [facts.monitor, 'pg_monitor', `GRANT pg_monitor TO ${facts.role}`],
+  ];
+  const unread = await unreadable(client);
+  return {
+    missing: [
+      ...rights.filter(([has]) => !has).map(([, what, remedy]) => `${role} lacks: ${what} (${remedy})`),
+      ...(unread.length === 0
+        ? []
+        : [`${role} cannot read ${listed(unread)}, so a restore could not be compared: GRANT pg_read_all_data`]),
+    ],
+    proven: [
+      `${role}: ${rights
+        .filter(([has]) => has)
+        .map(([, what]) => what)
+        .join(', ')}`,
+    ],
+    warnings: [],
+  };
+}
+
+/** Can the connected role change every table, as a member of its owner, in the way the role is configured? */
+export async function inspectMigrator(client: Client): Promise<RightsFindings> {
+  const { rows } = await client.query<{ session: string; acting: string; foreign: string[]; schemas: string[] }>(
+    `SELECT session_user AS "session", current_user AS "acting",
+       (SELECT coalesce(array_agg(format('%I.%I', n.nspname, c.relname) ORDER BY 1), '{}')
+        FROM ${USER_RELATIONS} AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND NOT pg_has_role(c.relowner, 'USAGE')) AS "foreign",
+       (SELECT coalesce(array_agg(n.nspname::text ORDER BY 1), '{}') FROM pg_namespace n
+        WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND NOT has_schema_privilege(n.oid, 'CREATE')
+          AND EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND pg_has_role(c.relowner, 'USAGE'))) AS "schemas"`,
+  );
+  const facts = rows[0]!;
+  const role = `migrator "${facts.session}"${facts.acting === facts.session ? '' : ` (acting as "${facts.acting}")`}`;
+  return {
+    missing: [
+      ...(facts.foreign.length === 0
+        ? []
+        : [`${role} may not alter ${listed(facts.foreign)}: it is no member of the owner`]),
+      ...(facts.schemas.length === 0 ? [] : [`${role} may not create objects in schema ${listed(facts.schemas)}`]),
+    ],
+    proven: [`${role}: may alter every table`],
+    warnings: [],
+  };
+}
+
+/** Can the connected role read everything a dump reads? That it could write is worth a warning. */
+export async function inspectBackupRole(client: Client): Promise<RightsFindings> {
+  const { rows } = await client.query<{ role: string; superuser: boolean; writable: string[]; filtered: string[] }>(
+    `SELECT current_user AS "role", (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS "superuser",
+       (SELECT coalesce(array_agg(format('%I.%I', n.nspname, c.relname) ORDER BY 1), '{}')
+        FROM ${USER_RELATIONS} AND c.relkind IN ('r', 'p')
+          AND has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE')) AS "writable",
+       (SELECT coalesce(array_agg(format('%I.%I', n.nspname, c.relname) ORDER BY 1), '{}')
+        FROM ${USER_RELATIONS} AND c.relkind IN ('r', 'p') AND row_security_active(c.oid)) AS "filtered"`,
+  );
+  const facts = rows[0]!;
+  const role = `backup role "${facts.role}"`;
+  const unread = await unreadable(client);
+  return {
+    missing: [
+      ...(unread.length === 0
+        ? []
+        : [`${role} cannot read ${listed(unread)}: GRANT pg_read_all_data TO ${facts.role}`]),
+      ...(facts.filtered.length === 0
+        ? []
+        : [
+            `row security would hide rows of ${listed(facts.filtered)} from ${role}: ALTER ROLE ${facts.role} BYPASSRLS`,
+          ]),
+    ],
+    proven: [`${role}: reads every table`],
+    warnings: [
+      ...(facts.superuser ? [`${role} is a superuser: more than it needs`] : []),
+      ...(!facts.superuser && facts.writable.length > 0 ? [`${role} could also write ${listed(facts.writable)}`] : []),
+    ],
+  };
+}
+
+/** Tables and sequences that the connected role may not read. */
+async function unreadable(client: Client): Promise<string[]> {
+  const { rows } = await client.query<{ schema: string; name: string }>(
+    `SELECT n.nspname AS "schema", c.relname AS "name" FROM ${USER_RELATIONS}
+       AND c.relkind IN ('r', 'p', 'm', 'S')
+       AND NOT (has_schema_privilege(n.oid, 'USAGE') AND
+                CASE c.relkind WHEN 'S' THEN has_sequence_privilege(c.oid, 'SELECT') ELSE has_table_privilege(c.oid, 'SELECT') END)
+     ORDER BY 1, 2`,
+  );
+  return rows.map(({ schema, name }) => qualifiedName(schema, name));
+}
+
+const listed = (names: readonly string[]): string =>
+  names.length <= 5 ? names.join(', ') : `${names.slice(0, 5).join(', ')} and ${names.length - 5} more`;
