@@ -42,7 +42,12 @@ FROM generate_series(1, 400 * :scale) g;
 INSERT INTO tags (name)
 SELECT 'topic ' || g FROM generate_series(1, 40) g;
 
-WITH header AS MATERIALIZED (SELECT pg_temp.wav(:audio_size) AS bytes)
+-- The sound is the digest of its number, so that no two are alike, and a stretch of one long noise.
+WITH source AS MATERIALIZED (
+    SELECT pg_temp.wav(:audio_size) AS header,
+           (SELECT string_agg(sha256(int8send(i)), '' ORDER BY i)
+            FROM generate_series(1, 32768 + :audio_size / 32) i) AS noise
+)
 INSERT INTO recordings
     (user_id, title, media_type, audio, audio_bytes, audio_sha256, duration_ms, status, note, uploaded_at)
 SELECT 1 + g % (200 * :scale), 'Interview ' || g, 'audio/wav', sound, octet_length(sound), encode(sha256(sound), 'hex'),
@@ -50,9 +55,9 @@ SELECT 1 + g % (200 * :scale), 'Interview ' || g, 'audio/wav', sound, octet_leng
        (CASE WHEN g % 50 = 0 THEN 'failed' ELSE 'transcribed' END)::recording_status,
        CASE WHEN g % 9 = 0 THEN 'second session' END,
        :'epoch'::timestamptz + g * interval '1 minute'
-FROM generate_series(1, 4000 * :scale) g, header,
-     LATERAL (SELECT header.bytes || string_agg(sha256(int8send(g * 1000000::bigint + i)), '' ORDER BY i) AS sound
-              FROM generate_series(1, :audio_size / 32) i) audio;
+FROM generate_series(1, 4000 * :scale) g, source,
+     LATERAL (SELECT header || sha256(int8send(-g)) ||
+                     substring(noise FROM 1 + (g * 7919::bigint % 1048576)::integer FOR :audio_size - 32) AS sound) audio;
 
 INSERT INTO transcripts (recording_id, language, text, words_sha256, engine, created_at)
 SELECT id, (ARRAY['en', 'de', 'fr', 'es'])[1 + id % 4], spoken, encode(sha256(spoken::bytea), 'hex'), 'stand-in-1',

@@ -1,7 +1,7 @@
 -- Recordings that came in by bulk import.
 -- Legal rows for v1.0.0, as whisper_app or the owner; a second time adds none.
--- Each one costs each of the three revisions of v1.5.0-long a fifth of a second: four
--- seconds a revision.
+-- Each one costs each of the three revisions of v1.5.0-long a fifth of a second: four seconds a
+-- revision.
 
 INSERT INTO recordings (title, media_type, audio, audio_bytes, audio_sha256, status, note)
 SELECT 'Archive tape ' || g, 'audio/ogg', sound, octet_length(sound), encode(sha256(sound), 'hex'),

@@ -17,4 +17,8 @@ COLUMNS = {
     "audit_log": {"id", "user_id", "action", "detail", "at"},
 }  # fmt: skip
 VIEWS = {"recording_overview"}
-INDEXES = {"users": {"users_email_idx", "users_team_id_idx"}, "recordings": {"recordings_status_uploaded_at_idx"}, "audit_log": {"audit_log_at_idx"}}
+INDEXES = {
+    "users": {"users_email_idx", "users_team_id_idx"},
+    "recordings": {"recordings_status_uploaded_at_idx"},
+    "audit_log": {"audit_log_at_idx"},
+}

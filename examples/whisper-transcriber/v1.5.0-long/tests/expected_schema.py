@@ -18,4 +18,7 @@ COLUMNS = {
     "audit_log": {"id", "user_id", "action", "detail", "at"},
 }  # fmt: skip
 VIEWS = {"recording_overview"}
-INDEXES = {"recordings": {"recordings_status_uploaded_at_idx", "recordings_import_id_idx"}, "audit_log": {"audit_log_at_idx"}}
+INDEXES = {
+    "recordings": {"recordings_status_uploaded_at_idx", "recordings_import_id_idx"},
+    "audit_log": {"audit_log_at_idx"},
+}

@@ -64,6 +64,8 @@ def healthz() -> JSONResponse:
         reason = type(getattr(error, "orig", None) or error).__name__
         return JSONResponse(answer | {"status": "unavailable", "database": reason}, status_code=503)
     answer |= {"database": "ok", "schema_revision": revision, "data": damage or "ok"}
+    if revision is None:
+        return JSONResponse(answer | {"status": "without schema"}, status_code=503)
     if damage is not None:
         return JSONResponse(answer | {"status": "damaged"}, status_code=503)
     return JSONResponse(answer)
