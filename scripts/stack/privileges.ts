@@ -48,7 +48,8 @@ function nobody(): { readonly uid: number; readonly gid: number } {
 export function handOver(directory: string, privileges: Privileges): void {
   if (privileges.kind !== 'drop') return;
   for (let parent = dirname(directory); parent !== dirname(parent); parent = dirname(parent)) {
-    if ((statSync(parent).mode & 0o001) === 0) {
+    const { mode, uid } = statSync(parent);
+    if ((mode & (uid === privileges.uid ? 0o100 : 0o001)) === 0) {
       throw new Error(
         `PostgreSQL refuses to run as root, user namespaces are not available here, and ${parent} may be entered by root only: ` +
           'start the stack as an ordinary user, or from a folder that others may enter',

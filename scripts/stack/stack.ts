@@ -172,8 +172,9 @@ function serverEntry(
 async function allSettled<T extends readonly unknown[]>(work: { readonly [K in keyof T]: Promise<T[K]> }): Promise<T> {
   const results = await Promise.allSettled(work);
   const failures = results.filter((result) => result.status === 'rejected').map((result) => result.reason as unknown);
-  if (failures.length === 1) throw failures[0];
-  if (failures.length > 1) throw new AggregateError(failures, failures.map(String).join('\n'));
+  const messages = [...new Set(failures.map(String))];
+  if (messages.length === 1) throw failures[0];
+  if (messages.length > 1) throw new AggregateError(failures, messages.join('\n'));
   return results.map((result) => (result as PromiseFulfilledResult<unknown>).value) as unknown as T;
 }
 
