@@ -1,6 +1,7 @@
--- Creates the database of the Whisper Transcriber, empty or as a copy of a template, with the rights of its roles. After roles.sql, by
--- whisper_admin or a superuser, connected to another database.
---   psql --no-psqlrc --set=ON_ERROR_STOP=1 --set=database=whisper [--set=template=template0] --file=database.sql "$ADMIN_URL"
+-- Creates the database of the Whisper Transcriber, empty or as a copy of a template, with the rights of its roles.
+-- After roles.sql, by whisper_admin or a superuser, connected to another database.
+--   psql --no-psqlrc --set=ON_ERROR_STOP=1 --set=database=whisper [--set=template=template0] --file=database.sql \
+--     "$ADMIN_URL"
 
 \if :{?database} \else \set database whisper \endif
 \if :{?template} \else \set template template0 \endif

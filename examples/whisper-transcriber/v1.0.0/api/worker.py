@@ -19,7 +19,8 @@ app.conf.update(
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=1,
     broker_connection_retry_on_startup=True,
-    broker_transport_options={"socket_connect_timeout": 5},
+    # Redis gives the task of a dead worker to another after visibility_timeout seconds; no task takes nearly as long.
+    broker_transport_options={"socket_connect_timeout": 5, "visibility_timeout": 60},
     redis_socket_connect_timeout=5,
     # Without these a caller waits 20 seconds to hear that Redis is not there.
     result_backend_transport_options={"retry_policy": {"max_retries": 2}},
