@@ -1,0 +1,60 @@
+import type { DatabaseState } from '../alembic/reconcile.ts';
+import type { StoredDocument } from '../contract/evidence.ts';
+import { type ObjectMap, parseObjectMap } from '../postgres/object-map.ts';
+import { STEP_ERRORS, StepError } from '../contract/errors.ts';
+import type { RunStore } from './run-store.ts';
+
+/**
+ * What the upgrade writes down in the object store before it goes on, so that whoever comes after a crash, on whatever
+ * host, can tell a clean state between two revisions from a half-done one.
+ */
+export interface Boundary extends DatabaseState {
+  /** The revision about to run. */
+  readonly before: string;
+  readonly at: string;
+}
+
+const FOLDER = 'apply';
+
+/** This run has begun to change production: whatever it now finds between start and target may be its own doing. */
+export async function recordStart(store: RunStore, attempt: number): Promise<void> {
+  const content = JSON.stringify({ attempt, at: new Date().toISOString() });
+  await store.archive(`${FOLDER}/started.json`, content, 'application/json');
+}
+
+export async function hasStarted({ store, folder }: RunStore, signal: AbortSignal): Promise<boolean> {
+  return (await store.head(`${folder}/${FOLDER}/started.json`, signal)) !== undefined;
+}
+
+export async function recordBoundary(store: RunStore, boundary: Boundary): Promise<void> {
+  const name = `${FOLDER}/boundary-${encodeURIComponent(boundary.before)}.json`;
+  await store.archive(name, JSON.stringify(boundary), 'application/json');
+}
+
+export async function readBoundaries({ store, folder }: RunStore, signal: AbortSignal): Promise<readonly Boundary[]> {
+  const objects = await store.list(`${folder}/${FOLDER}/boundary-`, signal);
+  const boundaries = await Promise.all(
+    objects.map(async ({ key }) => {
+      const content = await store.get(key, signal);
+      return content === undefined ? [] : [JSON.parse(Buffer.from(content).toString('utf8')) as Boundary];
+    }),
+  );
+  return boundaries.flat().sort((one, other) => one.at.localeCompare(other.at));
+}
+
+/** The object map that a stored document holds. */
+export async function readStoredMap(
+  { store }: RunStore,
+  document: StoredDocument,
+  signal: AbortSignal,
+): Promise<ObjectMap> {
+  const key = document.uri.slice(`s3://${store.bucket}/`.length);
+  const content = await store.get(key, signal);
+  if (content === undefined) {
+    throw new StepError(
+      STEP_ERRORS.stateUnexpected,
+      `the object map of before the upgrade is gone from the store: ${document.uri}`,
+    );
+  }
+  return parseObjectMap(Buffer.from(content).toString('utf8'));
+}
