@@ -60,8 +60,10 @@ export async function withConnection<T>(
   options.signal.throwIfAborted();
   const connection = await openConnection(url, options);
   const stopped = Promise.withResolvers<never>();
+  let terminating: Promise<void> | undefined;
   const stop = (): void => {
-    void terminate(connection, options).then(() => stopped.reject(options.signal.reason));
+    terminating = terminate(connection, options);
+    void terminating.then(() => stopped.reject(options.signal.reason));
   };
   options.signal.addEventListener('abort', stop, { once: true });
   // The race below handles its rejection; without this an abort after the race has been decided would be unhandled.
@@ -71,7 +73,11 @@ export async function withConnection<T>(
     running.catch(() => undefined);
     return await Promise.race([running, stopped.promise]);
   } catch (error) {
-    if (options.signal.aborted) throw options.signal.reason;
+    if (options.signal.aborted) {
+      // The statement fails as the session is being ended; only after that is it gone.
+      await terminating;
+      throw options.signal.reason;
+    }
     throw queryFailure(error, connection.target);
   } finally {
     options.signal.removeEventListener('abort', stop);
