@@ -4,6 +4,20 @@ import { type Finding, visitScalars } from './finding.ts';
 import { valueAt } from './issue-text.ts';
 
 const VARIABLES: ReadonlySet<string> = new Set(TEMPLATE_VARIABLES);
+/** Keys of the document below which placeholders are filled in. */
+const FILLED: ReadonlySet<string> = new Set([
+  'review',
+  'application',
+  'announce',
+  'switches',
+  'checks',
+  'ticket',
+  'stakeholders',
+  'retrospective',
+  'approvals',
+  'recovery',
+  'steps',
+]);
 const MESSAGE_VARIABLES: ReadonlySet<string> = new Set(['kind', 'title', 'text']);
 const PLACEHOLDER = /\{\{([^{}]*)\}\}/g;
 
@@ -30,10 +44,12 @@ function objection(document: unknown, path: readonly PropertyKey[], name: string
   if (path.some((key) => key === 'query' || key === 'sql')) {
     return 'has a placeholder, which queries do not take: SQL and PromQL are sent as they are written';
   }
-  if (name === 'port' && path[0] !== 'application') return 'uses {{port}}, which is known for application.boot only';
-  if (name === 'revision' && !(path[0] === 'alembic' && path[1] === 'commands')) {
-    return 'uses {{revision}}, which is known for alembic.commands only';
+  if (path[0] === 'alembic' && path[1] === 'commands') {
+    return name === 'revision' ? undefined : 'has another placeholder than {{revision}}, the only one known here';
   }
+  if (!FILLED.has(String(path[0]))) return 'has a placeholder, which is not filled in here';
+  if (name === 'port' && path[0] !== 'application') return 'uses {{port}}, which is known for application.boot only';
+  if (name === 'revision') return 'uses {{revision}}, which is known for alembic.commands only';
   if (MESSAGE_VARIABLES.has(name) && !isAnnouncement(path)) {
     return `uses {{${name}}}, which is known for announcements, tickets and notifications only`;
   }
