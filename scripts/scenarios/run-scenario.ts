@@ -1,0 +1,171 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { Client, Connection, type WorkflowHandle, WorkflowFailedError } from '@temporalio/client';
+import { ApplicationFailure } from '@temporalio/common';
+import { DIGEST_PREFIX } from '../../src/contract/plan.ts';
+import type { ReportSummary } from '../../src/contract/report.ts';
+import { type MigrationRequest, TASK_QUEUE, WORKFLOW_TYPE, workflowIdOf } from '../../src/contract/request.ts';
+import type { RunStatus, StepRecord } from '../../src/contract/status.ts';
+import { addScenarioRows, type Example, resetExample } from '../stack/example.ts';
+import { type Deciders } from './decisions.ts';
+import { type WrittenProfile, writeProfile } from './profile.ts';
+import { compareWithReality, type Picture, takePicture } from './reality.ts';
+import type { Scenario } from './scenarios.ts';
+
+export interface ScenarioResult {
+  readonly scenario: string;
+  readonly workflowId: string;
+  readonly outcome: string;
+  readonly expected: string;
+  readonly seconds: number;
+  /** URI of the archived report; null when none was archived. */
+  readonly report: string | null;
+  /** Where production differs from what the outcome claims, and what is still open. Empty when all is well. */
+  readonly findings: readonly string[];
+}
+
+export interface ScenarioOptions {
+  readonly example: Example;
+  readonly client: Client;
+  readonly deciders: Deciders;
+  readonly say: (line: string) => void;
+}
+
+export async function connectClient(address: string, namespace: string): Promise<Client> {
+  return new Client({ connection: await Connection.connect({ address }), namespace });
+}
+
+/** Puts the example back to its first day, runs the scenario and compares production with how it ended. */
+export async function runScenario(
+  scenario: Scenario,
+  { example, client, deciders, say }: ScenarioOptions,
+): Promise<ScenarioResult> {
+  await resetExample(example);
+  const profile = await writeProfile(example, scenario.changes);
+  const before = await takePicture(example);
+  const began = Date.now();
+  const handle = await start(client, profile, scenario);
+  say(`${scenario.name}: ${scenario.sentence}; run ${handle.workflowId}`);
+  const { loaded } = await follow(handle, scenario, { example, client, deciders, say });
+  const summary = await endOf(handle);
+  const seconds = (Date.now() - began) / 1000;
+  const target = await handle.query<{ plan: { targetRevision: string } } | null>('plan');
+  const status = await handle.query<RunStatus>('status');
+  const findings = [
+    ...(await compareWithReality(example, {
+      outcome: summary.outcome,
+      before,
+      loaded: loaded ?? before,
+      targetRevision: target?.plan.targetRevision ?? '',
+    })),
+    ...status.obligations
+      .filter((obligation) => obligation.status !== 'released')
+      .map((obligation) => `obligation ${obligation.name} is ${obligation.status}`),
+    ...summary.openItems.map((item) => `open: ${item}`),
+  ];
+  return {
+    scenario: scenario.name,
+    workflowId: handle.workflowId,
+    outcome: summary.outcome,
+    expected: scenario.expected,
+    seconds: Math.round(seconds * 10) / 10,
+    report: summary.report,
+    findings,
+  };
+}
+
+async function start(client: Client, profile: WrittenProfile, scenario: Scenario): Promise<WorkflowHandle> {
+  const request: MigrationRequest = {
+    service: profile.service,
+    releaseTag: scenario.releaseTag,
+    changeTicket: `CHG-${scenario.name}`,
+    requestedBy: 'dana@example.com',
+  };
+  return client.workflow.start(WORKFLOW_TYPE, {
+    taskQueue: TASK_QUEUE,
+    workflowId: workflowIdOf(profile.service),
+    args: [request],
+    staticSummary: `${request.service} ${request.releaseTag} (${request.changeTicket})`,
+  });
+}
+
+interface Followed {
+  /** Production after the scenario's rows were added. */
+  readonly loaded: Picture | undefined;
+}
+
+/** Shows every step as it begins and ends, and answers at the gates, until the run has ended. */
+async function follow(
+  handle: WorkflowHandle,
+  scenario: Scenario,
+  { example, deciders, say }: ScenarioOptions,
+): Promise<Followed> {
+  let shown = new Map<string, StepRecord['status']>();
+  let loaded: Picture | undefined;
+  let aborted = false;
+  let answered = '';
+  for (;;) {
+    const [status, timeline] = await Promise.all([
+      handle.query<RunStatus>('status'),
+      handle.query<readonly StepRecord[]>('timeline'),
+    ]);
+    shown = show(timeline, shown, say);
+    if (status.stage === 'ended') return { loaded };
+    const { waiting } = status;
+    const gate = waiting && 'gate' in waiting ? `${waiting.gate} ${JSON.stringify(waiting)}` : '';
+    if (gate !== answered) {
+      answered = gate;
+      if (waiting?.for === 'approval') {
+        await deciders.atProduction(handle, scenario, waiting.planDigest.slice(0, DIGEST_PREFIX));
+        if (scenario.defectRows === 'add') {
+          await addScenarioRows(example, scenario.releaseTag);
+          loaded = await takePicture(example);
+        }
+      } else if (waiting?.for === 'recovery') await deciders.atRecovery(handle, scenario, waiting.actions, waiting.why);
+    }
+    if (!aborted && scenario.abortAfterRevisions !== undefined && status.stage === 'upgrade') {
+      aborted = await abortOnceCommitted(handle, example, scenario, loaded);
+    }
+    await delay(200);
+  }
+}
+
+function show(
+  timeline: readonly StepRecord[],
+  shown: ReadonlyMap<string, StepRecord['status']>,
+  say: (line: string) => void,
+): Map<string, StepRecord['status']> {
+  for (const step of timeline) {
+    if (shown.get(step.id) === step.status) continue;
+    const took = step.endedAt
+      ? ` ${((Date.parse(step.endedAt) - Date.parse(step.startedAt)) / 1000).toFixed(1)} s`
+      : '';
+    say(
+      `${step.startedAt.slice(11, 19)} ${step.status.padEnd(9)} ${step.id.padEnd(36)}${took}${step.error ? `  ${step.error.slice(0, 200)}` : `  ${step.summary}`}`,
+    );
+  }
+  return new Map(timeline.map(({ id, status }) => [id, status]));
+}
+
+async function abortOnceCommitted(
+  handle: WorkflowHandle,
+  example: Example,
+  scenario: Scenario,
+  loaded: Picture | undefined,
+): Promise<boolean> {
+  const { versionRows } = await takePicture(example);
+  if (versionRows.join() === loaded?.versionRows.join()) return false;
+  await handle.signal('abort', { by: 'frank@example.com', reason: `scenario ${scenario.name}` });
+  return true;
+}
+
+/** The report's summary, whichever way the run ended. */
+async function endOf(handle: WorkflowHandle): Promise<ReportSummary> {
+  try {
+    return (await handle.result()) as ReportSummary;
+  } catch (error) {
+    const cause = error instanceof WorkflowFailedError ? error.cause : undefined;
+    const [summary] = (cause instanceof ApplicationFailure ? (cause.details ?? []) : []) as [ReportSummary?];
+    if (!summary) throw error;
+    return summary;
+  }
+}
