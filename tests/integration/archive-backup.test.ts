@@ -1,0 +1,222 @@
+import { Readable } from 'node:stream';
+import { readdir, readFile } from 'node:fs/promises';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { captureDump } from '../../src/archive/dump.ts';
+import { fetchLedger, openBackup } from '../../src/archive/stored-backup.ts';
+import { verifyStoredBackup } from '../../src/archive/verify.ts';
+import type { ObjectStore } from '../../src/archive/object-store.ts';
+import { captureObjectMap, digestOf } from '../../src/postgres/object-map.ts';
+import { readRowCounts } from '../../src/postgres/row-counts.ts';
+import { libpqEnvironment, parseConnectionUrl } from '../../src/postgres/connection-url.ts';
+import { requireSuccess, runProcess } from '../../src/process/run.ts';
+import { withClient } from '../../scripts/stack/postgres-cluster.ts';
+import { createDatabase, useStack } from '../stack.ts';
+import { type BackupSource, createBackupSource, createKeys, fillWithBulk, never, redactor } from './archive-source.ts';
+
+const stack = useStack();
+let source: BackupSource;
+
+beforeAll(async () => {
+  source = await createBackupSource();
+});
+
+describe('a backup', () => {
+  it('restores to the database it was taken of', async () => {
+    const backup = await captureDump(source.request());
+    const restored = await createDatabase(stack.postgres.scratch, 'archive_restored');
+    const result = await runProcess({
+      file: source.programs.pg_restore.file,
+      args: ['--exit-on-error', '--no-owner', '--no-privileges', `--dbname=${restored.name}`],
+      environment: libpqEnvironment(parseConnectionUrl(restored.url)),
+      input: Readable.from(openBackup({ store: source.store, backup, identity: source.identity, signal: never() })),
+      signal: never(),
+      redactor,
+    });
+    requireSuccess(result, 'pg_restore');
+
+    const content = (url: string) =>
+      withClient(url, async (client) => ({
+        counts: await readRowCounts(client),
+        customers: (await client.query(`SELECT md5(string_agg(c::text, '|' ORDER BY id)) AS digest FROM customer c`))
+          .rows,
+      }));
+    const [original, copy] = [await content(source.url), await content(restored.url)];
+    expect(copy).toEqual(original);
+    const ledger = await fetchLedger(source.store, backup, never());
+    expect(ledger.counts).toEqual(original.counts);
+    const map = await withClient(source.url, (client) => captureObjectMap(client));
+    expect(backup.objectMapDigest).toBe(digestOf(map));
+    expect(backup).toMatchObject({ versionRows: ['a1b2c3'], tables: 5, rows: 5000 + 40 + 700 + 1 });
+  });
+
+  it('is verified by reading it back: contents, rows of every table, whole decode', async () => {
+    const backup = await captureDump(source.request());
+    const verified = await verifyStoredBackup(source.verification(backup));
+    expect(verified).toMatchObject({
+      uri: backup.uri,
+      sha256: backup.sha256,
+      dumpSha256: backup.dumpSha256,
+      tableData: 5,
+    });
+    expect(verified.decodedBytes).toBeGreaterThan(5000 * 30);
+    expect(verified.entries).toBeGreaterThan(15);
+  });
+
+  it('counts exactly the rows it holds while others go on writing', async () => {
+    await withClient(source.url, async (client) => {
+      await client.query('CREATE TABLE IF NOT EXISTS busy_table (id bigserial PRIMARY KEY, t text)');
+      let writing = true;
+      const writer = (async () => {
+        while (writing)
+          await client.query(`INSERT INTO busy_table (t) SELECT md5(n::text) FROM generate_series(1, 50) n`);
+      })();
+      try {
+        await client.query('SELECT 1');
+        const backup = await captureDump(source.request({ step: 'backup.busy' }));
+        // The verification compares the archive's rows with the ledger's, table by table.
+        await verifyStoredBackup(source.verification(backup));
+        const ledger = await fetchLedger(source.store, backup, never());
+        const then = ledger.counts.tables.find(({ table }) => table === 'public.busy_table')?.rows;
+        writing = false;
+        await writer;
+        const { rows } = await client.query<{ now: string }>('SELECT count(*) AS now FROM busy_table');
+        expect(Number(rows[0]!.now)).toBeGreaterThan(then!);
+        expect(then! % 50).toBe(0);
+      } finally {
+        writing = false;
+        await writer;
+      }
+    });
+  });
+
+  it('replaces what an earlier attempt of the same step stored', async () => {
+    const request = source.request({ step: 'backup.again' });
+    const first = await captureDump(request);
+    await withClient(source.url, (client) => client.query(`INSERT INTO empty_table VALUES (1)`));
+    const second = await captureDump(request);
+    await withClient(source.url, (client) => client.query(`TRUNCATE empty_table`));
+    expect(second.uri).toBe(first.uri);
+    expect(second.rows).toBe(first.rows + 1);
+    await verifyStoredBackup(source.verification(second));
+    await expect(verifyStoredBackup(source.verification(first))).rejects.toMatchObject({ type: 'BackupDamaged' });
+    const stored = await source.store.list(`${request.folder}/backup.again`, never());
+    expect(stored.map(({ key }) => key.slice(request.folder.length + 1))).toEqual([
+      'backup.again.dump.age',
+      'backup.again.ledger.json',
+    ]);
+  });
+
+  it('is refused, without the password, where the backup role may not read everything', async () => {
+    await withClient(source.url, async (client) => {
+      await client.query(`REVOKE pg_read_all_data FROM ${client.escapeIdentifier(source.role.name)}`);
+      try {
+        const failure: unknown = await captureDump(source.request({ step: 'backup.denied' })).catch((error) => error);
+        expect(failure).toMatchObject({ type: 'StepRefused', message: expect.stringContaining('permission denied') });
+        expect(JSON.stringify(failure) + String(failure)).not.toContain(source.role.password);
+      } finally {
+        await client.query(`GRANT pg_read_all_data TO ${client.escapeIdentifier(source.role.name)}`);
+      }
+    });
+  });
+
+  it('is refused with a pg_dump of another major version', async () => {
+    const pgDump = { ...source.programs.pg_dump, version: '15.8', major: 15 };
+    await expect(captureDump(source.request({ pgDump }))).rejects.toMatchObject({
+      type: 'StepRefused',
+      message: expect.stringContaining('major version'),
+    });
+  });
+
+  it('can be decrypted by each of several recipients alone', async () => {
+    const [one, other] = [await createKeys(), await createKeys()];
+    const backup = await captureDump(
+      source.request({ step: 'backup.two', recipients: [one.recipient, other.recipient] }),
+    );
+    for (const { identity } of [one, other]) {
+      await expect(verifyStoredBackup(source.verification(backup, { identity }))).resolves.toMatchObject({
+        uri: backup.uri,
+      });
+    }
+  });
+});
+
+describe('a backup that does not come to its end leaves neither an object nor parts of one', () => {
+  let bulky: BackupSource;
+
+  beforeAll(async () => {
+    bulky = await createBackupSource();
+    await fillWithBulk(bulky);
+  });
+
+  /** Runs a backup and does something to it when the store has taken the first part. */
+  async function disturbed(step: string, disturb: () => Promise<void> | void, signal = never()): Promise<unknown> {
+    let done = false;
+    let disturbing: Promise<void> | undefined;
+    const store: ObjectStore = {
+      ...bulky.store,
+      upload: (key, bytes, options) =>
+        bulky.store.upload(key, bytes, {
+          ...options,
+          progress: (stored) => {
+            options.progress(stored);
+            if (!done) disturbing = Promise.resolve(disturb());
+            done = true;
+          },
+        }),
+    };
+    const outcome = await captureDump(bulky.request({ step, store, signal })).catch((error: unknown) => error);
+    await disturbing;
+    expect(done, 'a part had been stored').toBe(true);
+    return outcome;
+  }
+
+  async function expectNothingLeft(step: string): Promise<void> {
+    const { folder } = bulky.request();
+    expect(await bulky.store.list(`${folder}/${step}`, never())).toEqual([]);
+    expect(await bulky.store.abortUploads(`${folder}/${step}.dump.age`, never())).toBe(0);
+    const { rows } = await withClient(bulky.url, (client) =>
+      client.query('SELECT application_name FROM pg_stat_activity WHERE usename = $1', [bulky.role.name]),
+    );
+    expect(rows).toEqual([]);
+  }
+
+  it('when pg_dump is killed', async () => {
+    const outcome = await disturbed('backup.killed', async () => {
+      process.kill(await pidOfDump(bulky.database), 'SIGKILL');
+    });
+    expect(outcome).toMatchObject({ type: 'ProcessFailed', message: expect.stringContaining('Nothing was stored') });
+    await expectNothingLeft('backup.killed');
+  });
+
+  it('when the server ends the session of pg_dump', async () => {
+    const outcome = await disturbed('backup.ended', () =>
+      withClient(bulky.url, async (client) => {
+        await client.query(
+          `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1 AND application_name LIKE '% pg_dump'`,
+          [bulky.role.name],
+        );
+      }),
+    );
+    expect(outcome).toMatchObject({ type: 'ProcessFailed', details: { program: 'pg_dump', exitCode: 1 } });
+    await expectNothingLeft('backup.ended');
+  });
+
+  it('when it is cancelled', async () => {
+    const stop = new AbortController();
+    const reason = new Error('cancelled by the test');
+    const outcome = await disturbed('backup.cancelled', () => stop.abort(reason), stop.signal);
+    expect(outcome).toBe(reason);
+    await expectNothingLeft('backup.cancelled');
+  });
+});
+
+/** Only children of this process: others run the same program. */
+async function pidOfDump(database: string): Promise<number> {
+  for (const entry of await readdir('/proc')) {
+    if (!/^\d+$/.test(entry)) continue;
+    const environment = await readFile(`/proc/${entry}/environ`, 'utf8').catch(() => '');
+    const name = await readFile(`/proc/${entry}/comm`, 'utf8').catch(() => '');
+    if (name.trim() === 'pg_dump' && environment.includes(`PGDATABASE=${database}\0`)) return Number(entry);
+  }
+  throw new Error('no pg_dump runs');
+}
