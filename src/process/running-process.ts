@@ -88,7 +88,8 @@ export class ProcessGroup implements RunningProcess {
       return;
     }
     this.#pump(input, stdin).catch((error: unknown) => this.fail(error));
-    this.#options.signal.addEventListener('abort', () => input.destroy(), { once: true });
+    // Nobody is left to read it. After an ordinary end `unreadInput` decides.
+    this.result.catch(() => input.destroy());
   }
 
   async #pump(input: Readable, stdin: Writable): Promise<void> {

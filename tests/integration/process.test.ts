@@ -169,6 +169,26 @@ describe('a cancelled process', () => {
     expect(lines).toEqual(['ready', 'cleaned']);
   });
 
+  test('lets go of its input', async () => {
+    const abort = new AbortController();
+    const input = Readable.from(
+      (async function* () {
+        for (;;) {
+          yield 'more\n';
+          await delay(5);
+        }
+      })(),
+    );
+    const finished = runProcess({
+      ...shell('cat'),
+      input,
+      signal: abort.signal,
+      onLine: () => abort.abort(new Error('stop')),
+    });
+    await expect(finished).rejects.toThrow('stop');
+    await expect.poll(() => input.destroyed).toBe(true);
+  });
+
   test('is not started at all when the signal has fired before', async () => {
     const reason = new Error('too late');
     await expect(runProcess({ ...shell('true'), signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
