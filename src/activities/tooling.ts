@@ -3,20 +3,15 @@ import { refusal, STEP_ERRORS, StepError } from '../contract/errors.ts';
 import type { StepInput } from '../contract/evidence.ts';
 import type { AlembicGraph } from '../contract/graph.ts';
 import type { Profile, SecretReference } from '../contract/profile.ts';
-import { GraphUnreadable, readGraph } from '../alembic/read-graph.ts';
 import { inspectPrograms, type PostgresPrograms } from '../archive/programs.ts';
 import { withConnection } from '../postgres/connection.ts';
 import { readIdentity } from '../postgres/identity.ts';
-import { ProcessNotStarted } from '../process/errors.ts';
 import { collectSecretReferences } from '../profile/secret-references.ts';
 import { runStep, type StepTools } from './activity-step.ts';
-import { alembicService } from './alembic-service.ts';
-import { ensureReleaseCheckout } from './checkout.ts';
 import type { ActivityDependencies } from './dependencies.ts';
+import { releaseAlembic, releaseGraph } from './release-alembic.ts';
 
-type Dependencies = Pick<ActivityDependencies, 'secrets' | 'stateDirectory'>;
-
-export function createToolingActivities(dependencies: Dependencies): Pick<ToolingActivities, 'verifyTooling'> {
+export function createToolingActivities(dependencies: ActivityDependencies): Pick<ToolingActivities, 'verifyTooling'> {
   return {
     verifyTooling: (input) =>
       runStep(dependencies.secrets, async (tools) => {
@@ -24,7 +19,10 @@ export function createToolingActivities(dependencies: Dependencies): Pick<Toolin
         const secretsResolved = await resolveEverySecret(dependencies, input.profile, tools, findings);
         tools.progress({ phase: 'programs' });
         const programs = await findProgramsOfServer(dependencies, input, tools, findings);
-        const graph = await findings.collect(() => loadAlembic(dependencies, input, tools));
+        const graph = await findings.collect(
+          () => loadAlembic(dependencies, input, tools),
+          `Alembic at ${input.run.releaseTag}: `,
+        );
         findings.throwIfAny();
         return {
           programs: Object.fromEntries(Object.values(programs ?? {}).map(({ name, version }) => [name, version])),
@@ -69,7 +67,7 @@ class Findings {
 
 /** @returns how many different references there are */
 async function resolveEverySecret(
-  { secrets }: Dependencies,
+  { secrets }: ActivityDependencies,
   profile: Profile,
   { signal, progress }: StepTools,
   findings: Findings,
@@ -89,7 +87,7 @@ async function resolveEverySecret(
 }
 
 async function findProgramsOfServer(
-  { secrets }: Dependencies,
+  { secrets }: ActivityDependencies,
   { run, profile }: StepInput,
   { signal }: StepTools,
   findings: Findings,
@@ -122,26 +120,14 @@ async function ifResolved<T>(value: Promise<T>): Promise<T | undefined> {
 }
 
 async function loadAlembic(
-  dependencies: Dependencies,
+  dependencies: ActivityDependencies,
   input: StepInput,
   tools: StepTools,
 ): Promise<AlembicGraph | undefined> {
-  const { secrets } = dependencies;
-  const { profile } = input;
-  const environment = await ifResolved(secrets.resolveAll(profile.alembic.environment, profile, tools.signal));
-  if (environment === undefined) return undefined;
-  const checkout = await ensureReleaseCheckout(dependencies, input, tools);
+  const { environment } = input.profile.alembic;
+  const known = await ifResolved(dependencies.secrets.resolveAll(environment, input.profile, tools.signal));
+  if (known === undefined) return undefined;
+  const release = await releaseAlembic(dependencies, input, tools);
   tools.progress({ phase: 'alembic' });
-  try {
-    return await readGraph({
-      ...alembicService(profile.alembic, checkout),
-      root: checkout,
-      environment,
-      signal: tools.signal,
-      redactor: secrets.redactor,
-    });
-  } catch (error) {
-    if (!(error instanceof GraphUnreadable) && !(error instanceof ProcessNotStarted)) throw error;
-    throw new StepError(STEP_ERRORS.refused, `Alembic does not load at ${input.run.releaseTag}: ${error.message}`);
-  }
+  return releaseGraph(dependencies, release, tools.signal);
 }

@@ -27,8 +27,8 @@ describe('canonical JSON', () => {
 
   it('refuses what JSON cannot hold', () => {
     expect(() => canonicalJson(undefined)).toThrow(TypeError);
-    expect(() => canonicalJson({ a: Number.NaN })).toThrow();
-    expect(() => canonicalJson(Number.POSITIVE_INFINITY)).toThrow();
+    expect(() => canonicalJson({ a: Number.NaN })).toThrow('NaN is not allowed');
+    expect(() => canonicalJson(Number.POSITIVE_INFINITY)).toThrow('Infinity is not allowed');
   });
 
   it('is hashed with SHA-256, in lower-case hexadecimal', () => {
