@@ -35,7 +35,7 @@ const DESCRIPTIONS: Record<MessageName, string> = {
 export function handleMessages(run: MigrationRun): void {
   for (const name of MESSAGE_NAMES) {
     const description = DESCRIPTIONS[name];
-    setHandler(defineSignal<unknown[]>(name), (...args) => void receiveSignal(run, name, args), { description });
+    setHandler(defineSignal<unknown[]>(name), (...args) => receiveSignal(run, name, args), { description });
     setHandler(defineUpdate<MessageAnswer, unknown[]>(name), (...args) => answerUpdate(run, name, args), {
       description,
       validator: (...args) => {

@@ -102,7 +102,7 @@ export class MigrationRun {
       summary: summary.slice(0, 180),
     });
     try {
-      const evidence = await call(activities as MigrationActivities);
+      const evidence = await call(activities);
       this.state.endStep(stepId, { status: 'done', evidence });
       return evidence;
     } catch (error) {

@@ -31,8 +31,8 @@ export async function recover(run: MigrationRun, first: Trouble, reviewed: Revie
     const evaluation = await evaluate(run, reviewed, before);
     const situation = situationOf(run, reviewed, trouble, evaluation, tried);
     const verdict = judge(situation);
-    if (verdict.kind === 'nothing-to-undo') return await recovered(run, 'aborted');
-    if (verdict.kind === 'undone') return await recovered(run, 'rolled-back');
+    if (verdict.kind === 'nothing-to-undo') return recovered(run, 'aborted');
+    if (verdict.kind === 'undone') return recovered(run, 'rolled-back');
 
     const action = verdict.kind === 'automatic' ? verdict.action : await askPerson(run, situation, verdict.actions);
     run.enter('recovery');
@@ -50,7 +50,7 @@ export async function recover(run: MigrationRun, first: Trouble, reviewed: Revie
           run,
           action === 'rollback' ? () => rollBack(run, reviewed, before) : () => restore(run, before),
         );
-        if (!failed) return await recovered(run, action === 'rollback' ? 'rolled-back' : 'restored');
+        if (!failed) return recovered(run, action === 'rollback' ? 'rolled-back' : 'restored');
         tried.push(action);
         trouble = failed;
       }
