@@ -10,7 +10,7 @@ import { startRedis } from './redis.ts';
 import { startS3 } from './s3.ts';
 import { stopServer } from './server-process.ts';
 import type { Lifetime, RunningServer, StopPolicy } from './server-process.ts';
-import { claim, livingServers, readState, removeState, writeState } from './state-file.ts';
+import { changeState, claim, livingServers, readState, removeState, writeState } from './state-file.ts';
 import type { StackState } from './state-file.ts';
 import { startTemporal } from './temporal.ts';
 
@@ -211,9 +211,7 @@ async function stopServers(servers: readonly RunningServer[]): Promise<void> {
 
 /** Puts further servers under the stack's care: whoever stops the stack stops them first. */
 export async function recordServers(directory: string, servers: readonly RunningServer[]): Promise<void> {
-  const state = await readState(directory);
-  if (state === undefined) throw new Error(`no stack runs in ${directory}`);
-  await writeState(directory, { ...state, servers: [...state.servers.filter(isAlive), ...servers] });
+  await changeState(directory, (state) => ({ ...state, servers: [...state.servers.filter(isAlive), ...servers] }));
 }
 
 function seconds(since: number): string {

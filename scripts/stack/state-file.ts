@@ -1,8 +1,9 @@
 import { mkdirSync } from 'node:fs';
 import { open, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { StackConnection } from './connection.ts';
-import { isAlive } from './process-identity.ts';
+import { identify, isAlive } from './process-identity.ts';
 import type { ProcessIdentity } from './process-identity.ts';
 import type { Lifetime, RunningServer } from './server-process.ts';
 
@@ -65,6 +66,32 @@ export async function claim(directory: string, owner: ProcessIdentity): Promise<
     }
   }
   throw new Error(`${directory} cannot be claimed: several processes are trying to`);
+}
+
+/** Changes the state while nobody else does: several test files may deploy the example on one stack at the same time.
+ * @throws Error when no stack was started here, or the folder stays claimed for ten seconds. */
+export async function changeState(directory: string, change: (state: StackState) => StackState): Promise<void> {
+  const self = identify(process.pid);
+  if (self === undefined) throw new Error('this process cannot be identified');
+  const release = await claimPatiently(directory, self);
+  try {
+    const state = await readState(directory);
+    if (state === undefined) throw new Error(`no stack runs in ${directory}`);
+    await writeState(directory, change(state));
+  } finally {
+    await release();
+  }
+}
+
+async function claimPatiently(directory: string, owner: ProcessIdentity): Promise<() => Promise<void>> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await claim(directory, owner);
+    } catch (error) {
+      if (attempt === 200) throw error;
+      await delay(50);
+    }
+  }
 }
 
 /** Whether a stack started here and neither it nor its start is alive any more. */

@@ -131,7 +131,7 @@ describe('the running stack', () => {
         async ({ pid }) => (await run('ps', ['-ww', '-o', 'args=', '-p', String(pid)])).stdout,
       ),
     );
-    expect(commandLines).toHaveLength(7);
+    expect(commandLines.length).toBeGreaterThanOrEqual(7);
     for (const secret of secrets) expect(commandLines.join('\n')).not.toContain(secret);
     expect((await stat(join(stack.directory, 'stack.json'))).mode & 0o077).toBe(0);
   });

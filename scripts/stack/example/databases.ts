@@ -14,6 +14,8 @@ export interface DatabaseContent {
   readonly commit: string;
   /** Multiplies the rows; 1 gives about 30,000. */
   readonly scale: number;
+  /** Bytes of each recording. */
+  readonly audioSize: number;
 }
 
 /**
@@ -74,7 +76,12 @@ async function fill(
   const url = roleUrl(server, passwords, 'migrator', database);
   const environment = { DATABASE_URL: url, ADMIN_PASSWORD: passwords.admin };
   await runCommand(join(venv.bin, 'alembic'), ['upgrade', 'head'], { directory: content.checkout, environment });
-  await psql(server, [`--set=scale=${content.scale}`, '--file', join(sources, 'seed.sql')], {}, url);
+  await psql(
+    server,
+    [`--set=scale=${content.scale}`, `--set=audio_size=${content.audioSize}`, '--file', join(sources, 'seed.sql')],
+    {},
+    url,
+  );
   await runCommand(venv.python, ['-m', 'api.create_admin'], { directory: content.checkout, environment });
 }
 
@@ -85,7 +92,7 @@ async function createFromScript(server: PostgresServer, name: string, template: 
 async function digest(passwords: Passwords, content: DatabaseContent): Promise<string> {
   const files = await Promise.all(['database.sql', 'seed.sql'].map((file) => readFile(join(sources, file), 'utf8')));
   return createHash('sha256')
-    .update(JSON.stringify([passwords.admin, content.commit, content.scale, files]))
+    .update(JSON.stringify([passwords.admin, content.commit, content.scale, content.audioSize, files]))
     .digest('hex')
     .slice(0, 12);
 }

@@ -8,6 +8,8 @@ import { withFreshPorts } from '../server-process.ts';
 import type { Lifetime } from '../server-process.ts';
 import { recordServers } from '../stack.ts';
 import { readState } from '../state-file.ts';
+import { secretsOf, urlsOf } from './addresses.ts';
+import type { DatabaseUrls } from './addresses.ts';
 import { dropDatabases, recreateDatabase } from './databases.ts';
 import type { DatabaseContent } from './databases.ts';
 import { emptyQueues, redisUrls } from './queues.ts';
@@ -17,6 +19,7 @@ import type { DeployedRelease } from './repository.ts';
 import { ensureRoles, postgresServer, psql, roleUrl, sources } from './roles.ts';
 import type { Passwords } from './roles.ts';
 import { ageKeys, writeEnvironmentFile, writeSecrets } from './secrets.ts';
+import type { Secrets } from './secrets.ts';
 import { startService, stopService } from './service.ts';
 
 export interface ExampleOptions {
@@ -24,6 +27,8 @@ export interface ExampleOptions {
   readonly tag?: string;
   /** Multiplies the rows; 1, the default, gives about 30,000. */
   readonly scale?: number;
+  /** Bytes of sound in each of the 4,000 × scale recordings, a multiple of 32; it does not compress. Default 4,096. */
+  readonly audioSize?: number;
   /**
    * Name of the production database, `whisper` by default; staging is `<name>_staging`. On a stack that others use too take a random
    * name of your own: every database whose name begins with it is dropped by a reset.
@@ -38,31 +43,21 @@ export interface ExampleOptions {
 
 const defaultDatabase = 'whisper';
 
-interface Urls {
-  readonly administrator: string;
-  readonly migrator: string;
-  readonly backup: string;
-  readonly application: string;
-}
-
 /** The example service as it runs. Holds passwords. */
 export interface Example extends DeployedRelease {
   readonly stack: StackConnection;
   readonly directory: string;
   readonly scale: number;
+  readonly audioSize: number;
   readonly databases: { readonly production: string; readonly staging: string };
-  readonly urls: {
-    readonly production: Urls;
-    readonly staging: Urls;
-    readonly scratch: { readonly administrator: string };
-  };
+  readonly urls: DatabaseUrls;
   readonly redis: RedisUrls;
   /** Name and password of the service's own administrator in production. */
   readonly admin: { readonly username: 'admin'; readonly password: string };
   /** `.env.staging`. */
   readonly environmentFile: string;
   /** Every secret by its name in the secrets manager. */
-  readonly secrets: Readonly<Record<string, string>>;
+  readonly secrets: Secrets;
   readonly secretsDirectory: string;
   /** Folder of `secretctl`; put it on the PATH of whoever resolves references. */
   readonly binDirectory: string;
@@ -92,37 +87,15 @@ export async function deployExample(stack: StackConnection, options: ExampleOpti
     ensureRoles(stack, 'staging'),
     ensureRoles(stack, 'scratch'),
   ]);
-  const urlsOn = (server: typeof primary, passwords: Passwords, database: string): Urls => ({
-    administrator: roleUrl(server, passwords, 'administrator', database),
-    migrator: roleUrl(server, passwords, 'migrator', database),
-    backup: roleUrl(server, passwords, 'backup', database),
-    application: roleUrl(server, passwords, 'application', database),
-  });
-  const urls = {
-    production: urlsOn(primary, onPrimary, databases.production),
-    staging: urlsOn(staging, onStaging, databases.staging),
+  const urls: DatabaseUrls = {
+    production: urlsOf(primary, onPrimary, databases.production),
+    staging: urlsOf(staging, onStaging, databases.staging),
     scratch: { administrator: roleUrl(scratch, onScratch, 'administrator', 'postgres') },
   };
   const redis = await redisUrls(stack, { directory, database: production });
   const keys = await ageKeys(directory);
-  const secrets = {
-    'prod/whisper-transcriber/DATABASE_URL': urls.production.application,
-    'prod/whisper-transcriber/ADMINISTRATOR_URL': urls.production.administrator,
-    'prod/whisper-transcriber/MIGRATOR_URL': urls.production.migrator,
-    'prod/whisper-transcriber/BACKUP_URL': urls.production.backup,
-    'prod/whisper-transcriber/REDIS_URL': redis.production,
-    'prod/whisper-transcriber/ADMIN_PASSWORD': onPrimary.admin,
-    'staging/whisper-transcriber/DATABASE_URL': urls.staging.application,
-    'staging/whisper-transcriber/ADMINISTRATOR_URL': urls.staging.administrator,
-    'staging/whisper-transcriber/MIGRATOR_URL': urls.staging.migrator,
-    'staging/whisper-transcriber/REDIS_URL': redis.staging,
-    'staging/whisper-transcriber/ADMIN_PASSWORD': onStaging.admin,
-    'scratch/ADMINISTRATOR_URL': urls.scratch.administrator,
-    'backups/AGE_IDENTITY': keys.identity,
-    ...(stack.s3 === undefined
-      ? {}
-      : { 'backups/ACCESS_KEY_ID': stack.s3.accessKeyId, 'backups/SECRET_ACCESS_KEY': stack.s3.secretAccessKey }),
-  };
+  const passwords = { production: onPrimary, staging: onStaging };
+  const secrets = secretsOf({ urls, redis, passwords, ageIdentity: keys.identity, s3: stack.s3 });
   const environmentFile = join(directory, '.env.staging');
   await writeEnvironmentFile(environmentFile, {
     databaseUrl: urls.staging.migrator,
@@ -134,6 +107,7 @@ export async function deployExample(stack: StackConnection, options: ExampleOpti
     directory,
     ...source,
     scale: options.scale ?? 1,
+    audioSize: options.audioSize ?? 4096,
     databases,
     urls,
     redis,
@@ -143,7 +117,7 @@ export async function deployExample(stack: StackConnection, options: ExampleOpti
     ...(await writeSecrets(directory, secrets)),
     ageRecipient: keys.recipient,
     lifetime,
-    passwords: { production: onPrimary, staging: onStaging },
+    passwords,
   };
   await stopExample(example);
   await timed(say, 'databases', () => recreateDatabases(example));
