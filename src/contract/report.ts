@@ -3,6 +3,25 @@ import type { SealedPlan } from './plan.ts';
 import type { Outcome } from './profile.ts';
 import type { DecisionRecord, Obligation, Refusal, StepRecord } from './status.ts';
 
+/**
+ * Who sent a message, as the server recorded it beside what the sender claimed. Read from the workflow's history, for the
+ * workflow itself cannot see it.
+ */
+export interface MessageSender {
+  /** A message's name, `cancel`, or the name of a signal that nobody handles. */
+  readonly name: string;
+  readonly via: 'signal' | 'update' | 'cancel';
+  /** `by` of the message, where one could be read. */
+  readonly claimed?: string;
+  /** What the client calls itself: proof of nothing, but a trace. */
+  readonly identity: string;
+  /** The caller the server authenticated, where it authenticates callers. */
+  readonly principal?: string;
+  readonly sentAt: string;
+  /** When the workflow handled it, by its own clock: `at` of the decision or refusal that came of it. */
+  readonly handledAt?: string;
+}
+
 /** The whole record of a run, archived before it ends. */
 export interface RunReport {
   readonly format: 'migration-runbook/report/1';
@@ -29,6 +48,8 @@ export interface RunReport {
   readonly openItems: readonly string[];
   /** A person had to intervene, so a retrospective is due. */
   readonly intervened: boolean;
+  /** Added when the report is archived; absent where the history could not be read. */
+  readonly senders?: readonly MessageSender[];
 }
 
 /** The workflow's result, or the details of the failure it ends with. At most 64 KB. */

@@ -1,0 +1,219 @@
+/** The report as one HTML file that needs nothing else. Pure. */
+import type { SealedPlan } from '../contract/plan.ts';
+import type { RunReport } from '../contract/report.ts';
+import { evidenceText, hasEvidence } from './evidence-text.ts';
+import { STYLE } from './html-style.ts';
+import { Html, html, nothing } from './html-text.ts';
+import { planFacts, schemaChanges } from './plan-facts.ts';
+import { durationText, sizeText, timeText } from './quantity.ts';
+import { recordedSender, senderText } from './recorded-sender.ts';
+import { STATUS_SYMBOLS, type TimelineEntry, type TimelineSection, timelineSections } from './timeline.ts';
+
+/** The verdict comes first, then what is still to do, then everything that led to it. */
+export function renderHtml(report: RunReport): string {
+  const title = `Migration of ${report.service} to ${report.releaseTag}: ${report.outcome}`;
+  return html`<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta name="referrer" content="no-referrer">
+<title>${title}</title>
+<style>${new Html(STYLE)}</style>
+</head>
+<body>
+<main>
+<h1>${`Migration of ${report.service} to ${report.releaseTag}`}</h1>
+${verdict(report)}
+${facts(report)}
+<h2>Plan</h2>
+${report.plan ? planText(report.plan) : html`<p>The run ended before there was a plan.</p>`}
+<h2>Decisions</h2>
+${decisions(report)}
+<h2>Timeline</h2>
+${timeline(report)}
+<h2>Backups</h2>
+${backups(report)}
+<h2>Obligations</h2>
+${obligations(report)}
+<h2>Refused messages</h2>
+${refusals(report)}
+<h2 id="open">Open</h2>
+${openItems(report)}
+</main>
+</body>
+</html>
+`.text;
+}
+
+const verdict = (report: RunReport): Html =>
+  html`<section class="verdict ${report.outcome}">
+<p class="outcome">${report.outcome}</p>
+<p>${report.verdict}</p>
+${report.trouble === null ? nothing : html`<p class="dim">What went wrong: ${report.trouble}</p>`}
+${report.openItems.length === 0 ? nothing : html`<p><a href="#open">Still open: ${report.openItems.length}</a></p>`}
+</section>`;
+
+function facts(report: RunReport): Html {
+  const took = Math.max(0, Date.parse(report.endedAt) - Date.parse(report.startedAt));
+  return definitions([
+    ['Change ticket', report.changeTicket],
+    ['Requested by', report.requestedBy],
+    ['Commit', report.commit === null ? 'not known' : html`<code>${report.commit}</code>`],
+    ['Started', timeText(report.startedAt)],
+    ['Ended', `${timeText(report.endedAt)}, after ${durationText(took)}`],
+    ['Workflow', html`<code>${report.workflowId}</code>, run <code>${report.runId}</code>`],
+    ['Person intervened', report.intervened ? 'yes: a retrospective is due' : 'no'],
+  ]);
+}
+
+function planText({ plan, digest, uri }: SealedPlan): Html {
+  const changes = schemaChanges(plan);
+  return html`${definitions([
+    ['Digest', html`<code>${digest}</code>`],
+    ['Archived as', html`<code>${uri}</code>`],
+    ...planFacts(plan),
+  ])}
+${plan.warnings.length === 0 ? nothing : html`<ul>${plan.warnings.map((warning) => html`<li class="overruled">Warning: ${warning}</li>`)}</ul>`}
+${table(
+  ['Revision', 'File', 'One transaction', 'Downgrade', 'SHA-256'],
+  plan.revisions.map(({ revision, file, transactional, downgrade, sha256 }) => [
+    html`<code>${revision}</code>`,
+    html`<code>${file}</code>`,
+    transactional,
+    downgrade,
+    html`<code>${sha256.slice(0, 12)}</code>`,
+  ]),
+)}
+${
+  changes.length === 0
+    ? html`<p>The dry run changed no object of the schema.</p>`
+    : html`<details open><summary>${changes.length} changed objects</summary><ul>${changes.map((change) => html`<li><code>${change}</code></li>`)}</ul></details>`
+}`;
+}
+
+function decisions({ decisions: records, senders = [] }: RunReport): Html {
+  if (records.length === 0) return html`<p>Nobody sent a decision.</p>`;
+  return html`${table(
+    ['When', 'Who, as claimed', 'Sent by, as the server recorded', 'What', 'Gate', 'Reason'],
+    records.map((record) => {
+      const sender = recordedSender(record, senders);
+      return [
+        timeText(record.at),
+        record.by,
+        sender ? senderText(sender) : 'not known',
+        record.what,
+        record.gate ?? '',
+        record.reason ?? '',
+      ];
+    }),
+  )}
+<p class="dim">A name is what the sender claims, an identity what their client calls itself; neither proves a person.</p>`;
+}
+
+function timeline(report: RunReport): Html {
+  const sections = timelineSections(report.timeline);
+  const longest = Math.max(
+    1,
+    ...sections.flatMap(({ entries }) =>
+      entries.map((entry) => (entry.kind === 'step' ? (entry.milliseconds ?? 0) : 0)),
+    ),
+  );
+  return html`${sections.map((section) => sectionText(section, longest))}`;
+}
+
+const sectionText = ({ title, milliseconds, entries }: TimelineSection, longest: number): Html =>
+  html`<h3>${title} <small>${durationText(milliseconds)}</small></h3>
+<ul class="plain">${entries.map((entry) => entryText(entry, longest))}</ul>
+`;
+
+function entryText(entry: TimelineEntry, longest: number): Html {
+  if (entry.kind === 'wait') {
+    return html`<li class="wait">${timeText(entry.since)}: waited ${durationText(entry.milliseconds)}</li>
+`;
+  }
+  const { step, milliseconds } = entry;
+  const share = Math.round((100 * (milliseconds ?? 0)) / longest);
+  return html`<li class="step">
+<span class="${step.status}" title="${step.status}">${STATUS_SYMBOLS[step.status]}</span>
+<span>${step.summary}</span>
+<span class="took">${milliseconds === undefined ? 'not ended' : durationText(milliseconds)}</span>
+<div>
+${share > 0 ? html`<div class="bar" style="width:${share}%"></div>` : nothing}
+<span class="dim"><code>${step.id}</code> · ${timeText(step.startedAt)} · <span class="${step.status}">${step.status}</span></span>
+${step.error === undefined ? nothing : html`<p class="error">${step.error}</p>`}
+${hasEvidence(step.evidence) ? html`<details><summary>Evidence</summary><pre>${evidenceText(step.evidence)}</pre></details>` : nothing}
+</div>
+</li>
+`;
+}
+
+function backups({ backups: taken }: RunReport): Html {
+  if (taken.length === 0) return html`<p>No backup was taken.</p>`;
+  return html`${taken.map((backup) =>
+    definitions([
+      ['Taken', timeText(backup.capturedAt)],
+      ['Where', html`<code>${backup.uri}</code>`],
+      ['Size', `${sizeText(backup.bytes)} (dump ${sizeText(backup.dumpBytes)})`],
+      ['Rows', `${backup.rows} in ${backup.tables} tables`],
+      ['LSN', html`<code>${backup.lsn}</code>`],
+      ['SHA-256', html`<code>${backup.sha256}</code>`],
+      ['Encryption', backup.encryption],
+    ]),
+  )}`;
+}
+
+function obligations({ obligations: owed }: RunReport): Html {
+  if (owed.length === 0) return html`<p>The run switched nothing.</p>`;
+  return table(
+    ['What', 'Kind', 'Since', 'State', 'Before', 'Note'],
+    owed.map(({ name, kind, since, status, before, note }) => [
+      name,
+      kind,
+      timeText(since),
+      html`<strong class="${status}">${status}</strong>`,
+      before.state,
+      note ?? '',
+    ]),
+  );
+}
+
+function refusals({ refusals: { count, last }, senders = [] }: RunReport): Html {
+  if (count === 0) return html`<p>None.</p>`;
+  return html`${count > last.length ? html`<p>${count} in all, the last ${last.length}:</p>` : nothing}
+${table(
+  ['When', 'Message', 'Who, as claimed', 'Sent by, as the server recorded', 'Why'],
+  last.map((refusal) => {
+    const sender = recordedSender(refusal, senders);
+    return [
+      timeText(refusal.at),
+      refusal.message,
+      refusal.by ?? '',
+      sender ? senderText(sender) : 'not known',
+      refusal.why,
+    ];
+  }),
+)}`;
+}
+
+const openItems = ({ openItems: items }: RunReport): Html =>
+  items.length === 0
+    ? html`<p>Nothing is left to do.</p>`
+    : html`<ul>${items.map((item) => html`<li class="open">${item}</li>`)}</ul>`;
+
+type Cell = string | Html;
+
+const definitions = (entries: readonly (readonly [string, Cell])[]): Html =>
+  html`<dl>${entries.map(
+    ([name, value]) => html`<dt>${name}</dt><dd>${value}</dd>
+`,
+  )}</dl>`;
+
+/** On a phone a row becomes a block whose cells say their column's name. */
+const table = (header: readonly string[], rows: readonly (readonly Cell[])[]): Html =>
+  html`<div class="scroll"><table><thead><tr>${header.map((name) => html`<th>${name}</th>`)}</tr></thead><tbody>${rows.map(
+    (cells) =>
+      html`<tr>${cells.map((cell, index) => html`<td data-name="${header[index] ?? ''}">${cell}</td>`)}</tr>
+`,
+  )}</tbody></table></div>`;
