@@ -13,4 +13,4 @@ export function evidenceText(evidence: unknown): string {
 export const hasEvidence = (evidence: unknown): boolean =>
   evidence !== undefined &&
   evidence !== null &&
-  !(typeof evidence === 'object' && Object.keys(evidence as object).length === 0);
+  !(typeof evidence === 'object' && Object.keys(evidence).length === 0);

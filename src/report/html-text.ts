@@ -29,5 +29,5 @@ function textOf(value: HtmlValue): string {
 /** Control characters have no place in HTML, not even escaped. */
 export const escapeHtml = (text: string): string =>
   text
-    .replaceAll(/[\u0000-\u0008\u000B\u000C\u000E-\u001F\u007F]/g, '\uFFFD')
+    .replaceAll(/[^\P{Cc}\t\n\r]/gu, '\uFFFD')
     .replaceAll(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);

@@ -1,0 +1,150 @@
+import { describe, expect, test } from 'vitest';
+import type { Reality } from '../../src/contract/evidence.ts';
+import type { RecoveryAction } from '../../src/contract/messages.ts';
+import {
+  judge,
+  possibleActions,
+  realityText,
+  retryFrom,
+  type Situation,
+} from '../../src/workflows/recovery-options.ts';
+
+const realities = {
+  unreadable: undefined,
+  unchanged: { kind: 'unchanged' },
+  'partly applied, clean': { kind: 'partly-applied', revisions: ['0003'], clean: 'yes', why: 'stopped' },
+  'partly applied, leftovers': { kind: 'partly-applied', revisions: ['0003'], clean: 'no', why: 'an invalid index' },
+  'partly applied, unclear': { kind: 'partly-applied', revisions: ['0003'], clean: 'unknown', why: 'no transaction' },
+  'fully applied': { kind: 'fully-applied' },
+  foreign: { kind: 'foreign', why: 'somebody else changed it' },
+} as const satisfies Record<string, Reality | undefined>;
+type RealityName = keyof typeof realities;
+
+const situation = (changes: Partial<Situation> = {}): Situation => ({
+  reality: { kind: 'fully-applied' },
+  trouble: { kind: 'failure', step: 'apply.smoke', message: 'playback is broken', findings: [] },
+  rollbackPolicy: 'ask',
+  downgradePlanned: true,
+  backupVerified: true,
+  tried: [],
+  ...changes,
+});
+
+const verdictOf = (changes: Partial<Situation>): string => {
+  const verdict = judge(situation(changes));
+  return verdict.kind === 'automatic' ? `automatic ${verdict.action}` : verdict.kind;
+};
+
+describe('what happens by itself', () => {
+  const table: Readonly<Record<RealityName, Readonly<Record<Situation['rollbackPolicy'], string>>>> = {
+    unreadable: { ask: 'ask', automatic: 'ask', never: 'ask' },
+    unchanged: { ask: 'nothing-to-undo', automatic: 'nothing-to-undo', never: 'nothing-to-undo' },
+    'partly applied, clean': { ask: 'ask', automatic: 'automatic rollback', never: 'ask' },
+    'partly applied, leftovers': { ask: 'ask', automatic: 'ask', never: 'ask' },
+    'partly applied, unclear': { ask: 'ask', automatic: 'ask', never: 'ask' },
+    'fully applied': { ask: 'ask', automatic: 'automatic rollback', never: 'ask' },
+    foreign: { ask: 'ask', automatic: 'ask', never: 'ask' },
+  };
+  const cells = Object.entries(table).flatMap(([reality, verdicts]) =>
+    Object.entries(verdicts).map(([policy, verdict]) => [reality, policy, verdict] as const),
+  );
+
+  test.each(cells)('production %s, rollback policy %s: %s', (reality, policy, verdict) => {
+    expect(
+      verdictOf({
+        reality: realities[reality as RealityName],
+        rollbackPolicy: policy as Situation['rollbackPolicy'],
+      }),
+    ).toBe(verdict);
+  });
+
+  test('is no rollback without a planned downgrade', () => {
+    expect(verdictOf({ rollbackPolicy: 'automatic', downgradePlanned: false })).toBe('ask');
+  });
+
+  test.each(['rollback', 'restore'] as const)('is no rollback after a failed %s', (tried) => {
+    expect(verdictOf({ rollbackPolicy: 'automatic', tried: [tried] })).toBe('ask');
+  });
+
+  test('is never a restore', () => {
+    for (const reality of Object.values(realities)) {
+      for (const backupVerified of [true, false]) {
+        for (const tried of [[], ['rollback'], ['restore'], ['rollback', 'restore']] as const) {
+          const verdict = judge(
+            situation({ reality, backupVerified, tried, rollbackPolicy: 'automatic', downgradePlanned: false }),
+          );
+          expect(verdict.kind).not.toBe('automatic');
+        }
+      }
+    }
+  });
+});
+
+describe('an undo whose reply was lost', () => {
+  test('is known by production being as before, when it was a rollback', () => {
+    expect(judge(situation({ reality: { kind: 'unchanged' }, tried: ['rollback'] }))).toEqual({
+      kind: 'undone',
+      by: 'rollback',
+    });
+  });
+
+  test('is a person’s to judge when it was a restore: the backup may be older than the last row', () => {
+    expect(verdictOf({ reality: { kind: 'unchanged' }, tried: ['restore'] })).toBe('ask');
+    expect(verdictOf({ reality: { kind: 'unchanged' }, tried: ['rollback', 'restore'] })).toBe('ask');
+  });
+});
+
+describe('what a person may choose', () => {
+  const offered: Readonly<Record<RealityName, readonly RecoveryAction[]>> = {
+    unreadable: ['retry', 'accept'],
+    unchanged: ['retry', 'restore', 'accept'],
+    'partly applied, clean': ['retry', 'rollback', 'restore', 'accept'],
+    'partly applied, leftovers': ['retry', 'rollback', 'restore', 'accept'],
+    'partly applied, unclear': ['retry', 'rollback', 'restore', 'accept'],
+    'fully applied': ['retry', 'continue', 'rollback', 'restore', 'accept'],
+    foreign: ['retry', 'restore', 'accept'],
+  };
+
+  test.each(Object.entries(offered))('when production is %s: %j', (reality, actions) => {
+    expect(possibleActions(situation({ reality: realities[reality as RealityName] }))).toEqual(actions);
+  });
+
+  test('always holds a retry and the acceptance, whatever else is missing', () => {
+    for (const reality of Object.values(realities)) {
+      const actions = possibleActions(
+        situation({ reality, backupVerified: false, downgradePlanned: false, rollbackPolicy: 'never' }),
+      );
+      expect(actions.filter((action) => action !== 'continue')).toEqual(['retry', 'accept']);
+    }
+  });
+
+  test('holds no rollback where the profile forbids it or none is planned', () => {
+    expect(possibleActions(situation({ rollbackPolicy: 'never' }))).not.toContain('rollback');
+    expect(possibleActions(situation({ downgradePlanned: false }))).not.toContain('rollback');
+  });
+
+  test('holds no restore without a verified backup', () => {
+    expect(possibleActions(situation({ backupVerified: false }))).not.toContain('restore');
+  });
+
+  test('is what the gate offers', () => {
+    const asked = situation({ reality: realities['partly applied, unclear'] });
+    expect(judge(asked)).toEqual({ kind: 'ask', actions: possibleActions(asked) });
+  });
+});
+
+describe('a retry', () => {
+  test.each(Object.entries(realities))('when production is %s starts where it must', (name, reality) => {
+    expect(retryFrom(reality)).toBe(name === 'fully applied' ? 'checks' : 'upgrade');
+  });
+});
+
+describe('reality in words', () => {
+  test('differs for every kind, and names what is known', () => {
+    const texts = Object.values(realities).map((reality) => realityText(reality));
+    expect(new Set(texts).size).toBe(texts.length);
+    expect(realityText(realities['partly applied, leftovers'])).toContain('0003 (an invalid index)');
+    expect(realityText({ kind: 'partly-applied', revisions: [], clean: 'no', why: 'x' })).toContain('at no revision');
+    expect(realityText(realities.foreign)).toContain('somebody else changed it');
+  });
+});
