@@ -1,15 +1,9 @@
 /** `scripts/demo`: the whole runbook on real parts, one scenario or all of them on one stack. */
-import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { ensureBundle } from '../build-bundle.ts';
-import { deployExample } from '../stack/example.ts';
-import { stackRoot } from '../stack/layout.ts';
-import { attachStack, startStack, stopStack } from '../stack/stack.ts';
 import { atTerminal, byScenario } from './decisions.ts';
-import { writeProfile } from './profile.ts';
-import { connectClient, runScenario } from './run-scenario.ts';
+import { runScenario } from './run-scenario.ts';
 import { SCENARIOS, scenarioNamed } from './scenarios.ts';
-import { startWorker } from './worker.ts';
+import { stopSession, withSession } from './session.ts';
 
 const usage = `usage: scripts/demo [--scenario NAME|all] [--yes] [--keep] [--stop]
 
@@ -23,7 +17,7 @@ runs a migration through the runbook and shows every step. Ends with one line of
 
 ${SCENARIOS.map(({ name, expected, sentence }) => `  ${name.padEnd(14)} ${expected.padEnd(12)} ${sentence}`).join('\n')}`;
 
-const directory = path.join(stackRoot, 'demo');
+const NAME = 'demo';
 const began = Date.now();
 const say = (line: string): void => console.log(`${((Date.now() - began) / 1000).toFixed(1).padStart(6)} s  ${line}`);
 
@@ -51,48 +45,26 @@ async function demo(): Promise<number> {
     return 0;
   }
   if (stop) {
-    say(`${await stopStack(directory)} servers stopped`);
+    say(`${await stopSession(NAME)} servers stopped`);
     return 0;
   }
   const scenarios = wanted === 'all' ? SCENARIOS : [scenarioNamed(wanted)];
   if (!yes && !process.stdin.isTTY) throw new Error('there is no terminal to ask for decisions: add --yes');
 
-  // What an earlier --keep left up has its own data and its own worker: start from the beginning.
-  if (await attachStack(directory)) await stopStack(directory);
   const lifetime = keep ? 'detached' : 'with-parent';
-  const stack = await startStack({ directory, lifetime, onProgress: say });
-  let failed = 0;
-  try {
-    if (!stack.temporal) throw new Error('the stack runs without Temporal');
-    const [example] = await Promise.all([deployExample(stack, { onProgress: say }), ensureBundle()]);
-    const { directory: profilesDirectory, outbox } = await writeProfile(example);
-    await startWorker({ stack, profilesDirectory, lifetime });
-    say(`Temporal UI: ${stack.temporal.uiUrl}`);
-    const client = await connectClient(stack.temporal.address, stack.temporal.namespace);
-    try {
-      for (const scenario of scenarios) {
-        const result = await runScenario(scenario, {
-          example,
-          client,
-          say,
-          deciders: yes ? byScenario(say) : atTerminal(say),
-        });
-        say(`report: ${result.report ?? 'none'}; what people were told: ${outbox}`);
-        for (const finding of result.findings) say(`NOT AS CLAIMED: ${finding}`);
-        const { findings, ...line } = result;
-        if (keep) {
-          say(`the stack stays up: TEMPORAL_ADDRESS=${stack.temporal.address}; stop it with: scripts/demo --stop`);
-        }
-        console.log(JSON.stringify(line));
-        if (result.outcome !== result.expected || findings.length > 0) failed += 1;
-      }
-    } finally {
-      await client.connection.close();
+  return withSession({ name: NAME, lifetime, say }, async ({ example, client, profile, temporal }) => {
+    let failed = 0;
+    for (const scenario of scenarios) {
+      const deciders = yes ? byScenario(say) : atTerminal(say);
+      const { findings, ...result } = await runScenario(scenario, { example, client, say, deciders });
+      say(`report: ${result.report ?? 'none'}; what people were told: ${profile.outbox}`);
+      for (const finding of findings) say(`NOT AS CLAIMED: ${finding}`);
+      if (keep) say(`the stack stays up: TEMPORAL_ADDRESS=${temporal.address}; stop it with: scripts/demo --stop`);
+      console.log(JSON.stringify(result));
+      if (result.outcome !== result.expected || findings.length > 0) failed += 1;
     }
-  } finally {
-    if (!keep) await stack.stop();
-  }
-  return failed === 0 ? 0 : 1;
+    return failed === 0 ? 0 : 1;
+  });
 }
 
 process.exitCode = await demo().catch((error: unknown) => {

@@ -1,13 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { Client, Connection, type WorkflowHandle, WorkflowFailedError } from '@temporalio/client';
-import { ApplicationFailure } from '@temporalio/common';
+import type { Client, WorkflowHandle } from '@temporalio/client';
 import { DIGEST_PREFIX } from '../../src/contract/plan.ts';
-import type { ReportSummary } from '../../src/contract/report.ts';
-import { type MigrationRequest, TASK_QUEUE, WORKFLOW_TYPE, workflowIdOf } from '../../src/contract/request.ts';
 import type { RunStatus, StepRecord } from '../../src/contract/status.ts';
 import { addScenarioRows, type Example, resetExample } from '../stack/example.ts';
-import { type Deciders } from './decisions.ts';
-import { type WrittenProfile, writeProfile } from './profile.ts';
+import type { Deciders } from './decisions.ts';
+import { endOf, startMigration } from './driving.ts';
+import { writeProfile } from './profile.ts';
 import { compareWithReality, type Picture, takePicture } from './reality.ts';
 import type { Scenario } from './scenarios.ts';
 
@@ -30,10 +28,6 @@ export interface ScenarioOptions {
   readonly say: (line: string) => void;
 }
 
-export async function connectClient(address: string, namespace: string): Promise<Client> {
-  return new Client({ connection: await Connection.connect({ address }), namespace });
-}
-
 /** Puts the example back to its first day, runs the scenario and compares production with how it ended. */
 export async function runScenario(
   scenario: Scenario,
@@ -43,7 +37,8 @@ export async function runScenario(
   const profile = await writeProfile(example, scenario.changes);
   const before = await takePicture(example);
   const began = Date.now();
-  const handle = await start(client, profile, scenario);
+  const { releaseTag } = scenario;
+  const handle = await startMigration({ client, profile }, { releaseTag, changeTicket: `CHG-${scenario.name}` });
   say(`${scenario.name}: ${scenario.sentence}; run ${handle.workflowId}`);
   const { loaded } = await follow(handle, scenario, { example, client, deciders, say });
   const summary = await endOf(handle);
@@ -60,7 +55,7 @@ export async function runScenario(
     ...status.obligations
       .filter((obligation) => obligation.status !== 'released')
       .map((obligation) => `obligation ${obligation.name} is ${obligation.status}`),
-    ...summary.openItems.map((item) => `open: ${item}`),
+    ...(summary.openItems ?? []).map((item) => `open: ${item}`),
   ];
   return {
     scenario: scenario.name,
@@ -68,24 +63,9 @@ export async function runScenario(
     outcome: summary.outcome,
     expected: scenario.expected,
     seconds: Math.round(seconds * 10) / 10,
-    report: summary.report,
+    report: summary.report ?? null,
     findings,
   };
-}
-
-async function start(client: Client, profile: WrittenProfile, scenario: Scenario): Promise<WorkflowHandle> {
-  const request: MigrationRequest = {
-    service: profile.service,
-    releaseTag: scenario.releaseTag,
-    changeTicket: `CHG-${scenario.name}`,
-    requestedBy: 'dana@example.com',
-  };
-  return client.workflow.start(WORKFLOW_TYPE, {
-    taskQueue: TASK_QUEUE,
-    workflowId: workflowIdOf(profile.service),
-    args: [request],
-    staticSummary: `${request.service} ${request.releaseTag} (${request.changeTicket})`,
-  });
 }
 
 interface Followed {
@@ -156,16 +136,4 @@ async function abortOnceCommitted(
   if (versionRows.join() === loaded?.versionRows.join()) return false;
   await handle.signal('abort', { by: 'frank@example.com', reason: `scenario ${scenario.name}` });
   return true;
-}
-
-/** The report's summary, whichever way the run ended. */
-async function endOf(handle: WorkflowHandle): Promise<ReportSummary> {
-  try {
-    return (await handle.result()) as ReportSummary;
-  } catch (error) {
-    const cause = error instanceof WorkflowFailedError ? error.cause : undefined;
-    const [summary] = (cause instanceof ApplicationFailure ? (cause.details ?? []) : []) as [ReportSummary?];
-    if (!summary) throw error;
-    return summary;
-  }
 }
