@@ -132,21 +132,31 @@ describe('a failure to connect names what to look at, without the address', () =
   it.each([
     [
       'a wrong password',
-      (url: URL) => (url.password = secret),
+      (url: URL): void => void (url.password = secret),
       STEP_ERRORS.refused,
       /wrong password for role "postgres"/,
     ],
     [
       'a missing database',
-      (url: URL) => (url.pathname = '/not-there'),
+      (url: URL): void => void (url.pathname = '/not-there'),
       STEP_ERRORS.refused,
       /"not-there" .*does not exist/,
     ],
-    ['TLS where there is none', (url: URL) => (url.search = '?sslmode=require'), STEP_ERRORS.refused, /offers no TLS/],
-    ['a parameter nobody knows', (url: URL) => (url.search = '?sslmodus=require'), STEP_ERRORS.refused, /sslmodus/],
+    [
+      'TLS where there is none',
+      (url: URL): void => void (url.search = '?sslmode=require'),
+      STEP_ERRORS.refused,
+      /offers no TLS/,
+    ],
+    [
+      'a parameter nobody knows',
+      (url: URL): void => void (url.search = '?sslmodus=require'),
+      STEP_ERRORS.refused,
+      /sslmodus/,
+    ],
     [
       'a host nobody knows',
-      (url: URL) => (url.hostname = 'nowhere.invalid'),
+      (url: URL): void => void (url.hostname = 'nowhere.invalid'),
       STEP_ERRORS.unavailable,
       /cannot be reached/,
     ],

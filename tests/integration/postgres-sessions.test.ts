@@ -135,8 +135,9 @@ describe('the migration lock', () => {
   });
 
   it('keeps other databases free', async () => {
-    await take(randomName('db'));
-    await take(randomName('db'), { runId: 'run-two' });
+    const one = await take(randomName('db'));
+    const other = await take(randomName('db'), { runId: 'run-two' });
+    expect(other.pid).not.toBe(one.pid);
   });
 
   it('is taken over from an earlier attempt of the same run, which learns that it has lost it', async () => {

@@ -1,0 +1,164 @@
+import { describe, expect, it } from 'vitest';
+import { normalizedDefinition } from '../../src/postgres/definition-text.ts';
+import {
+  type DatabaseObject,
+  digestOf,
+  type ObjectMap,
+  parseObjectMap,
+  serializeObjectMap,
+} from '../../src/postgres/object-map.ts';
+import {
+  compareChanges,
+  compareMaps,
+  compareRestored,
+  isUnchanged,
+  namesOf,
+} from '../../src/postgres/object-map-change.ts';
+import type { ObjectKind } from '../../src/postgres/object-map-queries.ts';
+import { expectationsFor, unmetExpectations } from '../../src/postgres/schema-expectations.ts';
+
+const mapOf = (...objects: readonly (readonly [ObjectKind, string, string])[]): ObjectMap => ({
+  format: 'migration-runbook/object-map/1',
+  objects: objects.map(([kind, name, definition]): DatabaseObject => ({ kind, name, definition })),
+});
+
+describe('the normal form of a definition', () => {
+  // Each pair as PostgreSQL 18 wrote it before and after one dump and restore.
+  it.each([
+    [
+      `CHECK (((st)::text = ANY ((ARRAY['new'::character varying, 'old'::character varying])::text[])))`,
+      `CHECK (((st)::text = ANY (ARRAY[('new'::character varying)::text, ('old'::character varying)::text])))`,
+    ],
+    [
+      `CREATE INDEX i ON app.users USING btree (lower(note)) WHERE ((((st)::text = ANY ((ARRAY['new'::character varying])::text[])) AND (id > 3)) OR (note IS NULL))`,
+      `CREATE INDEX i ON app.users USING btree (lower(note)) WHERE ((((st)::text = ANY (ARRAY[('new'::character varying)::text])) AND (id > 3)) OR (note IS NULL))`,
+    ],
+    [
+      `CHECK ((((VALUE)::text ~~ '%@%'::text) AND ((VALUE)::text = ANY ((ARRAY['x@y'::character varying])::text[]))))`,
+      `CHECK ((((VALUE)::text ~~ '%@%'::text) AND ((VALUE)::text = ANY (ARRAY[('x@y'::character varying)::text]))))`,
+    ],
+  ])('is the same for %s', (before, after) => {
+    expect(before).not.toBe(after);
+    expect(normalizedDefinition(after)).toBe(normalizedDefinition(before));
+  });
+
+  it.each([
+    ['another literal', `CHECK ((st)::text = 'new'::text)`, `CHECK ((st)::text = 'old'::text)`],
+    ['another operator', 'CHECK ((price > (0)::numeric))', 'CHECK ((price >= (0)::numeric))'],
+    ['another grouping', 'CHECK (((a AND b) OR c))', 'CHECK ((a AND (b OR c)))'],
+    ['another column', 'CHECK ((a = 1))', 'CHECK ((b = 1))'],
+    ['a negation', 'CHECK ((NOT a))', 'CHECK ((a))'],
+    ['a call in place of a comparison', 'CHECK (lower(a))', 'CHECK (a)'],
+    ['white space inside a literal', `DEFAULT 'a b'::text`, `DEFAULT 'a  b'::text`],
+    ['a cast inside a literal', `DEFAULT 'a::b'::text`, `DEFAULT 'a'::text`],
+    ['parentheses inside a literal', `DEFAULT '(a)'::text`, `DEFAULT 'a'::text`],
+    ['another list', `CHECK (a = ANY (ARRAY[1, 2]))`, `CHECK (a = ANY (ARRAY[1, 2, 3]))`],
+    ['another order of subtraction', 'CHECK ((a - (b - c)) > 0)', 'CHECK (((a - b) - c) > 0)'],
+    ['the body of a function', 'AS $$ begin return (1); end $$', 'AS $$ begin return 1; end $$'],
+    ['a quoted name', 'CHECK (("A" = 1))', 'CHECK ((a = 1))'],
+  ])('tells %s', (_, one, other) => {
+    expect(normalizedDefinition(one)).not.toBe(normalizedDefinition(other));
+  });
+});
+
+describe('comparing maps', () => {
+  const before = mapOf(
+    ['table', 'public.a', 'ordinary'],
+    ['column', 'public.a.x', 'integer'],
+    ['index', 'public.i', 'one'],
+  );
+  const after = mapOf(
+    ['table', 'public.a', 'ordinary'],
+    ['column', 'public.a.x', 'bigint'],
+    ['table', 'public.b', 'ordinary'],
+  );
+
+  it('names what was added, removed and changed', () => {
+    expect(namesOf(compareMaps(before, after))).toEqual({
+      added: ['table public.b'],
+      removed: ['index public.i'],
+      changed: ['column public.a.x'],
+    });
+    expect(isUnchanged(compareMaps(before, before))).toBe(true);
+  });
+
+  it('forgives a restored copy its casts and the version of an extension, and nothing else', () => {
+    const original = mapOf(
+      ['extension', 'pg_trgm', 'schema public version 1.5'],
+      ['constraint', 'public.a.c', `CHECK (((x)::text = ANY ((ARRAY['a'::character varying])::text[])))`],
+    );
+    const restored = (schema: string, literal: string): ObjectMap =>
+      mapOf(
+        ['extension', 'pg_trgm', `schema ${schema} version 1.6`],
+        ['constraint', 'public.a.c', `CHECK (((x)::text = ANY (ARRAY[('${literal}'::character varying)::text])))`],
+      );
+    expect(isUnchanged(compareRestored(original, restored('public', 'a')))).toBe(true);
+    expect(namesOf(compareRestored(original, restored('public', 'b'))).changed).toEqual(['constraint public.a.c']);
+    expect(namesOf(compareRestored(original, restored('other', 'a'))).changed).toEqual(['extension pg_trgm']);
+    expect(isUnchanged(compareMaps(original, restored('public', 'a')))).toBe(false);
+  });
+
+  it('has one digest for one content, whatever text it was read from', () => {
+    const copy = parseObjectMap(JSON.stringify(before, null, 2));
+    expect(digestOf(copy)).toBe(digestOf(before));
+    expect(digestOf(after)).not.toBe(digestOf(before));
+    expect(serializeObjectMap(before)).not.toContain('\n');
+    expect(() => parseObjectMap('{"objects":[]}')).toThrow('not an object map');
+  });
+});
+
+describe('comparing the change of production with that of staging', () => {
+  const change = (definition: string, owner: string) =>
+    compareMaps(
+      mapOf(['table', 'public.a', 'ordinary']),
+      mapOf(
+        ['table', 'public.a', 'ordinary'],
+        ['column', 'public.a.y', definition],
+        ['ownership', 'table public.b', owner],
+      ),
+    );
+
+  it('finds them equal where only roles are named differently', () => {
+    expect(compareChanges(change('integer', 'owner'), change('integer', 'staging_owner'))).toEqual([]);
+  });
+
+  it('names each difference', () => {
+    expect(compareChanges(change('integer', 'o'), change('bigint', 'o'))).toEqual([
+      'column public.a.y: added in production as integer, on staging as bigint',
+    ]);
+    const nothing = compareMaps(mapOf(), mapOf());
+    expect(compareChanges(nothing, change('integer', 'o'))).toEqual([
+      'column public.a.y: added on staging, untouched in production',
+    ]);
+    expect(compareChanges(change('integer', 'o'), nothing)).toEqual([
+      'column public.a.y: added in production, untouched on staging',
+    ]);
+  });
+});
+
+describe('what the profile expects of the schema', () => {
+  const map = mapOf(['table', 'public.a', ''], ['column', 'public.a."position"', ''], ['index', 'public.i', '']);
+
+  it('is looked up by kind and name, with or without quotes', () => {
+    expect(
+      unmetExpectations(map, [
+        { kind: 'table', name: 'public.a' },
+        { kind: 'column', name: 'public.a.position' },
+        { kind: 'index', name: 'public.a' },
+        { kind: 'type', name: 'public.t' },
+      ]),
+    ).toEqual([
+      { kind: 'index', name: 'public.a' },
+      { kind: 'type', name: 'public.t' },
+    ]);
+  });
+
+  it('holds for the releases its pattern names', () => {
+    const expectation = (releases?: string) =>
+      ({ kind: 'table', name: 'public.b', ...(releases === undefined ? {} : { releases }) }) as const;
+    const all = [expectation(), expectation('v1.1.*'), expectation('v?.2.0'), expectation('v1.1.0')];
+    expect(expectationsFor(all, 'v1.1.0')).toEqual([all[0], all[1], all[3]]);
+    expect(expectationsFor(all, 'v1x1.0')).toEqual([all[0]]);
+    expect(expectationsFor(all, 'v3.2.0')).toEqual([all[0], all[2]]);
+  });
+});
