@@ -1,7 +1,7 @@
 import { Context } from '@temporalio/activity';
 import type { CloseoutActivities } from '../contract/activities.ts';
 import type { MessageSender, RunReport } from '../contract/report.ts';
-import { messageSenders } from '../runs/message-senders.ts';
+import { messageSenders } from '../history/message-senders.ts';
 import { renderHtml } from '../report/html.ts';
 import { renderMarkdown } from '../report/markdown.ts';
 import { runStep } from './activity-step.ts';
