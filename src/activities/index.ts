@@ -1,0 +1,43 @@
+import type { MigrationActivities } from '../contract/activities.ts';
+import { createAccessActivities } from './access.ts';
+import { createAnnouncementActivities } from './announcements.ts';
+import { upgradeProduction } from './apply.ts';
+import { createBackupActivities } from './backup.ts';
+import { createCheckActivities } from './checks.ts';
+import type { ActivityDependencies } from './dependencies.ts';
+import { readMigrationGraph } from './graph.ts';
+import { readLease } from './lease.ts';
+import { createOwnStepActivities } from './own-steps.ts';
+import { createPlanActivities } from './plan.ts';
+import { createPreconditionActivities } from './preconditions.ts';
+import { evaluateProduction, rollBackProduction } from './recovery.ts';
+import { archiveReport } from './report.ts';
+import { createRestoreActivities } from './restore.ts';
+import { createSchemaActivities } from './schema.ts';
+import { createStagingActivities } from './staging.ts';
+import { createSwitchActivities } from './switches.ts';
+import { createToolingActivities } from './tooling.ts';
+
+/** Every activity of a worker, by the contract's names. */
+export function createActivities(deps: ActivityDependencies): MigrationActivities {
+  return {
+    ...createPreconditionActivities(deps),
+    readLease: readLease(deps),
+    ...createAccessActivities(deps),
+    ...createAnnouncementActivities(deps),
+    ...createSwitchActivities(deps),
+    ...createToolingActivities(deps),
+    readMigrationGraph: readMigrationGraph(deps),
+    ...createBackupActivities(deps),
+    ...createPlanActivities(deps),
+    ...createStagingActivities(deps),
+    ...createSchemaActivities(deps),
+    ...createCheckActivities(deps),
+    upgradeProduction: upgradeProduction(deps),
+    evaluateProduction: evaluateProduction(deps),
+    rollBackProduction: rollBackProduction(deps),
+    ...createRestoreActivities(deps),
+    ...createOwnStepActivities(deps),
+    archiveReport: archiveReport(deps),
+  };
+}
