@@ -40,6 +40,8 @@ export interface BackupRequest {
   readonly runId: string;
   readonly step: string;
   readonly recipients: readonly string[];
+  /** Milliseconds pg_dump waits behind others for a lock. @default 10000 */
+  readonly lockWait?: number;
   readonly redactor: Redactor;
   readonly signal: AbortSignal;
   readonly progress: (progress: BackupProgress) => void;
@@ -56,7 +58,7 @@ const COMPRESSION = '1';
  * behind somebody who queues for ACCESS EXCLUSIVE - who in turn waits for that session: without a limit all three would
  * wait for ever, and no deadlock detector sees it.
  */
-const LOCK_WAIT = 10_000;
+const DEFAULT_LOCK_WAIT = 10_000;
 
 /**
  * Takes a backup: a custom-format dump, compressed, encrypted and streamed to the object store, and beside it its ledger,
@@ -183,7 +185,7 @@ async function storeDump(request: BackupRequest, open: OpenSnapshot): Promise<St
       '--format=custom',
       `--compress=${COMPRESSION}`,
       `--snapshot=${open.snapshot.id}`,
-      `--lock-wait-timeout=${LOCK_WAIT}`,
+      `--lock-wait-timeout=${request.lockWait ?? DEFAULT_LOCK_WAIT}`,
       '--no-password',
     ],
     environment: { ...libpqEnvironment(target), PGAPPNAME: sessionNames(request).dump },
@@ -232,6 +234,13 @@ function dumpFailure(error: ProcessFailed, target: ConnectionTarget): StepError 
     return new StepError(
       STEP_ERRORS.refused,
       `The backup role "${target.user}" may not read all of ${describeTarget(target)}: ${said.slice(0, 600)}. Grant it pg_read_all_data.`,
+      details,
+    );
+  }
+  if (said.includes('LOCK TABLE') && said.includes('timeout')) {
+    return new StepError(
+      STEP_ERRORS.unavailable,
+      `Nothing was stored: somebody waits for an exclusive lock on a table of ${describeTarget(target)}, and pg_dump cannot pass. Wait until that change is through (pg_stat_activity, wait_event_type = 'Lock').`,
       details,
     );
   }

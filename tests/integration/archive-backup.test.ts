@@ -1,5 +1,8 @@
 import { Readable } from 'node:stream';
-import { readdir, readFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { captureDump } from '../../src/archive/dump.ts';
 import { fetchLedger, openBackup } from '../../src/archive/stored-backup.ts';
@@ -125,6 +128,46 @@ describe('a backup', () => {
       type: 'StepRefused',
       message: expect.stringContaining('major version'),
     });
+  });
+
+  it('gives way where somebody queues for an exclusive lock, in place of waiting for each other for ever', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'archive-lock-'));
+    const queued = join(directory, 'queued');
+    const file = join(directory, 'pg_dump');
+    // The real program, started only when the ALTER TABLE waits behind the session that holds the snapshot.
+    await writeFile(
+      file,
+      `#!/bin/sh\nuntil [ -e ${queued} ]; do sleep 0.05; done\nexec ${source.programs.pg_dump.file} "$@"\n`,
+      {
+        mode: 0o755,
+      },
+    );
+    await withClient(source.url, async (client) => {
+      let altering: Promise<unknown> | undefined;
+      const alterOnce = (): void => {
+        altering ??= client.query('ALTER TABLE empty_table ADD COLUMN IF NOT EXISTS added int');
+      };
+      const request = source.request({
+        step: 'backup.lock',
+        pgDump: { ...source.programs.pg_dump, file },
+        lockWait: 300,
+        progress: alterOnce,
+      });
+      const capturing = captureDump(request);
+      const outcome = capturing.catch((error: unknown) => error);
+      await withClient(source.url, async (observer) => {
+        const waiting = `SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'empty_table'::regclass AND mode = 'AccessExclusiveLock'`;
+        while ((await observer.query(waiting)).rows.length === 0) await delay(20);
+      });
+      await writeFile(queued, '');
+      expect(await outcome).toMatchObject({
+        type: 'OutsideUnavailable',
+        message: expect.stringContaining('exclusive lock'),
+      });
+      await altering;
+      expect(await source.store.list(`${request.folder}/backup.lock`, never())).toEqual([]);
+    });
+    await rm(directory, { recursive: true, force: true });
   });
 
   it('can be decrypted by each of several recipients alone', async () => {

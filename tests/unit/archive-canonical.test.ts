@@ -15,7 +15,10 @@ describe('canonical JSON', () => {
 
   it('writes numbers and strings as RFC 8785 has them', () => {
     expect(
-      canonicalJson({ numbers: [333333333.33333329, 1e30, 4.5, 2e-3, 1e-27, -0], text: '€$\u000f\nA\'B"\\\\"/' }),
+      canonicalJson({
+        numbers: [Number('333333333.33333329'), 1e30, 4.5, 2e-3, 1e-27, -0],
+        text: '€$\u000f\nA\'B"\\\\"/',
+      }),
     ).toBe('{"numbers":[333333333.3333333,1e+30,4.5,0.002,1e-27,0],"text":"€$\\u000f\\nA\'B\\"\\\\\\\\\\"/"}');
   });
 

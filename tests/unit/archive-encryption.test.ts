@@ -17,12 +17,17 @@ async function whole(source: AsyncIterable<Uint8Array>): Promise<Buffer> {
 }
 
 describe('encryption', () => {
-  it.each([0, 1, 65_535, 65_536, 65_537, 200_000])('gives back %i bytes as they were, and hides them', async (size) => {
+  it.each([0, 1, 65_535, 65_536, 65_537, 200_000])('gives back %i bytes as they were', async (size) => {
     const content = randomBytes(size);
     const cipher = await whole(encrypted(pieces(content), [recipient]));
     expect(cipher.subarray(0, 21).toString()).toBe('age-encryption.org/v1');
-    if (size > 100) expect(cipher.includes(content.subarray(0, 32))).toBe(false);
     expect(content.equals(await whole(decrypted(pieces(cipher), identity)))).toBe(true);
+  });
+
+  it('hides what it encrypts', async () => {
+    const content = randomBytes(1000);
+    const cipher = await whole(encrypted(pieces(content), [recipient]));
+    expect(cipher.includes(content.subarray(0, 32))).toBe(false);
   });
 
   it('refuses a stream that was cut, also between two chunks', async () => {
