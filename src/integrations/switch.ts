@@ -13,7 +13,11 @@ import { valueAtPointer } from './json-pointer.ts';
 
 type ActionsMechanism = Switch['mechanism'] & { readonly kind: 'actions' };
 
-/** Providers apply a change a moment after they accept it. */
+export interface Confirmation {
+  /** Milliseconds: providers apply a change a moment after they accept it. Default 15 s. */
+  readonly within?: number;
+}
+
 const CONFIRM_WITHIN = 15_000;
 const CONFIRM_EVERY = 500;
 
@@ -28,9 +32,13 @@ export async function readSwitch(item: Switch, context: IntegrationContext): Pro
  *
  * @throws StepError `OutsideUnavailable` when it is not confirmed; engaging again is safe
  */
-export async function engageSwitch(item: Switch, context: IntegrationContext): Promise<SwitchState> {
+export async function engageSwitch(
+  item: Switch,
+  context: IntegrationContext,
+  confirmation: Confirmation = {},
+): Promise<SwitchState> {
   if (item.mechanism.kind === 'celery') return pauseQueues(item.mechanism, context);
-  return change(item, item.mechanism, 'engaged', context);
+  return change(item, item.mechanism, 'engaged', context, confirmation);
 }
 
 /**
@@ -43,12 +51,13 @@ export async function releaseSwitch(
   item: Switch,
   before: SwitchState,
   context: IntegrationContext,
+  confirmation: Confirmation = {},
 ): Promise<SwitchState> {
   if (before.state === 'engaged') {
     return { state: 'engaged', detail: { note: 'was engaged before the run: left so', before: before.detail } };
   }
   if (item.mechanism.kind === 'celery') return resumeQueues(item.mechanism, before, context);
-  return change(item, item.mechanism, 'released', context);
+  return change(item, item.mechanism, 'released', context, confirmation);
 }
 
 async function change(
@@ -56,6 +65,7 @@ async function change(
   mechanism: ActionsMechanism,
   wanted: 'engaged' | 'released',
   context: IntegrationContext,
+  { within = CONFIRM_WITHIN }: Confirmation,
 ): Promise<SwitchState> {
   const action = wanted === 'engaged' ? mechanism.engage : mechanism.release;
   if (mechanism.state === undefined) {
@@ -65,7 +75,7 @@ async function change(
   const found = await readState(mechanism, context);
   if (found.state === wanted) return { state: wanted, detail: { ...found.detail, note: `was ${wanted} already` } };
   const answer = await perform(item, action, wanted, context);
-  const deadline = performance.now() + CONFIRM_WITHIN;
+  const deadline = performance.now() + within;
   for (;;) {
     const now = await readState(mechanism, context);
     if (now.state === wanted)
@@ -74,7 +84,7 @@ async function change(
       const told = now.state === 'unknown' ? 'tells neither "engaged" nor "released"' : `is still ${now.state}`;
       throw new StepError(
         STEP_ERRORS.unavailable,
-        `switch "${item.name}": ${describeAction(action)} was accepted (${answer}), but ${describeAction(mechanism.state)} ${told} ${CONFIRM_WITHIN / 1000} s later`,
+        `switch "${item.name}": ${describeAction(action)} was accepted (${answer}), but ${describeAction(mechanism.state)} ${told} ${within / 1000} s later`,
         { switch: item.name, wanted, found: now.state },
       );
     }
