@@ -271,7 +271,8 @@ export type Section =
   | 'recovery'
   | 'closeout';
 
-export type Outcome = 'succeeded' | 'aborted' | 'rolled-back' | 'restored' | 'handed-over';
+export const OUTCOMES = ['succeeded', 'aborted', 'rolled-back', 'restored', 'handed-over'] as const;
+export type Outcome = (typeof OUTCOMES)[number];
 
 export interface ReviewProfile {
   readonly source: /** Prints `{"commit","reviewed","reviewers":[..],"checks":"success|failure|pending"}`. */

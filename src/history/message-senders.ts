@@ -4,6 +4,7 @@ import type { Payload } from '@temporalio/common';
 import { MESSAGE_NAMES } from '../contract/messages.ts';
 import { payloadConverter } from '../contract/payload-converter.ts';
 import type { MessageSender } from '../contract/report.ts';
+import { isoTime } from './timestamp.ts';
 
 type History = Awaited<ReturnType<WorkflowHandle['fetchHistory']>>;
 export type HistoryEvent = NonNullable<History['events']>[number];
@@ -89,8 +90,4 @@ function sender(
 
 const bounded = (text: string): string => text.slice(0, TEXT_LIMIT);
 
-/** Cut to milliseconds, as the workflow's clock is. */
-function timeOf({ eventTime }: HistoryEvent): string {
-  const milliseconds = Number(eventTime?.seconds ?? 0) * 1000 + Math.floor((eventTime?.nanos ?? 0) / 1_000_000);
-  return new Date(milliseconds).toISOString();
-}
+const timeOf = ({ eventTime }: HistoryEvent): string => isoTime(eventTime) ?? '';
