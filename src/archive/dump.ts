@@ -10,6 +10,7 @@ import type { Redactor } from '../process/redactor.ts';
 import { streamProcess } from '../process/run.ts';
 import { backupKeys } from './backup-names.ts';
 import { ByteCounter } from './byte-counter.ts';
+import { followDump } from './dump-share.ts';
 import { ENCRYPTION, encrypted } from './encryption.ts';
 import { type Ledger, readLedger, serializeLedger } from './ledger.ts';
 import { partSizeFor, type Uploaded } from './multipart-upload.ts';
@@ -19,11 +20,13 @@ import { type ExportedSnapshot, exportSnapshot } from './snapshot.ts';
 
 /** Told about twice a second while a backup runs. Sizes in bytes. */
 export interface BackupProgress {
-  readonly phase: 'snapshot' | 'dump' | 'ledger';
+  readonly phase: 'snapshot' | 'dump';
   /** Compressed, before encryption. */
   readonly dumped: number;
   readonly stored: number;
   readonly databaseSize: number;
+  /** Estimated by rows, 0 to 1. */
+  readonly share: number;
   /** Of the ledger's row counts. */
   readonly countedTables: number;
   readonly tables: number;
@@ -157,12 +160,23 @@ async function dumpBesideLedger(
 ): Promise<{ readonly dump: StoredDump; readonly ledger: Ledger }> {
   const stop = new AbortController();
   const dumping = storeDump({ ...request, signal: AbortSignal.any([request.signal, stop.signal]) }, open);
-  dumping.catch(() => undefined);
+  const ended = new AbortController();
+  dumping.then(
+    () => ended.abort(),
+    () => ended.abort(),
+  );
   try {
     const facts = { ...open, versionTable: request.versionTable };
     const ledger = await readLedger(open.client, facts, (_table, done, of) =>
       open.report.update({ countedTables: done, tables: of }),
     );
+    if (open.database.serverMajor >= PROGRESS_OF_COPY) {
+      const watched = { application: sessionNames(request).dump, counts: ledger.counts };
+      // A backup does not fail for want of an estimate.
+      await followDump(open.client, watched, (share) => open.report.update({ share }), ended.signal).catch(
+        () => undefined,
+      );
+    }
     return { ledger, dump: await dumping };
   } catch (error) {
     stop.abort();
@@ -170,6 +184,9 @@ async function dumpBesideLedger(
     throw error;
   }
 }
+
+/** First major version that tells how far a COPY is. */
+const PROGRESS_OF_COPY = 14;
 
 interface StoredDump {
   readonly bytes: number;
@@ -262,6 +279,7 @@ function progressReporter(request: BackupRequest, database: DatabaseIdentity): P
     dumped: 0,
     stored: 0,
     databaseSize: database.sizeBytes,
+    share: 0,
     countedTables: 0,
     tables: 0,
   };

@@ -5,13 +5,14 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { captureDump } from '../../src/archive/dump.ts';
+import { followDump } from '../../src/archive/dump-share.ts';
 import { fetchLedger, openBackup } from '../../src/archive/stored-backup.ts';
 import { verifyStoredBackup } from '../../src/archive/verify.ts';
 import type { ObjectStore } from '../../src/archive/object-store.ts';
 import { captureObjectMap, digestOf } from '../../src/postgres/object-map.ts';
 import { readRowCounts } from '../../src/postgres/row-counts.ts';
 import { libpqEnvironment, parseConnectionUrl } from '../../src/postgres/connection-url.ts';
-import { requireSuccess, runProcess } from '../../src/process/run.ts';
+import { requireSuccess, runProcess, streamProcess } from '../../src/process/run.ts';
 import { withClient } from '../../scripts/stack/postgres-cluster.ts';
 import { createDatabase, useStack } from '../stack.ts';
 import { type BackupSource, createBackupSource, createKeys, fillWithBulk, never, redactor } from './archive-source.ts';
@@ -251,6 +252,45 @@ describe('a backup that does not come to its end leaves neither an object nor pa
     expect(outcome).toBe(reason);
     await expectNothingLeft('backup.cancelled');
   });
+});
+
+it('tells how far the dump has come, by the rows of the tables before and those of the one under way', async () => {
+  const wide = await createBackupSource();
+  await fillWithBulk(wide);
+  const application = 'dump under way';
+  const stop = new AbortController();
+  // Nobody reads its output, so the COPY stands still in the middle of the table.
+  const copying = await streamProcess({
+    file: wide.programs.psql.file,
+    args: ['--no-psqlrc', '--command=COPY bulk TO STDOUT'],
+    environment: { ...libpqEnvironment(parseConnectionUrl(wide.url)), PGAPPNAME: application },
+    signal: never(),
+    redactor,
+  });
+  const counts = {
+    tables: [
+      { table: 'public.aaa', rows: 450_000 },
+      { table: 'public.bulk', rows: 450_000 },
+      { table: 'public.ccc', rows: 100_000 },
+    ],
+    sequences: [],
+  };
+  const shares: number[] = [];
+  await withClient(wide.url, (client) =>
+    followDump(
+      client,
+      { application, counts },
+      (share) => {
+        shares.push(share);
+        stop.abort();
+      },
+      stop.signal,
+    ),
+  );
+  await copying.stop();
+  expect(shares).toHaveLength(1);
+  expect(shares[0]).toBeGreaterThanOrEqual(0.45);
+  expect(shares[0]).toBeLessThan(0.9);
 });
 
 /** Only children of this process: others run the same program. */
