@@ -1,108 +1,110 @@
 import type { ApplyActivities, PreconditionActivities } from '../contract/activities.ts';
-import { STEP_ERRORS, StepError } from '../contract/errors.ts';
 import type { AccessEvidence, StepInput } from '../contract/evidence.ts';
 import type { SecretReference } from '../contract/profile.ts';
-import { inspectDatabases, type DatabaseUrls } from '../postgres/access.ts';
+import { type DatabaseUrls, inspectDatabases } from '../postgres/access.ts';
 import { withConnection } from '../postgres/connection.ts';
 import { parseConnectionUrl } from '../postgres/connection-url.ts';
 import { Findings } from '../postgres/findings.ts';
 import { serializeObjectMap } from '../postgres/object-map.ts';
 import { readProductionState } from '../postgres/production-state.ts';
-import { checkReplication as readReplication } from '../postgres/replication.ts';
+import { checkReplication } from '../postgres/replication.ts';
 import { runStep, type StepTools } from './activity-step.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { withRunStore } from './run-store.ts';
 
-type Offered = Pick<PreconditionActivities, 'inspectAccess'> &
-  Pick<ApplyActivities, 'checkReplication' | 'inspectProduction'>;
+type Needed = Pick<ActivityDependencies, 'secrets'>;
 
-/** Reading what the run will work on: every database and the bucket, the standbys, production right before the change. */
-export function createAccessActivities({ secrets }: Pick<ActivityDependencies, 'secrets'>): Offered {
-  const administratorUrl = ({ profile }: StepInput, signal: AbortSignal): Promise<string> =>
-    secrets.resolve(profile.databases.production.administrator, profile, signal);
-
+export function createAccessActivities(
+  dependencies: Needed,
+): Pick<PreconditionActivities, 'inspectAccess'> & Pick<ApplyActivities, 'checkReplication' | 'inspectProduction'> {
+  const { secrets } = dependencies;
   return {
-    inspectAccess: (input) =>
-      runStep(secrets, async (tools) => {
-        const findings = new Findings();
-        const found = await inspectDatabases(
-          {
-            urls: await resolveUrls(secrets, input, tools, findings),
-            production: input.profile.databases.production,
-            runId: input.run.runId,
-            step: 'preconditions.access',
-            signal: tools.signal,
-            progress: (looking) => tools.progress({ phase: 'databases', looking }),
-          },
-          findings,
-        );
-        tools.progress({ phase: 'bucket' });
-        await findings.attempt('bucket', () =>
-          withRunStore(secrets, input, tools.signal, async ({ store, folder }) => {
-            findings.add(...(await store.probe(folder, tools.signal)));
-          }),
-        );
-        findings.throwIfAny();
-        const { production, staging, scratch, migratorRole, tls, rights } = found;
-        if (!production || !staging || !scratch || migratorRole === undefined) {
-          throw new StepError(STEP_ERRORS.unavailable, 'the databases could not be looked at completely');
-        }
-        const evidence: AccessEvidence = {
-          production,
-          staging,
-          scratch,
-          migratorRole,
-          rights,
-          tls: tls ?? 'unknown',
-          bucket: input.profile.backup.bucket,
-        };
-        return evidence;
-      }),
+    inspectAccess: (input) => runStep(secrets, (tools) => inspectAccess(dependencies, input, tools)),
 
-    checkReplication: (input) =>
-      runStep(secrets, async ({ signal }) =>
-        withConnection(
-          await administratorUrl(input, signal),
-          { runId: input.run.runId, step: 'apply.replication', signal },
-          (client) => readReplication(client, input.profile.databases.production, signal),
-        ),
-      ),
+    checkReplication: ({ run, profile }) =>
+      runStep(secrets, async ({ signal }) => {
+        const { production } = profile.databases;
+        const url = await secrets.resolve(production.administrator, profile, signal);
+        return withConnection(url, { runId: run.runId, step: 'apply.replication', signal }, (client) =>
+          checkReplication(client, production, signal),
+        );
+      }),
 
     inspectProduction: (input) =>
-      runStep(secrets, async ({ signal }) => {
-        const { run, profile } = input;
-        const migrator = parseConnectionUrl(
-          await secrets.resolve(profile.databases.production.migrator, profile, signal),
-        );
-        const { state, map } = await withConnection(
-          await administratorUrl(input, signal),
-          { runId: run.runId, step: 'apply.refresh-backup', signal },
-          (client) =>
-            readProductionState(client, { versionTable: profile.alembic.versionTable, migratorRole: migrator.user }),
-        );
-        const objectMap = await withRunStore(secrets, input, signal, (store) =>
-          store.archive('apply/object-map-before.json', serializeObjectMap(map), 'application/json'),
-        );
-        return { ...state, objectMap };
-      }),
+      runStep(secrets, ({ signal, progress }) =>
+        withRunStore(secrets, input, signal, async ({ archive }) => {
+          const { run, profile } = input;
+          const { production } = profile.databases;
+          const url = await secrets.resolve(production.administrator, profile, signal);
+          const migrator = parseConnectionUrl(await secrets.resolve(production.migrator, profile, signal));
+          progress({ phase: 'reading production' });
+          const { state, map } = await withConnection(
+            url,
+            { runId: run.runId, step: 'apply.inspect', signal },
+            (client) =>
+              readProductionState(client, {
+                versionTable: profile.alembic.versionTable,
+                migratorRole: migrator.user,
+              }),
+          );
+          // Named by its content: a later look must not replace what an earlier one is compared with.
+          const name = `production/object-map-${state.objectMapDigest.slice(0, 16)}.json`;
+          return { ...state, objectMap: await archive(name, serializeObjectMap(map), 'application/json') };
+        }),
+      ),
   };
 }
 
-async function resolveUrls(
-  secrets: ActivityDependencies['secrets'],
-  { profile }: StepInput,
-  { signal }: StepTools,
-  findings: Findings,
-): Promise<DatabaseUrls> {
+/** One message with all that is missing: secrets, databases, roles, rights, bucket. */
+async function inspectAccess(
+  { secrets }: Needed,
+  input: StepInput,
+  { signal, progress }: StepTools,
+): Promise<AccessEvidence> {
+  const { run, profile } = input;
   const { production, staging, scratch } = profile.databases;
-  const resolve = (subject: string, reference: SecretReference): Promise<string | undefined> =>
-    findings.attempt(subject, () => secrets.resolve(reference, profile, signal));
+  const findings = new Findings();
+  const resolved = (name: string, reference: SecretReference): Promise<string | undefined> =>
+    findings.attempt(`databases.${name}`, () => secrets.resolve(reference, profile, signal));
+  const urls: DatabaseUrls = {
+    administrator: await resolved('production.administrator', production.administrator),
+    migrator: await resolved('production.migrator', production.migrator),
+    backup: await resolved('production.backup', production.backup),
+    stagingAdministrator: await resolved('staging.administrator', staging.administrator),
+    stagingMigrator: await resolved('staging.migrator', staging.migrator),
+    scratchAdministrator: await resolved('scratch.administrator', scratch.administrator),
+  };
+  const found = await inspectDatabases(
+    {
+      urls,
+      production,
+      runId: run.runId,
+      step: 'preconditions.access',
+      signal,
+      progress: (looking) => progress({ looking }),
+    },
+    findings,
+  );
+  progress({ looking: 'bucket' });
+  const bucket = await findings.attempt('backup bucket', () =>
+    withRunStore(secrets, input, signal, async ({ store, folder }) => {
+      findings.add(...(await store.probe(folder, signal)));
+      return `${store.uri(folder)} at ${store.where}`;
+    }),
+  );
+  findings.throwIfAny();
+  const { migratorRole, rights, tls } = found;
+  if (!found.production || !found.staging || !found.scratch || !migratorRole || !tls || !bucket) {
+    // What is missing without a finding was looked at without an answer: not access.
+    throw new Error('the inspection of access is incomplete');
+  }
   return {
-    administrator: await resolve('databases.production.administrator', production.administrator),
-    migrator: await resolve('databases.production.migrator', production.migrator),
-    backup: await resolve('databases.production.backup', production.backup),
-    stagingAdministrator: await resolve('databases.staging.administrator', staging.administrator),
-    stagingMigrator: await resolve('databases.staging.migrator', staging.migrator),
-    scratchAdministrator: await resolve('databases.scratch.administrator', scratch.administrator),
+    production: found.production,
+    staging: found.staging,
+    scratch: found.scratch,
+    migratorRole,
+    rights,
+    tls,
+    bucket,
   };
 }

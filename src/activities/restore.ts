@@ -1,81 +1,118 @@
+import type { RecoveryActivities } from '../contract/activities.ts';
+import { STEP_ERRORS, StepError } from '../contract/errors.ts';
+import type { RestoreEvidence, RestoreInput, StepInput, SwapEvidence, SwapInput } from '../contract/evidence.ts';
 import { findPrograms } from '../archive/programs.ts';
 import { fetchLedger, openBackup } from '../archive/stored-backup.ts';
-import type { RecoveryActivities } from '../contract/activities.ts';
-import type { RestoreInput } from '../contract/evidence.ts';
+import { readVersion } from '../alembic/version-table.ts';
+import { holdMigrationLock } from '../postgres/advisory-lock.ts';
 import { withConnection } from '../postgres/connection.ts';
-import { readProductionState } from '../postgres/production-state.ts';
+import { parseConnectionUrl } from '../postgres/connection-url.ts';
 import { restoreFresh } from '../postgres/restore.ts';
 import { swapDatabases } from '../postgres/swap.ts';
 import { runStep, type StepTools } from './activity-step.ts';
 import type { ActivityDependencies } from './dependencies.ts';
-import { type GuardedProduction, withGuardedProduction } from './production-guard.ts';
-import { withRunStore } from './run-store.ts';
+import { type RunStore, withRunStore } from './run-store.ts';
 
-/** The way back by backup: into a fresh database, compared with the backup's ledger, then swapped in. */
+type Needed = Pick<ActivityDependencies, 'secrets'>;
+
+const RESTORE = 'recovery.restore';
+const SWAP = 'recovery.restore/swap';
+
 export function createRestoreActivities(
-  deps: ActivityDependencies,
+  dependencies: Needed,
 ): Pick<RecoveryActivities, 'restoreFreshDatabase' | 'swapDatabases'> {
-  const { secrets } = deps;
-  const guarded = <T>(
-    input: RestoreInput,
-    step: string,
-    work: (tools: StepTools, production: GuardedProduction) => Promise<T>,
-  ): Promise<T> =>
-    runStep(secrets, (tools) =>
-      withGuardedProduction(
-        deps,
-        input,
-        { step, signal: tools.signal, invalidBefore: input.before.invalidIndexes, progress: tools.progress },
-        (production) => work(tools, production),
-      ),
-    );
-  const administratorUrl = ({ profile }: RestoreInput, signal: AbortSignal): Promise<string> =>
-    secrets.resolve(profile.databases.production.administrator, profile, signal);
-
+  const { secrets } = dependencies;
   return {
     restoreFreshDatabase: (input) =>
-      guarded(input, 'recovery.restore', (tools, { signal }) =>
-        withRunStore(secrets, input, signal, async ({ store }) => {
-          const { backup, profile, run } = input;
-          const identity = await secrets.resolve(profile.backup.identity, profile, signal);
-          const { redactor } = secrets;
-          const serverMajor = input.before.identity.serverMajor;
-          const programs = await findPrograms(profile, { signal, redactor, serverMajor });
-          return restoreFresh({
-            url: await administratorUrl(input, signal),
-            maintenanceDatabase: profile.databases.production.maintenanceDatabase,
-            runId: run.runId,
-            step: 'recovery.restore',
-            ledger: await fetchLedger(store, backup, signal),
-            openBackup: () => openBackup({ store, backup, identity, signal }),
-            dumpBytes: backup.dumpBytes,
-            pgRestore: { file: programs.pg_restore.file, major: programs.pg_restore.major },
-            redactor,
-            signal,
-            progress: (now) => tools.progress({ ...now }),
-          });
-        }),
+      runStep(secrets, (tools) =>
+        withRunStore(secrets, input, tools.signal, (store) =>
+          withMigrationLock(dependencies, input, RESTORE, tools.signal, (url, signal) =>
+            restoreFromBackup(dependencies, input, { ...tools, signal }, store, url),
+          ),
+        ),
       ),
 
     swapDatabases: (input) =>
-      guarded(input, 'recovery.restore/swap', async (tools, { administrator, migrator, signal }) => {
-        const { profile, restored, run } = input;
-        const swapped = await swapDatabases({
-          url: await administratorUrl(input, signal),
-          maintenanceDatabase: profile.databases.production.maintenanceDatabase,
-          fresh: restored.freshDatabase,
-          runId: run.runId,
-          step: 'recovery.restore/swap',
-          signal,
-          progress: (phase) => tools.progress({ phase }),
-        });
-        const { state } = await withConnection(
-          administrator,
-          { runId: run.runId, step: 'recovery.restore/swap', signal },
-          (client) =>
-            readProductionState(client, { versionTable: profile.alembic.versionTable, migratorRole: migrator.user }),
-        );
-        return { ...swapped, versionRows: state.versionRows };
-      }),
+      runStep(secrets, (tools) =>
+        withMigrationLock(dependencies, input, SWAP, tools.signal, (url, signal) =>
+          swap(input, { ...tools, signal }, url),
+        ),
+      ),
   };
+}
+
+/** Nobody migrates or restores this database meanwhile; when the lock is lost the work stops. */
+async function withMigrationLock<T>(
+  { secrets }: Needed,
+  { run, profile }: StepInput,
+  step: string,
+  signal: AbortSignal,
+  work: (administratorUrl: string, signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const { administrator, maintenanceDatabase } = profile.databases.production;
+  const url = await secrets.resolve(administrator, profile, signal);
+  const { database } = parseConnectionUrl(url);
+  const lock = await holdMigrationLock(url, { database, maintenanceDatabase, runId: run.runId, step, signal });
+  try {
+    const lost = new AbortController();
+    void lock.lost.then((reason) => lost.abort(reason));
+    return await work(url, AbortSignal.any([signal, lost.signal]));
+  } finally {
+    await lock.release();
+  }
+}
+
+async function restoreFromBackup(
+  { secrets }: Needed,
+  { run, profile, backup }: RestoreInput,
+  { signal, progress }: StepTools,
+  { store }: RunStore,
+  url: string,
+): Promise<RestoreEvidence> {
+  const identity = await secrets.resolve(profile.backup.identity, profile, signal);
+  const { redactor } = secrets;
+  const programs = await findPrograms(profile, { signal, redactor, serverMajor: backup.database.serverMajor });
+  const ledger = await fetchLedger(store, backup, signal);
+  return restoreFresh({
+    url,
+    maintenanceDatabase: profile.databases.production.maintenanceDatabase,
+    runId: run.runId,
+    step: RESTORE,
+    ledger,
+    openBackup: () => openBackup({ store, backup, identity, signal }),
+    dumpBytes: backup.dumpBytes,
+    pgRestore: programs.pg_restore,
+    redactor,
+    signal,
+    progress: (now) => progress({ ...now }),
+  });
+}
+
+async function swap(
+  { run, profile, backup, restored }: SwapInput,
+  { signal, progress }: StepTools,
+  url: string,
+): Promise<SwapEvidence> {
+  const swapped = await swapDatabases({
+    url,
+    maintenanceDatabase: profile.databases.production.maintenanceDatabase,
+    fresh: restored.freshDatabase,
+    runId: run.runId,
+    step: SWAP,
+    signal,
+    progress: (phase) => progress({ phase }),
+  });
+  // Read through the name the application uses.
+  const version = await withConnection(url, { runId: run.runId, step: SWAP, signal }, (client) =>
+    readVersion(client, profile.alembic.versionTable),
+  );
+  const versionRows = version.kind === 'versioned' ? version.rows : [];
+  if (versionRows.join() !== [...backup.versionRows].sort().join()) {
+    throw new StepError(
+      STEP_ERRORS.stateUnexpected,
+      `the names were swapped, but production stands at ${versionRows.join(', ') || 'no revision'} and the backup at ${backup.versionRows.join(', ') || 'no revision'}; the old database is "${swapped.keptAside}"`,
+      { versionRows, keptAside: swapped.keptAside },
+    );
+  }
+  return { ...swapped, versionRows };
 }

@@ -1,73 +1,139 @@
 import type { DryRunActivities, ValidationActivities } from '../contract/activities.ts';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
+import type {
+  SchemaDiffEvidence,
+  SchemaDiffInput,
+  SchemaValidation,
+  ValidateSchemaInput,
+} from '../contract/evidence.ts';
 import { withConnection } from '../postgres/connection.ts';
 import { parseConnectionUrl } from '../postgres/connection-url.ts';
+import {
+  compareChanges,
+  compareMaps,
+  compareWithMap,
+  countEffects,
+  describeChange,
+  namesOf,
+  type ObjectMapChange,
+} from '../postgres/object-map-change.ts';
 import { keyOf } from '../postgres/object-map.ts';
-import { compareChanges, compareMaps, countEffects, describeChange } from '../postgres/object-map-change.ts';
-import { readProductionState } from '../postgres/production-state.ts';
+import { type ProductionReading, readProductionState } from '../postgres/production-state.ts';
+import { diffSchemaDumps } from '../postgres/schema-diff.ts';
 import { expectationsFor, unmetExpectations } from '../postgres/schema-expectations.ts';
-import { runStep } from './activity-step.ts';
+import { runStep, type StepTools } from './activity-step.ts';
 import type { ActivityDependencies } from './dependencies.ts';
-import { withRunStore } from './run-store.ts';
-import { readStoredMap } from './upgrade-record.ts';
+import { type RunStore, withRunStore } from './run-store.ts';
+import { readStoredObjectMap, readStoredText } from './stored-text.ts';
 
-/** What a release changes in the schema: on staging, archived as a diff; in production, compared with staging. */
-export function createSchemaActivities({
-  secrets,
-}: Pick<ActivityDependencies, 'secrets'>): Pick<DryRunActivities, 'diffSchema'> &
-  Pick<ValidationActivities, 'validateSchema'> {
+type Needed = Pick<ActivityDependencies, 'secrets'>;
+
+export function createSchemaActivities(
+  dependencies: Needed,
+): Pick<DryRunActivities, 'diffSchema'> & Pick<ValidationActivities, 'validateSchema'> {
+  const { secrets } = dependencies;
   return {
     diffSchema: (input) =>
-      runStep(secrets, ({ signal }) =>
-        withRunStore(secrets, input, signal, async (store) => {
-          const before = await readStoredMap(store, input.staging.mapBefore, signal);
-          const change = compareMaps(before, await readStoredMap(store, input.staging.mapAfter, signal));
-          const text = `${describeChange(change).join('\n')}\n`;
-          return {
-            diff: await store.archive('dry-run/schema-diff.txt', text, 'text/plain'),
-            added: change.added.map(keyOf).slice(0, 200),
-            removed: change.removed.map(keyOf).slice(0, 200),
-            changed: change.changed.map(keyOf).slice(0, 200),
-          };
-        }),
+      runStep(secrets, (tools) =>
+        withRunStore(secrets, input, tools.signal, (store) => diffSchema(dependencies, input, tools, store)),
       ),
-
     validateSchema: (input) =>
-      runStep(secrets, ({ signal }) =>
-        withRunStore(secrets, input, signal, async (store) => {
-          const { run, profile, before, staging } = input;
-          const { administrator, migrator } = profile.databases.production;
-          const { user: migratorRole } = parseConnectionUrl(await secrets.resolve(migrator, profile, signal));
-          const { state, map } = await withConnection(
-            await secrets.resolve(administrator, profile, signal),
-            { runId: run.runId, step: 'validation.schema', signal },
-            (client) => readProductionState(client, { versionTable: profile.alembic.versionTable, migratorRole }),
-          );
-          const change = compareMaps(await readStoredMap(store, before.objectMap, signal), map);
-          const onStaging = compareMaps(
-            await readStoredMap(store, staging.mapBefore, signal),
-            await readStoredMap(store, staging.mapAfter, signal),
-          );
-          const expected = expectationsFor(profile.schema, run.releaseTag);
-          const findings = [
-            ...unmetExpectations(map, expected).map(({ kind, name }) => `${kind} ${name} is missing in production`),
-            ...state.invalidIndexes
-              .filter((name) => !before.invalidIndexes.includes(name))
-              .map((name) => `index ${name} is invalid`),
-            // A staging that stood at the target already has shown no change to compare with.
-            ...(staging.nothingToDo ? [] : compareChanges(change, onStaging)),
-          ];
-          if (findings.length > 0) {
-            throw new StepError(STEP_ERRORS.checkFailed, findings.slice(0, 10).join('; '), {
-              findings: findings.slice(0, 200),
-            });
-          }
-          return {
-            expected: expected.map(({ kind, name }) => `${kind} ${name}`),
-            changes: countEffects(change),
-            versionRows: state.versionRows,
-          };
-        }),
+      runStep(secrets, (tools) =>
+        withRunStore(secrets, input, tools.signal, (store) => validateSchema(dependencies, input, tools, store)),
       ),
   };
+}
+
+/** Names are evidence in the history and must stay small; the archived document has them all. */
+const NAMES_SHOWN = 200;
+
+async function diffSchema(
+  { secrets }: Needed,
+  { staging }: SchemaDiffInput,
+  { signal }: StepTools,
+  store: RunStore,
+): Promise<SchemaDiffEvidence> {
+  const change = compareMaps(
+    await readStoredObjectMap(store, staging.mapBefore, signal),
+    await readStoredObjectMap(store, staging.mapAfter, signal),
+  );
+  const dumps = await diffSchemaDumps(
+    await readStoredText(store, staging.schemaBefore, signal),
+    await readStoredText(store, staging.schemaAfter, signal),
+    { signal, redactor: secrets.redactor },
+  );
+  const diff = await store.archive('staging/schema.diff', schemaDocument(change, dumps), 'text/x-diff');
+  const { added, removed, changed } = namesOf(change);
+  return {
+    diff,
+    added: added.slice(0, NAMES_SHOWN),
+    removed: removed.slice(0, NAMES_SHOWN),
+    changed: changed.slice(0, NAMES_SHOWN),
+  };
+}
+
+/** Objects first, as comments that `patch` skips, then the dumps' unified diff. */
+function schemaDocument(change: ObjectMapChange, dumps: string): string {
+  const objects = describeChange(change).map((line) => `# ${line.replaceAll('\n', ' ')}`);
+  return [
+    `# ${change.added.length} objects added, ${change.removed.length} removed, ${change.changed.length} changed`,
+    ...objects,
+    '',
+    dumps === '' ? '# pg_dump --schema-only: no difference' : dumps,
+  ].join('\n');
+}
+
+async function validateSchema(
+  { secrets }: Needed,
+  input: ValidateSchemaInput,
+  { signal, progress }: StepTools,
+  store: RunStore,
+): Promise<SchemaValidation> {
+  const { run, profile, before, staging } = input;
+  const { production } = profile.databases;
+  const url = await secrets.resolve(production.administrator, profile, signal);
+  const migrator = parseConnectionUrl(await secrets.resolve(production.migrator, profile, signal));
+  progress({ phase: 'reading production' });
+  const reading = await withConnection(url, { runId: run.runId, step: 'validation.schema', signal }, (client) =>
+    readProductionState(client, { versionTable: profile.alembic.versionTable, migratorRole: migrator.user }),
+  );
+  const change = compareMaps(await readStoredObjectMap(store, before.objectMap, signal), reading.map);
+  const stagingAfter = await readStoredObjectMap(store, staging.mapAfter, signal);
+  const differences = staging.nothingToDo
+    ? compareWithMap(change, stagingAfter)
+    : compareChanges(change, compareMaps(await readStoredObjectMap(store, staging.mapBefore, signal), stagingAfter));
+  const expectations = expectationsFor(profile.schema, run.releaseTag);
+  const findings = [
+    ...revisionFindings(input, reading),
+    ...unmetExpectations(reading.map, expectations).map((object) => `${keyOf(object)} is expected and missing`),
+    ...reading.state.invalidIndexes
+      .filter((name) => !before.invalidIndexes.includes(name))
+      .map((name) => `index ${name} is invalid`),
+    ...differences,
+  ];
+  if (findings.length > 0) {
+    throw new StepError(
+      STEP_ERRORS.checkFailed,
+      `production's schema is not what was dry-run: ${findings.slice(0, 10).join('; ')}${findings.length > 10 ? ` and ${findings.length - 10} more` : ''}`,
+      { findings: findings.slice(0, 100) },
+    );
+  }
+  return {
+    expected: expectations.map(keyOf),
+    changes: countEffects(change),
+    versionRows: reading.state.versionRows,
+  };
+}
+
+/** Rows of other branches, which the release did not touch, may stand beside the target's. */
+function revisionFindings({ targetRevisions, before }: ValidateSchemaInput, { state }: ProductionReading): string[] {
+  const rows = state.versionRows;
+  return [
+    ...targetRevisions
+      .filter((revision) => !rows.includes(revision))
+      .map((revision) => `production stands at ${rows.join(', ') || 'no revision'}, not at ${revision}`),
+    ...rows
+      .filter((revision) => !targetRevisions.includes(revision) && !before.versionRows.includes(revision))
+      .map((revision) => `production stands at revision ${revision}, which is not the target`),
+  ];
 }

@@ -91,6 +91,20 @@ export function compareChanges(production: ObjectMapChange, staging: ObjectMapCh
   return lines;
 }
 
+/**
+ * For a staging that stood at the target already and so did not change: is every object that changed in production the
+ * same on staging?
+ */
+export function compareWithMap(production: ObjectMapChange, staging: ObjectMap): string[] {
+  const present = new Map(staging.objects.map((object) => [keyOf(object), normalizedDefinition(object.definition)]));
+  return [...effectsOf(production)].flatMap(([key, { what, text, form }]) => {
+    const there = present.get(key);
+    if (what === 'removed') return there === undefined ? [] : [`${key}: removed in production, there on staging`];
+    if (there === undefined) return [`${key}: ${what} in production, missing on staging`];
+    return there === form ? [] : [`${key}: ${what} in production as ${text.slice(0, 120)}, otherwise on staging`];
+  });
+}
+
 interface Effect {
   readonly what: 'added' | 'removed' | 'changed';
   readonly text: string;

@@ -1,0 +1,305 @@
+import { randomUUID } from 'node:crypto';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ApplicationFailure } from '@temporalio/common';
+import { MockActivityEnvironment } from '@temporalio/testing';
+import { DefaultLogger } from '@temporalio/worker';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createAccessActivities } from '../../src/activities/access.ts';
+import { createBackupActivities } from '../../src/activities/backup.ts';
+import { createRestoreActivities } from '../../src/activities/restore.ts';
+import { withRunStore } from '../../src/activities/run-store.ts';
+import { createSchemaActivities } from '../../src/activities/schema.ts';
+import { createSecretVault } from '../../src/activities/secret-vault.ts';
+import { STEP_ERRORS } from '../../src/contract/errors.ts';
+import type { StagingEvidence, StepInput } from '../../src/contract/evidence.ts';
+import type { Profile, SecretReference } from '../../src/contract/profile.ts';
+import { holdMigrationLock } from '../../src/postgres/advisory-lock.ts';
+import { withConnection } from '../../src/postgres/connection.ts';
+import { captureObjectMap, serializeObjectMap } from '../../src/postgres/object-map.ts';
+import { testProfile, testRun } from '../integration-context.ts';
+import { createService, execute, query, type TestService } from '../postgres-service.ts';
+import { randomName, useStack } from '../stack.ts';
+import { createKeys } from './archive-source.ts';
+
+const stack = useStack();
+let home: string;
+beforeAll(async () => {
+  home = await mkdtemp(join(tmpdir(), 'postgres-activities-'));
+});
+afterAll(() => rm(home, { recursive: true, force: true }));
+
+async function secret(value: string): Promise<SecretReference> {
+  const path = join(home, randomName('secret'));
+  await writeFile(path, value, { mode: 0o600 });
+  return { kind: 'file', path };
+}
+
+/** A run on a production and a staging of its own. */
+async function createRun(): Promise<{ production: TestService; staging: TestService; input: StepInput }> {
+  const production = await createService(stack.postgres.primary);
+  const staging = await createService(stack.postgres.staging);
+  const keys = await createKeys();
+  const template = testProfile(home);
+  const profile: Profile = {
+    ...template,
+    postgresPrograms: stack.postgres.primary.binDirectory,
+    databases: {
+      production: {
+        ...template.databases.production,
+        administrator: await secret(production.administratorUrl),
+        migrator: await secret(production.migratorUrl),
+        backup: await secret(production.backupUrl),
+        applicationRoles: [production.roles.application],
+        maintenanceDatabase: 'postgres',
+        standbys: [stack.postgres.replica.name],
+        maximumLag: 60_000,
+        maximumLagBytes: 1_000_000_000,
+        tls: 'allow',
+      },
+      staging: {
+        administrator: await secret(staging.administratorUrl),
+        migrator: await secret(staging.migratorUrl),
+      },
+      scratch: { administrator: await secret(stack.postgres.scratch.superuserUrl) },
+    },
+    alembic: { ...template.alembic, versionTable: { schema: 'public', table: 'alembic_version' } },
+    backup: {
+      ...template.backup,
+      bucket: stack.s3.bucket,
+      region: stack.s3.region,
+      endpoint: stack.s3.endpoint,
+      forcePathStyle: true,
+      prefix: randomName('postgres'),
+      accessKeyId: await secret(stack.s3.accessKeyId),
+      secretAccessKey: await secret(stack.s3.secretAccessKey),
+      recipients: [keys.recipient],
+      identity: await secret(keys.identity),
+    },
+    schema: [
+      { kind: 'table', name: 'public.exports', releases: 'v1.*' },
+      { kind: 'column', name: 'public.users.position' },
+      { kind: 'table', name: 'public.elsewhere', releases: 'v2.*' },
+    ],
+  };
+  return { production, staging, input: { run: { ...testRun, runId: randomUUID() }, profile } };
+}
+
+const secrets = createSecretVault();
+const dependencies = { secrets };
+const asActivity = <T>(work: () => Promise<T>): Promise<T> =>
+  new MockActivityEnvironment({ heartbeatTimeoutMs: 4_000 }, { logger: new DefaultLogger('ERROR') }).run(work);
+
+const failureOf = async (work: Promise<unknown>): Promise<ApplicationFailure> => {
+  const error = await work.then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
+  expect(error).toBeInstanceOf(ApplicationFailure);
+  return error as ApplicationFailure;
+};
+
+const RELEASE = [
+  'CREATE TABLE public.exports (id bigserial PRIMARY KEY, user_id bigint REFERENCES public.users)',
+  `ALTER TABLE public.users ADD COLUMN position integer NOT NULL DEFAULT 0`,
+  `UPDATE public.alembic_version SET version_num = '0003'`,
+];
+
+describe('inspectAccess', () => {
+  const { inspectAccess } = createAccessActivities(dependencies);
+
+  it('proves access to three databases and the bucket', async () => {
+    const { production, input } = await createRun();
+    const evidence = await asActivity(() => inspectAccess(input));
+    expect(evidence.production.database).toBe(production.database);
+    expect(evidence.migratorRole).toBe(production.roles.migrator);
+    expect(evidence.bucket).toContain(`s3://${stack.s3.bucket}/`);
+    expect(JSON.stringify(evidence)).not.toContain('postgresql://');
+  });
+
+  it('names missing secrets, wrong databases and an absent bucket in one refusal', async () => {
+    const { input } = await createRun();
+    const { databases, backup } = input.profile;
+    const profile: Profile = {
+      ...input.profile,
+      databases: {
+        ...databases,
+        staging: { ...databases.staging, migrator: databases.production.migrator },
+        scratch: { administrator: { kind: 'file', path: join(home, 'not-there') } },
+      },
+      backup: { ...backup, bucket: 'no-such-bucket' },
+    };
+    const failure = await failureOf(asActivity(() => inspectAccess({ ...input, profile })));
+    expect(failure.type).toBe(STEP_ERRORS.refused);
+    expect(failure.nonRetryable).toBe(true);
+    expect(failure.message).toContain('databases.scratch.administrator');
+    expect(failure.message).toContain('IS the production database');
+    expect(failure.message).toContain('no-such-bucket');
+  });
+});
+
+describe('checkReplication and inspectProduction', () => {
+  const activities = createAccessActivities(dependencies);
+
+  it('tell what production is, with its object map in the store', async () => {
+    const { input } = await createRun();
+    expect((await asActivity(() => activities.checkReplication(input))).standbys).toHaveLength(1);
+    const state = await asActivity(() => activities.inspectProduction(input));
+    expect(state).toMatchObject({ versionRows: ['0002'], versioned: 'versioned', invalidIndexes: [] });
+    expect(state.objectMap.uri).toMatch(/\/production\/object-map-[0-9a-f]{16}\.json$/);
+    expect(state.objectMap.sha256).toBe(state.objectMapDigest);
+  });
+});
+
+describe('diffSchema and validateSchema', () => {
+  const { inspectProduction } = createAccessActivities(dependencies);
+  const { diffSchema, validateSchema } = createSchemaActivities(dependencies);
+
+  /** Staging's evidence as `dry-run.staging` leaves it, around a change made by hand. */
+  async function stage(input: StepInput, staging: TestService, changes: readonly string[]): Promise<StagingEvidence> {
+    const signal = new AbortController().signal;
+    const map = async (): Promise<string> =>
+      serializeObjectMap(
+        await withConnection(staging.administratorUrl, { runId: 'r', step: 's', signal }, captureObjectMap),
+      );
+    const before = await map();
+    await execute(staging.migratorUrl, ...changes);
+    const after = await map();
+    return withRunStore(secrets, input, signal, async ({ archive }) => ({
+      before: ['0002'],
+      after: ['0003'],
+      tests: '',
+      log: await archive('staging/log', '', 'text/plain'),
+      upgradeMilliseconds: 1,
+      mapBefore: await archive('staging/before.json', before, 'application/json'),
+      mapAfter: await archive('staging/after.json', after, 'application/json'),
+      schemaBefore: await archive('staging/before.sql', '\\restrict abc\nCREATE TABLE a ();\n', 'application/sql'),
+      schemaAfter: await archive(
+        'staging/after.sql',
+        '\\restrict xyz\nCREATE TABLE a ();\nCREATE TABLE b ();\n',
+        'application/sql',
+      ),
+      nothingToDo: changes.length === 0,
+    }));
+  }
+
+  it('archive the difference and find production changed as staging was', async () => {
+    const { production, staging, input } = await createRun();
+    const evidence = await stage(input, staging, RELEASE);
+    const diff = await asActivity(() => diffSchema({ ...input, staging: evidence }));
+    expect(diff.added).toEqual(expect.arrayContaining(['table public.exports', 'column public.users.position']));
+    expect(diff.removed).toEqual([]);
+    const text = await withRunStore(secrets, input, new AbortController().signal, async ({ store }) =>
+      Buffer.from(
+        (await store.get(diff.diff.uri.slice(store.uri('').length), new AbortController().signal))!,
+      ).toString(),
+    );
+    expect(text).toContain('\n+CREATE TABLE b ();');
+    expect(text).not.toContain('restrict');
+
+    const before = await asActivity(() => inspectProduction(input));
+    await execute(production.migratorUrl, ...RELEASE);
+    const validation = await asActivity(() =>
+      validateSchema({ ...input, before, staging: evidence, targetRevisions: ['0003'] }),
+    );
+    expect(validation.expected).toEqual(['table public.exports', 'column public.users.position']);
+    expect(validation.versionRows).toEqual(['0003']);
+    expect(validation.changes).toBeGreaterThanOrEqual(5);
+  });
+
+  it('fail, naming each difference between production and staging', async () => {
+    const { production, staging, input } = await createRun();
+    const evidence = await stage(input, staging, RELEASE);
+    const before = await asActivity(() => inspectProduction(input));
+    await execute(
+      production.migratorUrl,
+      `ALTER TABLE public.users ADD COLUMN position bigint NOT NULL DEFAULT 0`,
+      'CREATE INDEX not_on_staging ON public.users (name)',
+    );
+    const failure = await failureOf(
+      asActivity(() => validateSchema({ ...input, before, staging: evidence, targetRevisions: ['0003'] })),
+    );
+    expect(failure.type).toBe(STEP_ERRORS.checkFailed);
+    for (const text of [
+      'production stands at 0002, not at 0003',
+      'table public.exports is expected and missing',
+      'column public.users.position: added in production as bigint',
+      'index public.not_on_staging: added in production, untouched on staging',
+    ]) {
+      expect(failure.message + JSON.stringify(failure.details)).toContain(text);
+    }
+  });
+
+  it('compare with staging as it is, where staging had been upgraded before the run', async () => {
+    const { production, staging, input } = await createRun();
+    await execute(staging.migratorUrl, ...RELEASE);
+    const evidence = await stage(input, staging, []);
+    const before = await asActivity(() => inspectProduction(input));
+    await execute(production.migratorUrl, ...RELEASE);
+    const validate = () =>
+      asActivity(() => validateSchema({ ...input, before, staging: evidence, targetRevisions: ['0003'] }));
+    expect((await validate()).changes).toBeGreaterThanOrEqual(5);
+    await execute(production.migratorUrl, 'CREATE INDEX not_on_staging ON public.users (name)');
+    expect((await failureOf(validate())).message).toContain(
+      'index public.not_on_staging: added in production, missing on staging',
+    );
+  });
+});
+
+describe('restoreFreshDatabase and swapDatabases', () => {
+  const { inspectProduction } = createAccessActivities(dependencies);
+  const backups = createBackupActivities(dependencies);
+  const { restoreFreshDatabase, swapDatabases } = createRestoreActivities(dependencies);
+
+  it('bring production back from the stored backup', async () => {
+    const { production, input } = await createRun();
+    const before = await asActivity(() => inspectProduction(input));
+    const backup = await asActivity(() => backups.captureBackup({ ...input, step: 'backup.capture' }));
+    expect(backup.objectMapDigest).toBe(before.objectMapDigest);
+    await execute(production.migratorUrl, ...RELEASE, 'DELETE FROM public.notes');
+
+    const restored = await asActivity(() => restoreFreshDatabase({ ...input, backup, before }));
+    expect(restored).toMatchObject({ rows: backup.rows, tables: backup.tables });
+    expect(restored.left).toContainEqual({ table: 'public.notes', production: 0, restored: 2000 });
+    const swapped = await asActivity(() => swapDatabases({ ...input, backup, before, restored }));
+    expect(swapped).toMatchObject({ database: production.database, versionRows: ['0002'] });
+
+    const after = await asActivity(() => inspectProduction(input));
+    expect(after.versionRows).toEqual(before.versionRows);
+    expect(after.identity.oid).not.toBe(before.identity.oid);
+    expect(await query(production.applicationUrl, 'SELECT count(*)::int AS n FROM public.notes')).toEqual([
+      { n: 2000 },
+    ]);
+    // No session of the run, no lock, is left.
+    expect(
+      await query(production.superuserUrl, 'SELECT FROM pg_stat_activity WHERE usename = $1', [
+        production.roles.administrator,
+      ]),
+    ).toEqual([]);
+  });
+
+  it('refuse to start while another run holds the migration lock', async () => {
+    const { input } = await createRun();
+    const before = await asActivity(() => inspectProduction(input));
+    const backup = await asActivity(() => backups.captureBackup({ ...input, step: 'backup.capture' }));
+    const lock = await holdMigrationLock(
+      await secrets.resolve(
+        input.profile.databases.production.administrator,
+        input.profile,
+        new AbortController().signal,
+      ),
+      {
+        database: before.identity.database,
+        maintenanceDatabase: 'postgres',
+        runId: 'another-run',
+        step: 'apply.upgrade',
+        signal: new AbortController().signal,
+      },
+    );
+    const failure = await failureOf(asActivity(() => restoreFreshDatabase({ ...input, backup, before })));
+    expect(failure.type).toBe(STEP_ERRORS.refused);
+    expect(failure.message).toContain('migration-runbook/another-');
+    await lock.release();
+  });
+});
