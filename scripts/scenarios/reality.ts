@@ -8,11 +8,16 @@ import { withClient } from '../stack/postgres-cluster.ts';
 
 interface TableContent {
   readonly columns: readonly string[];
-  /** Highest key that existed; rows up to it must stay as they were. */
-  readonly highest: string;
+  /** The rows that were there, and must stay as they were: up to the highest number, or the keys themselves. */
+  readonly keys: KnownKeys;
   readonly rows: number;
   readonly checksum: string;
 }
+
+type KnownKeys =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'up-to'; readonly highest: string }
+  | { readonly kind: 'listed'; readonly list: readonly string[] };
 
 /** Objects and content of production at one moment. */
 export interface Picture {
@@ -81,7 +86,7 @@ async function changedRows(example: Example, kept: Picture): Promise<string[]> {
         findings.push(`table ${name} is gone`);
         continue;
       }
-      const now = await contentOf(client, name, content.columns, content.highest);
+      const now = await contentOf(client, name, content.columns, content.keys);
       if (now.rows !== content.rows) findings.push(`${name}: ${now.rows} of ${content.rows} rows are there`);
       else if (now.checksum !== content.checksum) findings.push(`${name}: rows have changed`);
     }
@@ -112,12 +117,12 @@ async function columnsOf(client: Client, table: string): Promise<string[]> {
   return rows.map(({ name }) => name);
 }
 
-/** Rows up to a key: the first column of the primary key, a number or a text; a table without one counts whole. */
+/** All rows, or those known by their keys: the first column of the primary key. */
 async function contentOf(
   client: Client,
   table: string,
   columns: readonly string[],
-  upTo?: string,
+  known?: KnownKeys,
 ): Promise<TableContent> {
   const key = await client.query<{ name: string; type: string }>(
     `SELECT quote_ident(a.attname) AS name, format_type(a.atttypid, NULL) AS type
@@ -125,15 +130,42 @@ async function contentOf(
      WHERE i.indrelid = $1::regclass AND i.indisprimary`,
     [table],
   );
-  const { name, type } = key.rows[0] ?? { name: 'NULL', type: 'text' };
-  const limit = upTo === undefined || upTo === '' ? 'true' : `${name} <= ${client.escapeLiteral(upTo)}::${type}`;
-  const { rows } = await client.query<{ highest: string | null; rows: string; checksum: string | null }>(
-    `SELECT max(${name})::text AS highest, count(*) AS rows,
-            sum(hashtextextended(ROW(${columns.join(', ')})::text, 0))::text AS checksum
-     FROM ${table} WHERE ${limit}`,
+  const column = key.rows[0];
+  const keys = known ?? (column ? await keysOf(client, table, column) : { kind: 'none' as const });
+  const { text, values } = condition(keys, column);
+  const { rows } = await client.query<{ rows: string; checksum: string | null }>(
+    `SELECT count(*) AS rows, sum(hashtextextended(ROW(${columns.join(', ')})::text, 0))::text AS checksum
+     FROM ${table} WHERE ${known ? text : 'true'}`,
+    known ? values : [],
   );
-  const row = rows[0];
-  return { columns, highest: row?.highest ?? '', rows: Number(row?.rows ?? 0), checksum: row?.checksum ?? '' };
+  return { columns, keys, rows: Number(rows[0]?.rows ?? 0), checksum: rows[0]?.checksum ?? '' };
+}
+
+interface KeyColumn {
+  readonly name: string;
+  readonly type: string;
+}
+
+async function keysOf(client: Client, table: string, { name, type }: KeyColumn): Promise<KnownKeys> {
+  if (/^(bigint|integer|smallint)$/.test(type)) {
+    const { rows } = await client.query<{ highest: string }>(
+      `SELECT coalesce(max(${name}), 0)::text AS highest FROM ${table}`,
+    );
+    return { kind: 'up-to', highest: rows[0]?.highest ?? '0' };
+  }
+  // Keys that do not grow: new rows may lie anywhere between the old ones.
+  const { rows } = await client.query<{ key: string }>(`SELECT ${name}::text AS key FROM ${table}`);
+  return { kind: 'listed', list: rows.map((row) => row.key) };
+}
+
+function condition(
+  keys: KnownKeys,
+  column: KeyColumn | undefined,
+): { readonly text: string; readonly values: unknown[] } {
+  if (keys.kind === 'none' || !column) return { text: 'true', values: [] };
+  return keys.kind === 'up-to'
+    ? { text: `${column.name} <= $1::${column.type}`, values: [keys.highest] }
+    : { text: `${column.name}::text = ANY ($1)`, values: [keys.list] };
 }
 
 function onProduction<T>(example: Example, work: (client: Client) => Promise<T>): Promise<T> {
