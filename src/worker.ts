@@ -1,14 +1,14 @@
 /** Starts a worker: connection, bundle, activities, shutdown. Nothing else. */
 import { hostname } from 'node:os';
 import { Client, Connection } from '@temporalio/client';
-import { loadClientConnectConfig } from '@temporalio/envconfig';
 import { NativeConnection, Worker } from '@temporalio/worker';
 import { createActivities } from './activities/index.ts';
 import { createSecretVault } from './activities/secret-vault.ts';
 import { TASK_QUEUE } from './contract/request.ts';
+import { connectionSettings, type TemporalAddress } from './temporal-connection.ts';
 import { missingSearchAttributes } from './temporal-setup.ts';
 
-export interface WorkerSettings {
+export interface WorkerSettings extends TemporalAddress {
   /** Folder with one `<service>.yaml` per service. */
   readonly profilesDirectory: string;
   /** Cache of git mirrors and checkouts; may be lost at any time. */
@@ -27,15 +27,12 @@ const SHUTDOWN_GRACE = '5 seconds';
 const SHUTDOWN_FORCE = '30 seconds';
 
 /**
- * Connection settings come from the environment and `temporal.toml`, as for Temporal's own command line
- * (`TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`, `TEMPORAL_TLS*`, `TEMPORAL_PROFILE`).
- *
  * @throws Error when search attributes are missing: `runbook setup` registers them
  */
 export async function createWorker(settings: WorkerSettings): Promise<Worker> {
-  const { connectionOptions, namespace } = loadClientConnectConfig();
+  const { connectionOptions, namespace } = connectionSettings(settings);
   const clientConnection = await Connection.connect(connectionOptions);
-  const client = new Client({ connection: clientConnection, namespace: namespace ?? 'default' });
+  const client = new Client({ connection: clientConnection, namespace });
   const missing = await missingSearchAttributes(client);
   if (missing.length > 0) {
     throw new Error(`the search attributes ${missing.join(', ')} are missing; register them with: runbook setup`);
@@ -43,7 +40,7 @@ export async function createWorker(settings: WorkerSettings): Promise<Worker> {
   const connection = await NativeConnection.connect(connectionOptions);
   return Worker.create({
     connection,
-    namespace: namespace ?? 'default',
+    namespace,
     taskQueue: settings.taskQueue ?? TASK_QUEUE,
     identity: `${process.pid}@${hostname()}`,
     workflowBundle: { codePath: settings.bundlePath },
