@@ -135,8 +135,6 @@ function tlsOptions(target: ConnectionTarget): ClientConfig['ssl'] {
     throw refusal([`sslmode=verify-ca of ${describeTarget(target)} needs sslrootcert`]);
   }
   return {
-    // For an address without a name Node would otherwise compare the certificate with "localhost".
-    host: target.host,
     rejectUnauthorized: verified,
     ...(target.sslmode === 'verify-full' ? {} : { checkServerIdentity: () => undefined }),
     ...(authorities === undefined ? {} : { ca: authorities }),
