@@ -1,0 +1,87 @@
+/** Parts of a run in words, shared by `status`, `watch` and `start --wait`. */
+import { messageCommands } from '../contract/commands.ts';
+import { DIGEST_PREFIX } from '../contract/plan.ts';
+import type { RunStatus, Waiting } from '../contract/status.ts';
+import type { ActivityView } from '../history/execution.ts';
+import type { RunEnd } from '../history/run-end.ts';
+import { durationText, sizeText, timeText } from '../report/quantity.ts';
+
+const DETAILS_LIMIT = 300;
+
+/** What a step reports about itself, e.g. `phase dump, bytes 12.4 MB`. */
+export function progressText(details: unknown): string {
+  if (typeof details === 'string') return oneLine(details).slice(0, DETAILS_LIMIT);
+  if (typeof details !== 'object' || details === null) return '';
+  return oneLine(
+    Object.entries(details)
+      .map(([name, value]) => `${name} ${valueText(name, value)}`)
+      .join(', '),
+  ).slice(0, DETAILS_LIMIT);
+}
+
+function valueText(name: string, value: unknown): string {
+  if (typeof value === 'number' && /bytes/i.test(name)) return sizeText(value);
+  if (typeof value === 'number' && /milliseconds|elapsed/i.test(name)) return durationText(value);
+  return typeof value === 'string' ? value : (JSON.stringify(value) ?? '');
+}
+
+/** Attempt, worker, heartbeat and last failure of the activity behind a step. */
+export function activityLines(activity: ActivityView, now: number): readonly string[] {
+  const attempts = activity.maximumAttempts > 0 ? ` of ${activity.maximumAttempts}` : '';
+  const heartbeat = activity.heartbeat;
+  const progress = progressText(heartbeat?.details);
+  return [
+    `attempt ${activity.attempt}${attempts}, ${activity.state}${activity.worker === undefined ? '' : ` on ${activity.worker}`}`,
+    ...(heartbeat ? [`heartbeat ${since(heartbeat.at, now)} ago${progress ? `: ${progress}` : ''}`] : []),
+    ...(activity.lastFailure === undefined ? [] : [`last failure: ${oneLine(activity.lastFailure)}`]),
+    ...(activity.nextAttemptAt === undefined ? [] : [`next attempt at ${timeText(activity.nextAttemptAt)}`]),
+  ];
+}
+
+/** For whom a run waits, and the commands that answer it, ready to paste. */
+export function waitingLines(
+  waiting: Waiting,
+  { service }: Pick<RunStatus, 'service'>,
+  now: number,
+): readonly string[] {
+  const by = 'you@example.com';
+  switch (waiting.for) {
+    case 'approval': {
+      const { planDigest, missing, approvedBy, until } = waiting;
+      const given = approvedBy.length === 0 ? '' : ` (given by ${approvedBy.join(', ')})`;
+      return [
+        `${missing} approval(s)${given} of plan ${planDigest.slice(0, DIGEST_PREFIX)} until ${timeText(until)} (${left(until, now)})`,
+        messageCommands(service, 'approve', { by, planDigest }).runbook,
+        messageCommands(service, 'reject', { by, reason: 'why' }).runbook,
+      ];
+    }
+    case 'qa':
+      return [
+        `QA until ${timeText(waiting.until)} (${left(waiting.until, now)})`,
+        messageCommands(service, 'approve', { by, gate: 'qa' }).runbook,
+        messageCommands(service, 'reject', { by, reason: 'why', gate: 'qa' }).runbook,
+      ];
+    case 'window':
+      return [`the change window to open at ${timeText(waiting.until)} (${left(waiting.until, now)})`];
+    case 'recovery':
+      return [
+        `a person to decide: ${oneLine(waiting.why)}`,
+        ...waiting.actions.map((action) => messageCommands(service, 'recover', { by, action, reason: 'why' }).runbook),
+      ];
+  }
+}
+
+export function endText(end: RunEnd): string {
+  return end.kind === 'ended'
+    ? `${end.outcome}: ${oneLine(end.verdict)}`
+    : `ended without an outcome, ${oneLine(end.how)}`;
+}
+
+export const oneLine = (text: string): string => text.replaceAll(/\s*[\r\n]+\s*/g, ' ').trim();
+
+export const since = (iso: string, now: number): string => durationText(Math.max(0, now - Date.parse(iso)));
+
+export const left = (iso: string, now: number): string => {
+  const milliseconds = Date.parse(iso) - now;
+  return milliseconds > 0 ? `in ${durationText(milliseconds)}` : `${durationText(-milliseconds)} ago`;
+};

@@ -1,0 +1,162 @@
+/** `runbook status` as text. Pure. */
+import type { MessageSender } from '../contract/report.ts';
+import type { RunStatus, StepRecord } from '../contract/status.ts';
+import type { ActivityView } from '../history/execution.ts';
+import type { RunView } from '../history/run-view.ts';
+import { clockText, durationText, timeText } from '../report/quantity.ts';
+import { recordedSender, senderText } from '../report/recorded-sender.ts';
+import { activityLines, endText, left, oneLine, since, waitingLines } from './run-texts.ts';
+
+/** @param now milliseconds since the epoch */
+export function statusText(view: RunView, now: number): string {
+  const rows = [...problemRows(view, now), ...executionRows(view, now)];
+  if (view.status.kind === 'answered') rows.push(...workflowRows(view.status.value, view, now));
+  else rows.push(...silentRows(view, view.status.why, now));
+  rows.push(...unknownSignalRows(view.unknownSignals));
+  return rows.map(([name, text]) => `${name.padEnd(WIDTH)}${text}`).join('\n');
+}
+
+type Row = readonly [name: string, text: string];
+
+const WIDTH = 13;
+
+const row = (name: string, [first = '', ...rest]: readonly string[]): Row[] => [
+  [name, first],
+  ...rest.map((text): Row => ['', text]),
+];
+
+/** What keeps a run from going on comes first. */
+function problemRows({ execution, taskQueue, workflowTaskFailure, end }: RunView, now: number): Row[] {
+  if (end) return [];
+  const rows: Row[] = [];
+  if (taskQueue.workers.length === 0) {
+    rows.push(['PROBLEM', `no worker polls the task queue ${taskQueue.name}: start one with runbook worker`]);
+  }
+  if (workflowTaskFailure) {
+    const attempt = execution.workflowTaskAttempt === undefined ? '' : `, attempt ${execution.workflowTaskAttempt}`;
+    rows.push([
+      'PROBLEM',
+      `workflow task failing since ${timeText(workflowTaskFailure.since)} (${since(workflowTaskFailure.since, now)}${attempt}): ${oneLine(workflowTaskFailure.message)}`,
+    ]);
+  }
+  const paused = execution.activities.filter(({ state }) => state === 'paused');
+  for (const { id } of paused)
+    rows.push(['PROBLEM', `the step ${id} is paused by somebody: temporal activity unpause`]);
+  return rows;
+}
+
+function executionRows({ execution, end }: RunView, now: number): Row[] {
+  const { workflowId, runId, startedAt, closedAt } = execution;
+  const took = (closedAt === undefined ? now : Date.parse(closedAt)) - Date.parse(startedAt);
+  return [
+    ['run', `${workflowId}, ${runId}`],
+    [
+      'started',
+      `${timeText(startedAt)}, ${closedAt === undefined ? `${durationText(took)} ago` : `took ${durationText(took)}`}`,
+    ],
+    ...(end ? row('outcome', endLines(end)) : []),
+  ];
+}
+
+function endLines(end: NonNullable<RunView['end']>): readonly string[] {
+  if (end.kind === 'lost') return [endText(end), 'look at the database and at what the run had switched, by hand'];
+  const { summary } = end;
+  return [
+    endText(end),
+    ...(summary?.findings ?? []).map((finding) => `finding: ${oneLine(finding)}`),
+    ...(summary?.openItems ?? []).map((item) => `still open: ${oneLine(item)}`),
+    ...(summary?.report ? [`report: ${summary.report}`] : []),
+  ];
+}
+
+function workflowRows(status: RunStatus, view: RunView, now: number): Row[] {
+  const { service, releaseTag, changeTicket, requestedBy, step, waiting, windowEnd } = status;
+  const rows: Row[] = [['change', `${service} ${releaseTag} for ${changeTicket}, requested by ${requestedBy}`]];
+  if (!view.end) rows.push(['stage', status.stage]);
+  if (step) rows.push(...stepRows(step, view.execution.activities, now));
+  if (waiting) rows.push(...row('waits for', waitingLines(waiting, status, now)));
+  if (windowEnd !== undefined && !view.end)
+    rows.push(['window', `ends ${timeText(windowEnd)} (${left(windowEnd, now)})`]);
+  if (status.planDigest !== undefined) rows.push(['plan', status.planDigest]);
+  if (status.trouble !== undefined) rows.push(['trouble', oneLine(status.trouble)]);
+  rows.push(...obligationRows(status), ...decisionRows(status, view.senders), ...refusalRows(status, view.senders));
+  return rows;
+}
+
+function stepRows(
+  step: Pick<StepRecord, 'id' | 'summary'> & { readonly since: string },
+  activities: readonly ActivityView[],
+  now: number,
+): Row[] {
+  const activity = activities.find(({ id }) => id === step.id);
+  return row('step', [
+    `${step.id}: ${oneLine(step.summary)} (for ${since(step.since, now)})`,
+    ...(activity ? activityLines(activity, now) : []),
+  ]);
+}
+
+const obligationRows = ({ obligations }: RunStatus): Row[] =>
+  obligations.length === 0
+    ? []
+    : row(
+        'obligations',
+        obligations.map(
+          ({ name, kind, status, note }) =>
+            `${status === 'open' ? 'OPEN' : status}: ${kind} ${name}${note === undefined ? '' : ` (${oneLine(note)})`}`,
+        ),
+      );
+
+const decisionRows = ({ decisions }: RunStatus, senders: readonly MessageSender[]): Row[] =>
+  decisions.length === 0
+    ? []
+    : row(
+        'decisions',
+        decisions.map((decision) => {
+          const sender = recordedSender(decision, senders);
+          const reason = decision.reason === undefined ? '' : `: ${oneLine(decision.reason)}`;
+          return `${clockText(decision.at)} ${decision.what} by ${oneLine(decision.by)}${sentBy(sender)}${reason}`;
+        }),
+      );
+
+function refusalRows({ refusals: { count, last } }: RunStatus, senders: readonly MessageSender[]): Row[] {
+  if (count === 0) return [];
+  const shown = last.slice(-5);
+  return row('refused', [
+    `${count} message(s)${count > shown.length ? `, the last ${shown.length}` : ''}:`,
+    ...shown.map((refusal) => {
+      const by = refusal.by === undefined ? '' : ` by ${oneLine(refusal.by)}`;
+      return `${clockText(refusal.at)} ${refusal.message}${by}${sentBy(recordedSender(refusal, senders))}: ${oneLine(refusal.why)}`;
+    }),
+  ]);
+}
+
+const sentBy = (sender: MessageSender | undefined): string =>
+  sender === undefined ? '' : ` [sent by ${oneLine(senderText(sender))}]`;
+
+/** The workflow does not answer: what the server knows by itself. */
+function silentRows({ execution, end }: RunView, why: string, now: number): Row[] {
+  const rows: Row[] = [];
+  if (!end) {
+    rows.push([
+      'unanswered',
+      `the workflow could not be asked: ${oneLine(why)}; what follows is what the server knows`,
+    ]);
+  }
+  if (execution.stage !== undefined && !end) rows.push(['stage', execution.stage]);
+  for (const activity of execution.activities)
+    rows.push(...row('step', [activity.id, ...activityLines(activity, now)]));
+  return rows;
+}
+
+function unknownSignalRows(signals: readonly MessageSender[]): Row[] {
+  if (signals.length === 0) return [];
+  const byName = new Map<string, MessageSender[]>();
+  for (const signal of signals) byName.set(signal.name, [...(byName.get(signal.name) ?? []), signal]);
+  return row('unknown', [
+    `${signals.length} signal(s) that nobody handles; known are approve, reject, abort, recover:`,
+    ...[...byName].slice(0, 5).map(([name, sent]) => {
+      const last = sent.at(-1)!;
+      return `"${oneLine(name).slice(0, 60)}", ${sent.length} time(s), last ${timeText(last.sentAt)} by ${oneLine(senderText(last))}`;
+    }),
+  ]);
+}
