@@ -1,10 +1,14 @@
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { text } from 'node:stream/consumers';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { SwitchState } from '../../src/contract/evidence.ts';
 import { STEP_ERRORS, type StepError } from '../../src/contract/errors.ts';
 import type { Switch } from '../../src/contract/profile.ts';
+import type { CeleryMechanism } from '../../src/integrations/celery.ts';
 import type { IntegrationContext } from '../../src/integrations/context.ts';
 import { engageSwitch, readSwitch, releaseSwitch } from '../../src/integrations/switch.ts';
 import type { RunningProcess } from '../../src/process/options.ts';
@@ -17,7 +21,7 @@ const stack = useStack();
 const { python } = stack.venv;
 /** Queue names of this file only: the broker is everybody's, and its remote control reaches every worker on it. */
 const prefix = `celery-${randomBytes(4).toString('hex')}`;
-const [jobs, mail] = [`${prefix}-jobs`, `${prefix}-mail`];
+const [jobs, mail, other] = [`${prefix}-jobs`, `${prefix}-mail`, `${prefix}-other`];
 const redactor = createRedactor([]);
 let home: string;
 let context: IntegrationContext;
@@ -28,7 +32,7 @@ from celery import Celery
 print("importing the application says things on standard output")
 app = Celery("shop", broker=os.environ["BROKER_URL"], backend=os.environ["BROKER_URL"])
 app.conf.update(
-    task_default_queue="${prefix}-other",
+    task_default_queue="${other}",
     control_exchange="${prefix}",
     worker_prefetch_multiplier=1,
     task_acks_late=True,
@@ -48,10 +52,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(home, { recursive: true }));
 
-const pause = (
-  queues: readonly string[],
-  changes: { readonly app?: string; readonly timeout?: number } = {},
-): Switch => ({
+const pause = (queues: readonly string[], changes: Partial<CeleryMechanism> = {}): Switch => ({
   name: 'jobs',
   kind: 'jobs',
   mechanism: {
@@ -67,44 +68,32 @@ const pause = (
 });
 
 const workers = new Set<RunningProcess>();
-afterEach(async () => {
+const stopWorkers = async (): Promise<void> => {
   await Promise.all([...workers].map((worker) => worker.stop().catch(() => undefined)));
   workers.clear();
-});
+};
 
-/** @returns the worker's node name, once it answers */
-async function startWorker(name: string, queues: readonly string[], more: readonly string[] = []): Promise<string> {
-  const node = `${name}-${randomBytes(3).toString('hex')}@${prefix}`;
-  workers.add(
-    await startProcess({
-      file: python,
-      args: [
-        '-m',
-        'celery',
-        '-A',
-        'shop',
-        'worker',
-        '-n',
-        node,
-        '-Q',
-        queues.join(','),
-        '--pool',
-        'threads',
-        '--concurrency',
-        '1',
-        '--without-gossip',
-        '--without-mingle',
-        ...more,
-      ],
-      directory: home,
-      environment: { BROKER_URL: stack.redis.url },
-      signal: new AbortController().signal,
-      redactor,
-    }),
-  );
-  await expect
-    .poll(async () => (await readSwitch(pause(queues), context)).detail['workers'], { timeout: 40_000 })
-    .toContain(node);
+/** @returns the worker's node name, once it says that it is ready */
+async function startWorker(name: string, queues: readonly string[]): Promise<string> {
+  const node = `${name}@${prefix}`;
+  const ready = Promise.withResolvers<void>();
+  const worker = await startProcess({
+    file: python,
+    args: [
+      ...['-m', 'celery', '-A', 'shop', 'worker', '-n', node, '-Q', queues.join(','), '--loglevel', 'INFO'],
+      ...['--pool', 'threads', '--concurrency', '1', '--without-gossip', '--without-mingle'],
+    ],
+    directory: home,
+    environment: { BROKER_URL: stack.redis.url },
+    signal: new AbortController().signal,
+    redactor,
+    onLine: (_stream, line) => {
+      if (line.includes(`${node} ready.`)) ready.resolve();
+    },
+  });
+  workers.add(worker);
+  worker.result.then((result) => ready.reject(new Error(result.stderrTail)), ready.reject);
+  await ready.promise;
   return node;
 }
 
@@ -112,18 +101,9 @@ async function startWorker(name: string, queues: readonly string[], more: readon
 async function send(queue: string, count: number, seconds = 0): Promise<string> {
   const path = join(home, `done-${randomBytes(4).toString('hex')}`);
   await writeFile(path, '');
-  await inPython(`
+  const script = `
 import shop
-for _ in range(${count}): shop.work.apply_async((${seconds}, ${JSON.stringify(path)}), queue="${queue}")`);
-  return path;
-}
-
-const done = async (path: string): Promise<number> =>
-  Number(await inPython(`print(len(open(${JSON.stringify(path)}).readlines()))`));
-const waiting = async (queue: string): Promise<number> =>
-  Number(await inPython(`import os, redis; print(redis.Redis.from_url(os.environ["BROKER_URL"]).llen("${queue}"))`));
-
-async function inPython(script: string): Promise<string> {
+for _ in range(${count}): shop.work.apply_async((${seconds}, ${JSON.stringify(path)}), queue="${queue}")`;
   const result = await runProcess({
     file: python,
     args: ['-c', script],
@@ -133,7 +113,18 @@ async function inPython(script: string): Promise<string> {
     redactor,
   });
   if (result.kind !== 'exited' || result.code !== 0) throw new Error(result.stderrTail);
-  return result.stdoutTail.trim().split('\n').at(-1) ?? '';
+  return path;
+}
+
+const done = async (path: string): Promise<number> => (await readFile(path, 'utf8')).split('done').length - 1;
+
+/** Messages in a queue, told by Redis itself. */
+async function waiting(queue: string): Promise<number> {
+  const { hostname, port, password } = new URL(stack.redis.url);
+  const socket = connect(Number(port), hostname);
+  socket.end(`${password === '' ? '' : `AUTH ${decodeURIComponent(password)}\r\n`}LLEN ${queue}\r\nQUIT\r\n`);
+  const answer = /:(\d+)\r\n/.exec(await text(socket));
+  return Number(answer?.[1] ?? Number.NaN);
 }
 
 const failureOf = (work: Promise<unknown>): Promise<StepError> =>
@@ -144,110 +135,91 @@ const failureOf = (work: Promise<unknown>): Promise<StepError> =>
     (error: StepError) => error,
   );
 
-describe('Celery queues', () => {
-  test('are paused and resumed by remote control, and lose no task', { timeout: 120_000 }, async () => {
-    const one = await startWorker('one', [jobs, mail]);
-    const two = await startWorker('two', [jobs]);
-    const item = pause([jobs]);
-    const before = await readSwitch(item, context);
+// One after the other on the same two workers: each takes seconds to start.
+describe('Celery queues', { timeout: 120_000 }, () => {
+  let one: string;
+  let two: string;
+  let before: SwitchState;
+  beforeAll(async () => {
+    [one, two] = await Promise.all([startWorker('one', [jobs, mail, other]), startWorker('two', [jobs])]);
+  }, 120_000);
+  afterAll(stopWorkers);
+  const item = pause([jobs, mail]);
+
+  test('are paused by remote control, keep their tasks, and leave other queues alone', async () => {
+    before = await readSwitch(item, context);
     expect(before).toEqual({
       state: 'released',
-      detail: { workers: [one, two].toSorted(), consumers: { [jobs]: [one, two].toSorted() }, unfinished: 0 },
+      detail: { workers: [one, two], consumers: { [jobs]: [one, two], [mail]: [one] }, unfinished: 0 },
     });
-
-    expect((await engageSwitch(item, context)).detail['consumers']).toEqual({ [jobs]: [] });
-    expect((await readSwitch(item, context)).state).toBe('engaged');
+    expect((await engageSwitch(item, context)).detail['consumers']).toEqual({ [jobs]: [], [mail]: [] });
     const held = await send(jobs, 3);
-    const other = await send(mail, 1);
-    await expect.poll(() => done(other), { timeout: 15_000 }).toBe(1);
+    const sent = await send(other, 1);
+    await expect.poll(() => done(sent), { timeout: 15_000 }).toBe(1);
     expect(await done(held)).toBe(0);
     expect(await waiting(jobs)).toBe(3);
+    expect(await readSwitch(item, context)).toMatchObject({ state: 'engaged' });
+    expect(await engageSwitch(item, context)).toMatchObject({ state: 'engaged' });
+  });
 
-    expect((await engageSwitch(item, context)).state).toBe('engaged');
-    expect(await releaseSwitch(item, before, context)).toMatchObject({
-      state: 'released',
-      detail: { consumers: { [jobs]: [one, two].toSorted() } },
+  test('are resumed where they were consumed before and nowhere else, and their tasks are done', async () => {
+    const held = await send(jobs, 2);
+    expect((await releaseSwitch(item, before, context)).detail['consumers']).toEqual({
+      [jobs]: [one, two],
+      [mail]: [one],
     });
-    await expect.poll(() => done(held), { timeout: 15_000 }).toBe(3);
+    await expect.poll(() => done(held), { timeout: 15_000 }).toBe(2);
     expect(await releaseSwitch(item, before, context)).toMatchObject({ state: 'released' });
   });
 
-  test('are resumed only where they were consumed before', { timeout: 120_000 }, async () => {
-    const one = await startWorker('one', [jobs]);
-    const two = await startWorker('two', [mail]);
-    const item = pause([jobs, mail]);
-    const before = await readSwitch(item, context);
-    await engageSwitch(item, context);
-    expect((await releaseSwitch(item, before, context)).detail['consumers']).toEqual({ [jobs]: [one], [mail]: [two] });
-  });
-
-  test('stay paused when they were paused before the run', { timeout: 120_000 }, async () => {
-    await startWorker('one', [mail, jobs]);
-    await engageSwitch(pause([jobs]), context);
-    const before = await readSwitch(pause([jobs]), context);
-    expect(before.state).toBe('engaged');
-    await engageSwitch(pause([jobs]), context);
-    expect((await releaseSwitch(pause([jobs]), before, context)).state).toBe('engaged');
-    expect((await readSwitch(pause([jobs]), context)).state).toBe('engaged');
-  });
-
-  test('are paused once the task that a worker has taken is finished', { timeout: 120_000 }, async () => {
-    await startWorker('one', [jobs]);
-    const path = await send(jobs, 1, 4);
+  test('are paused once the task that a worker has taken is finished', async () => {
+    const path = await send(jobs, 1, 5);
     await expect.poll(() => waiting(jobs), { timeout: 15_000 }).toBe(0);
-    const state = await engageSwitch(pause([jobs]), context);
-    expect(state.detail['unfinished']).toBe(0);
+    expect((await engageSwitch(item, context)).detail['unfinished']).toBe(0);
     expect(await done(path)).toBe(1);
   });
 
-  test('are not taken for paused when no worker answers', { timeout: 60_000 }, async () => {
-    expect(await readSwitch(pause([jobs]), context)).toEqual({
+  test('stay paused when they were paused before the run', async () => {
+    const found = await readSwitch(item, context);
+    expect(found.state).toBe('engaged');
+    expect((await releaseSwitch(item, found, context)).state).toBe('engaged');
+    expect((await readSwitch(item, context)).state).toBe('engaged');
+  });
+
+  test('are proven neither paused nor consumed while no worker answers', async () => {
+    await stopWorkers();
+    const hasty = pause([jobs, mail], { timeout: 1_000 });
+    expect(await readSwitch(hasty, context)).toEqual({
       state: 'unknown',
       detail: { note: 'no worker answered', workers: [] },
     });
-    const failure = await failureOf(engageSwitch(pause([jobs], { timeout: 2_000 }), context));
-    expect(failure.type).toBe(STEP_ERRORS.unavailable);
-    expect(failure.message).toContain('not proven to be paused: no worker answered');
+    const paused = await failureOf(engageSwitch(hasty, context));
+    expect(paused.type).toBe(STEP_ERRORS.unavailable);
+    expect(paused.message).toContain('not proven to be paused: no worker answered');
+    const resumed = await failureOf(releaseSwitch(hasty, before, context));
+    expect(resumed.type).toBe(STEP_ERRORS.unavailable);
+    expect(resumed.message).toContain('not proven to be consumed again (no worker answered)');
+    expect(resumed.message).toContain('celery -A shop control add_consumer');
   });
 
-  test('are consumed again by a worker that replaced the one before', { timeout: 120_000 }, async () => {
-    await startWorker('old', [jobs]);
-    const item = pause([jobs]);
-    const before = await readSwitch(item, context);
-    await engageSwitch(item, context);
-    for (const worker of workers) await worker.stop();
-    const held = await send(jobs, 1);
-    const next = await startWorker('new', [jobs]);
-    expect((await releaseSwitch(item, before, context)).detail['consumers']).toEqual({ [jobs]: [next] });
+  test('are consumed again by a worker that replaced those before', async () => {
+    const held = await send(mail, 1);
+    const next = await startWorker('next', [jobs, mail]);
+    expect((await releaseSwitch(item, before, context)).detail['consumers']).toEqual({
+      [jobs]: [next],
+      [mail]: [next],
+    });
     await expect.poll(() => done(held), { timeout: 15_000 }).toBe(1);
   });
+});
 
-  test('are not taken for resumed when nobody consumes them', { timeout: 120_000 }, async () => {
-    await startWorker('one', [jobs]);
-    const item = pause([jobs], { timeout: 3_000 });
-    const before = await readSwitch(item, context);
-    await engageSwitch(item, context);
-    for (const worker of workers) await worker.stop();
-    const failure = await failureOf(releaseSwitch(item, before, context));
-    expect(failure.type).toBe(STEP_ERRORS.unavailable);
-    expect(failure.message).toContain('not proven to be consumed again (no worker answered)');
-    expect(failure.message).toContain('celery -A shop control add_consumer');
-  });
-
-  test('of a broker that is not there, or an application that does not load, are reported', {
-    timeout: 60_000,
-  }, async () => {
-    await writeFile(join(home, 'no-broker'), 'redis://:hunter2hunter2@127.0.0.1:1/0', { mode: 0o600 });
-    const item = pause([jobs]);
-    const astray = {
-      ...item,
-      mechanism: { ...item.mechanism, environment: { BROKER_URL: { secret: { kind: 'file', path: 'no-broker' } } } },
-    } as Switch;
-    const gone = await failureOf(readSwitch(astray, context));
-    expect(gone.type).toBe(STEP_ERRORS.unavailable);
-    expect(gone.message).toContain("Celery's remote control of shop: ");
-    expect(gone.message).not.toContain('hunter2');
-    const broken = await failureOf(readSwitch(pause([jobs], { app: 'no_such_module' }), context));
-    expect(broken.message).toContain('no_such_module');
-  });
+test('a broker that is not there, and an application that does not load, are told', { timeout: 60_000 }, async () => {
+  await writeFile(join(home, 'no-broker'), 'redis://:hunter2hunter2@127.0.0.1:1/0', { mode: 0o600 });
+  const environment = { BROKER_URL: { secret: { kind: 'file', path: 'no-broker' } } } as const;
+  const gone = await failureOf(readSwitch(pause([jobs], { environment }), context));
+  expect(gone.type).toBe(STEP_ERRORS.unavailable);
+  expect(gone.message).toContain("Celery's remote control of shop: ");
+  expect(gone.message).not.toContain('hunter2');
+  const broken = await failureOf(readSwitch(pause([jobs], { app: 'no_such_module' }), context));
+  expect(broken.message).toContain('no_such_module');
 });

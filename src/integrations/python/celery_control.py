@@ -21,7 +21,7 @@ sys.path.insert(0, os.getcwd())
 from celery.app.utils import find_app  # noqa: E402
 
 # Each round of questions waits this long for all workers: nobody knows how many there are.
-ROUND = 1.5
+ROUND = 1.0
 
 
 def consumers_of(app, queues):
