@@ -60,19 +60,21 @@ export async function uploadStream(
   const signal = AbortSignal.any([options.signal, stop.signal]);
   const partSize = Math.max(MINIMUM_PART, options.partSize);
   const counter = new ByteCounter();
+  const pool = new BufferPool(partSize);
   const underWay = new Set<Promise<void>>();
   const parts: { PartNumber: number; ETag: string | undefined }[] = [];
   let uploadId: string | undefined;
   let failure: unknown;
   let taken = 0;
 
-  const send = (body: Uint8Array, number: number): void => {
+  const send = (body: Buffer, number: number): void => {
     const part = client
       .send(new UploadPartCommand({ ...location(target), UploadId: uploadId, PartNumber: number, Body: body }), {
         abortSignal: signal,
       })
       .then((answer) => {
         parts.push({ PartNumber: number, ETag: answer.ETag });
+        if (body.byteLength === partSize) pool.giveBack(body);
         taken += body.byteLength;
         options.progress(taken);
       })
@@ -87,7 +89,7 @@ export async function uploadStream(
 
   try {
     let number = 0;
-    for await (const body of inParts(counter.count(source), partSize)) {
+    for await (const body of inParts(counter.count(source), partSize, pool)) {
       signal.throwIfAborted();
       if (number === 0 && body.byteLength < partSize) {
         await client.send(new PutObjectCommand({ ...target, Body: body }), { abortSignal: signal });
@@ -177,9 +179,34 @@ async function abortUpload(
 
 const location = ({ Bucket, Key }: Pick<UploadTarget, 'Bucket' | 'Key'>) => ({ Bucket, Key });
 
-/** Cuts a stream into parts of exactly `size` bytes; only the last one may be smaller, and an empty stream is one empty part. */
-async function* inParts(source: AsyncIterable<Uint8Array>, size: number): AsyncGenerator<Buffer, void, undefined> {
-  let part = Buffer.allocUnsafeSlow(size);
+/** Buffers of one size, used over and over: fresh ones of megabytes cost more time than filling them. */
+class BufferPool {
+  readonly #size: number;
+  readonly #free: Buffer[] = [];
+
+  constructor(size: number) {
+    this.#size = size;
+  }
+
+  take(): Buffer {
+    return this.#free.pop() ?? Buffer.allocUnsafeSlow(this.#size);
+  }
+
+  giveBack(buffer: Buffer): void {
+    this.#free.push(buffer);
+  }
+}
+
+/**
+ * Cuts a stream into parts of exactly `size` bytes, each in a buffer of the pool; only the last one may be smaller, and an
+ * empty stream is one empty part.
+ */
+async function* inParts(
+  source: AsyncIterable<Uint8Array>,
+  size: number,
+  pool: BufferPool,
+): AsyncGenerator<Buffer, void, undefined> {
+  let part = pool.take();
   let used = 0;
   let count = 0;
   for await (const chunk of source) {
@@ -192,7 +219,7 @@ async function* inParts(source: AsyncIterable<Uint8Array>, size: number): AsyncG
       if (used < size) continue;
       yield part;
       count += 1;
-      part = Buffer.allocUnsafeSlow(size);
+      part = pool.take();
       used = 0;
     }
   }
