@@ -77,8 +77,7 @@ beforeAll(async () => {
     }),
   );
   const { code, output } = await config(composeFile);
-  expect(output).toContain('{');
-  expect(code).toBe(0);
+  if (code !== 0) throw new Error(output);
   services = (JSON.parse(output) as { services: Record<string, ComposeService> }).services;
 });
 
@@ -105,24 +104,22 @@ describe('the parser of Compose', () => {
 
   test('refuses to go on without a password, and names it', async () => {
     const names = Object.keys(variables);
-    expect(names.length).toBeGreaterThan(5);
+    const named: string[] = [];
     for (const name of names) {
       const { [name]: _left, ...others } = variables;
       const { code, output } = await config(composeFile, others);
-      expect(code, name).not.toBe(0);
-      expect(output).toContain(name);
+      if (code !== 0 && output.includes(name)) named.push(name);
     }
+    expect(names).toContain('POSTGRES_PASSWORD');
+    expect(named).toEqual(names);
   });
 });
 
 describe('docker-compose.yml', () => {
   test('has every part of the stack', () => {
-    expect(Object.keys(services).toSorted()).toEqual(
-      [
-        ...['primary', 'replica', 'staging', 'temporal', 's3', 'redis', 'api', 'celery', 'worker'],
-        ...['bucket', 'seed-production', 'seed-staging', 'search-attributes', 'profile'],
-      ].toSorted(),
-    );
+    const lasting = ['primary', 'replica', 'staging', 'temporal', 's3', 'redis', 'api', 'celery', 'worker'];
+    const once = ['bucket', 'seed-production', 'seed-staging', 'search-attributes', 'profile'];
+    expect(Object.keys(services).toSorted()).toEqual([...lasting, ...once].toSorted());
   });
 
   test('publishes ports on loopback only', () => {
@@ -169,7 +166,9 @@ describe('docker-compose.yml', () => {
   test('builds stages that the Dockerfile has', async () => {
     const text = await readFile(path.join(root, 'Dockerfile'), 'utf8');
     const stages = [...text.matchAll(/^FROM \S+ AS (\S+)$/gm)].map(([, name]) => name);
-    for (const { build } of Object.values(services)) if (build) expect(stages).toContain(build.target);
+    const targets = Object.values(services).flatMap(({ build }) => (build ? [build.target] : []));
+    expect(targets).toContain('example-worker');
+    expect(targets.filter((target) => !stages.includes(target))).toEqual([]);
   });
 
   test('gives the worker a profile that loads, and every secret it refers to', async () => {
