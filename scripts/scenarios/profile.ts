@@ -7,12 +7,10 @@ import type { Example } from '../stack/example.ts';
 
 const SERVICE = 'whisper-transcriber';
 
-export interface ProfileChanges {
-  /** `true`: no standby is expected (the stack runs without its replica). */
-  readonly standbys?: readonly string[];
+/** What a scenario wants otherwise. */
+export interface ProfileChanges
+  extends Partial<Pick<ProfileDocument, 'recovery' | 'window' | 'switches' | 'monitoring' | 'timeouts'>> {
   readonly approvals?: Partial<ProfileDocument['approvals']>;
-  readonly recovery?: ProfileDocument['recovery'];
-  readonly window?: ProfileDocument['window'];
   readonly backup?: Partial<ProfileDocument['backup']>;
 }
 
@@ -65,7 +63,7 @@ function documentFor(example: Example, outbox: string, changes: ProfileChanges):
         migrator: production('MIGRATOR_URL'),
         backup: production('BACKUP_URL'),
         applicationRoles: ['whisper_app'],
-        standbys: [...(changes.standbys ?? (stack.postgres.replica ? [stack.postgres.replica.name] : []))],
+        standbys: stack.postgres.replica ? [stack.postgres.replica.name] : [],
         tls: 'allow',
       },
       staging: { administrator: staging('ADMINISTRATOR_URL'), migrator: staging('MIGRATOR_URL') },
@@ -135,7 +133,7 @@ function documentFor(example: Example, outbox: string, changes: ProfileChanges):
       ],
     },
     announce: outgoing('operations-channel.md'),
-    switches: [
+    switches: changes.switches ?? [
       toggle('notice', 'status-page'),
       toggle('silence', 'alerts'),
       toggle('freeze', 'deployments'),
@@ -172,7 +170,7 @@ function documentFor(example: Example, outbox: string, changes: ProfileChanges):
         },
       ],
     },
-    monitoring: {
+    monitoring: changes.monitoring ?? {
       settle: '1s',
       sampleEvery: '200ms',
       measures: [
@@ -198,6 +196,7 @@ function documentFor(example: Example, outbox: string, changes: ProfileChanges):
       ...changes.approvals,
     },
     window: changes.window ?? { length: '10m' },
+    ...(changes.timeouts && { timeouts: changes.timeouts }),
     recovery: changes.recovery ?? { rollback: 'automatic', escalate: outgoing('on-call.md') },
   };
 }

@@ -168,7 +168,7 @@ function condition(
     : { text: `${column.name}::text = ANY ($1)`, values: [keys.list] };
 }
 
-function onProduction<T>(example: Example, work: (client: Client) => Promise<T>): Promise<T> {
+export function onProduction<T>(example: Example, work: (client: Client) => Promise<T>): Promise<T> {
   const { primary } = example.stack.postgres;
   if (!primary) throw new Error('the stack runs without its primary');
   const url = new URL(primary.superuserUrl);

@@ -13,7 +13,7 @@ export interface SessionOptions {
   /** Names the folder below `.stack/`, so that two sessions do not meet. */
   readonly name: string;
   readonly lifetime?: Lifetime;
-  readonly example?: Pick<ExampleOptions, 'scale'>;
+  readonly example?: Pick<ExampleOptions, 'scale' | 'audioSize'>;
   readonly say: (line: string) => void;
 }
 
