@@ -26,7 +26,8 @@ COPY src ./src
 RUN npm run build
 COPY examples ./examples
 RUN node examples/whisper-transcriber/build-repository.ts /srv/whisper-transcriber
-RUN npm prune --omit=dev
+# The optional packages are a Node for machines that lack one and tools of the build.
+RUN npm prune --omit=dev --omit=optional
 
 FROM ${NODE_IMAGE} AS worker
 ARG POSTGRES_MAJOR
