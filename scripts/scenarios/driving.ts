@@ -9,10 +9,12 @@ import type { RunStatus } from '../../src/contract/status.ts';
 export interface Startable {
   readonly client: Client;
   readonly profile: { readonly service: string };
+  /** Default: the product's own. */
+  readonly taskQueue?: string;
 }
 
 export function startMigration(
-  { client, profile }: Startable,
+  { client, profile, taskQueue = TASK_QUEUE }: Startable,
   request: Pick<MigrationRequest, 'releaseTag'> & Partial<MigrationRequest>,
 ): Promise<WorkflowHandle> {
   const whole: MigrationRequest = {
@@ -22,7 +24,7 @@ export function startMigration(
     ...request,
   };
   return client.workflow.start(WORKFLOW_TYPE, {
-    taskQueue: TASK_QUEUE,
+    taskQueue,
     workflowId: workflowIdOf(profile.service),
     args: [whole],
     staticSummary: `${whole.service} ${whole.releaseTag} (${whole.changeTicket})`,

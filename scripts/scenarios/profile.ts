@@ -12,6 +12,10 @@ export interface ProfileChanges
   extends Partial<Pick<ProfileDocument, 'recovery' | 'window' | 'switches' | 'monitoring' | 'timeouts'>> {
   readonly approvals?: Partial<ProfileDocument['approvals']>;
   readonly backup?: Partial<ProfileDocument['backup']>;
+  /** Default `whisper-transcriber`. */
+  readonly service?: string;
+  /** Last word on the whole document, for trials of profiles that are wrong. */
+  readonly edit?: (document: ProfileDocument) => unknown;
 }
 
 export interface WrittenProfile {
@@ -28,8 +32,10 @@ export async function writeProfile(example: Example, changes: ProfileChanges = {
   await mkdir(directory, { recursive: true });
   await mkdir(outbox, { recursive: true });
   await writeTools(example);
-  await writeFile(path.join(directory, `${SERVICE}.yaml`), stringify(documentFor(example, outbox, changes)));
-  return { service: SERVICE, directory, outbox };
+  const service = changes.service ?? SERVICE;
+  const document = documentFor(example, outbox, changes);
+  await writeFile(path.join(directory, `${service}.yaml`), stringify(changes.edit?.(document) ?? document));
+  return { service, directory, outbox };
 }
 
 function documentFor(example: Example, outbox: string, changes: ProfileChanges): ProfileDocument {
@@ -53,7 +59,7 @@ function documentFor(example: Example, outbox: string, changes: ProfileChanges):
   });
 
   return {
-    service: SERVICE,
+    service: changes.service ?? SERVICE,
     description: 'The example service on the embedded stack',
     repository: { url: example.repository },
     review: { command: [tool('reviewctl'), '{{releaseTag}}'] },

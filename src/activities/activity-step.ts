@@ -41,7 +41,8 @@ export async function runStep<T>(secrets: SecretVault, work: (tools: StepTools) 
     });
   } catch (error) {
     // Whatever a stopped child or connection threw: the step was cancelled, and only this type says so to the server.
-    if (signal.aborted) throw signal.reason instanceof CancelledFailure ? signal.reason : new CancelledFailure('CANCELLED');
+    if (signal.aborted)
+      throw signal.reason instanceof CancelledFailure ? signal.reason : new CancelledFailure('CANCELLED');
     throw asApplicationFailure(error, secrets);
   } finally {
     clearInterval(timer);
@@ -69,10 +70,14 @@ export function asApplicationFailure(error: unknown, secrets: SecretVault): Appl
 }
 
 const shortened = (message: string): string =>
-  message.length <= MESSAGE_LIMIT ? message : `${message.slice(0, MESSAGE_LIMIT)} [${message.length} characters in all]`;
+  message.length <= MESSAGE_LIMIT
+    ? message
+    : `${message.slice(0, MESSAGE_LIMIT)} [${message.length} characters in all]`;
 
 const boundedDetails = (details: unknown): unknown =>
-  JSON.stringify(details).length <= DETAILS_LIMIT ? details : { shortened: JSON.stringify(details).slice(0, DETAILS_LIMIT) };
+  JSON.stringify(details).length <= DETAILS_LIMIT
+    ? details
+    : { shortened: JSON.stringify(details).slice(0, DETAILS_LIMIT) };
 
 function redacted(value: unknown, secrets: SecretVault): unknown {
   if (typeof value === 'string') return secrets.redactor.redact(value);

@@ -30,7 +30,10 @@ export function createAnnouncementActivities(dependencies: Needed): Announcement
             if (!(error instanceof StepError)) throw error;
             failures.push({ to: describeAction(action), error });
           }
-          tools.progress({ delivered: { ...delivered } as Record<string, { to: string; answer: string }> });
+          const so = { delivered: { ...delivered } as Record<string, { to: string; answer: string }> };
+          tools.progress(so);
+          // At once: this attempt may fail before the timer beats, and the next must know whom it told.
+          Context.current().heartbeat(so);
         }
         if (failures.length > 0) throw combined(failures);
         return { delivered: input.actions.flatMap((_action, index) => delivered[index] ?? []) };

@@ -5,7 +5,8 @@ import type { ConnectionTarget } from '../postgres/connection-url.ts';
 import { compareMaps, describeChange } from '../postgres/object-map-change.ts';
 import { type ProductionReading, readProductionState } from '../postgres/production-state.ts';
 import type { RunStore } from './run-store.ts';
-import { readBoundaries, readStoredMap } from './upgrade-record.ts';
+import { readStoredObjectMap } from './stored-text.ts';
+import { readBoundaries } from './upgrade-record.ts';
 
 export interface ReadingOptions {
   readonly administrator: ConnectionTarget;
@@ -46,7 +47,7 @@ export async function differencesFromBefore(
   signal: AbortSignal,
 ): Promise<readonly string[]> {
   if (state.objectMapDigest === before.objectMapDigest) return [];
-  return describeChange(compareMaps(await readStoredMap(store, before.objectMap, signal), map));
+  return describeChange(compareMaps(await readStoredObjectMap(store, before.objectMap, signal), map));
 }
 
 export function asReality(found: Reconciliation): Reality {

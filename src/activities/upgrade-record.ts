@@ -1,7 +1,4 @@
 import type { DatabaseState } from '../alembic/reconcile.ts';
-import type { StoredDocument } from '../contract/evidence.ts';
-import { type ObjectMap, parseObjectMap } from '../postgres/object-map.ts';
-import { STEP_ERRORS, StepError } from '../contract/errors.ts';
 import type { RunStore } from './run-store.ts';
 
 /**
@@ -40,21 +37,4 @@ export async function readBoundaries({ store, folder }: RunStore, signal: AbortS
     }),
   );
   return boundaries.flat().sort((one, other) => one.at.localeCompare(other.at));
-}
-
-/** The object map that a stored document holds. */
-export async function readStoredMap(
-  { store }: RunStore,
-  document: StoredDocument,
-  signal: AbortSignal,
-): Promise<ObjectMap> {
-  const key = document.uri.slice(`s3://${store.bucket}/`.length);
-  const content = await store.get(key, signal);
-  if (content === undefined) {
-    throw new StepError(
-      STEP_ERRORS.stateUnexpected,
-      `the object map of before the upgrade is gone from the store: ${document.uri}`,
-    );
-  }
-  return parseObjectMap(Buffer.from(content).toString('utf8'));
 }

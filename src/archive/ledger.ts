@@ -2,7 +2,7 @@ import type { Client } from 'pg';
 import type { DatabaseIdentity } from '../contract/evidence.ts';
 import type { AlembicProfile } from '../contract/profile.ts';
 import { qualifiedName, sqlName } from '../postgres/identifier.ts';
-import { digestOf, type ObjectMap, readObjectMap } from '../postgres/object-map.ts';
+import { digestOf, type ObjectMap, readObjectMap, withoutTable } from '../postgres/object-map.ts';
 import { readRowCounts, type RowCounts } from '../postgres/row-counts.ts';
 import { canonicalJson } from './canonical.ts';
 import type { ExportedSnapshot } from './snapshot.ts';
@@ -20,6 +20,7 @@ export interface Ledger {
   /** Rows of Alembic's version table, sorted; empty where there is no such table. */
   readonly versionRows: readonly string[];
   readonly counts: RowCounts;
+  /** Of the map without the version table: what an upgrade is judged by. */
   readonly objectMapDigest: string;
   readonly objectMap: ObjectMap;
 }
@@ -43,7 +44,7 @@ export async function readLedger(
     database: facts.database,
     versionRows: await readVersionRows(client, facts.versionTable),
     counts: await readRowCounts(client, progress),
-    objectMapDigest: digestOf(objectMap),
+    objectMapDigest: digestOf(withoutTable(objectMap, facts.versionTable)),
     objectMap,
   };
 }

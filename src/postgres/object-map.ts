@@ -63,6 +63,26 @@ export const serializeObjectMap = (map: ObjectMap): string => canonicalize(map)!
 /** Lower-case hexadecimal SHA-256 of the canonical JSON: the database's fingerprint. */
 export const digestOf = (map: ObjectMap): string => createHash('sha256').update(serializeObjectMap(map)).digest('hex');
 
+/**
+ * The map without one table and what hangs on it. Alembic makes its version table by itself before the first revision and
+ * leaves it after the last downgrade: it is no part of what a migration changes.
+ */
+export function withoutTable(
+  map: ObjectMap,
+  { schema = 'public', table = 'alembic_version' }: { readonly schema?: string; readonly table?: string },
+): ObjectMap {
+  const qualified = qualifiedName(schema, table);
+  const belongs = ({ kind, name, definition }: DatabaseObject): boolean => {
+    const plain = name.slice(name.lastIndexOf(' ') + 1);
+    return (
+      plain === qualified ||
+      plain.startsWith(`${qualified}.`) ||
+      (kind === 'index' && definition.includes(` ON ${qualified} USING `))
+    );
+  };
+  return { ...map, objects: map.objects.filter((object) => !belongs(object)) };
+}
+
 /** @throws Error when the text is no object map */
 export function parseObjectMap(text: string): ObjectMap {
   const value = JSON.parse(text) as Partial<ObjectMap> | null;

@@ -3,7 +3,7 @@ import type { ProductionState } from '../contract/evidence.ts';
 import { type DatabaseVersion, readVersion, type VersionTableName } from '../alembic/version-table.ts';
 import { readIdentity } from './identity.ts';
 import { listInvalidIndexes } from './invalid-indexes.ts';
-import { digestOf, type ObjectMap, readObjectMap } from './object-map.ts';
+import { digestOf, type ObjectMap, readObjectMap, withoutTable } from './object-map.ts';
 import { listSessions } from './sessions.ts';
 
 /** All of `ProductionState` but the place where its object map is archived, and the map itself. */
@@ -25,7 +25,7 @@ export async function readProductionState(
   const inSnapshot = await withinSnapshot(client, async () => ({
     identity: await readIdentity(client),
     version: await readVersion(client, versionTable),
-    map: await readObjectMap(client),
+    map: withoutTable(await readObjectMap(client), versionTable),
     invalidIndexes: (await listInvalidIndexes(client)).map(({ name }) => name),
   }));
   const { identity, version, map, invalidIndexes } = inSnapshot;
