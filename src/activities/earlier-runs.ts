@@ -41,8 +41,9 @@ export async function listEarlierRuns(
 }
 
 /**
- * Findings: runs that ended without closing out and that neither this request nor that of a later run names as looked
- * after; and a `reconciledRun` that names no such run.
+ * Findings: the newest run that ended without closing out and that neither this request nor that of a later run names as
+ * looked after; and a `reconciledRun` that names no such run. Whoever has looked after a run has looked after what was
+ * there before it.
  */
 export async function unreconciledRuns(
   client: Client,
@@ -50,23 +51,24 @@ export async function unreconciledRuns(
   earlier: readonly EarlierRun[],
   reconciledRun: string | undefined,
 ): Promise<string[]> {
-  const broken = earlier.filter(({ status }) => status === 'TERMINATED' || status === 'TIMED_OUT');
+  const isBroken = ({ status }: EarlierRun): boolean => status === 'TERMINATED' || status === 'TIMED_OUT';
   const findings: string[] = [];
-  if (reconciledRun !== undefined && !broken.some(({ runId }) => runId === reconciledRun)) {
+  if (reconciledRun !== undefined && !earlier.some((run) => run.runId === reconciledRun && isBroken(run))) {
     findings.push(`"reconciledRun" names ${reconciledRun}, which is no terminated or timed-out run of ${workflowId}`);
   }
-  const settled = new Set(reconciledRun === undefined ? [] : [reconciledRun]);
-  if (broken.every(({ runId }) => settled.has(runId))) return findings;
-  // Newest first: a run can only have been settled by the requests of those seen before it.
+  if (!earlier.some(isBroken)) return findings;
+  const settled = new Set([reconciledRun]);
+  // Newest first: a run can only have been settled by the requests of those that came after it.
   for (const run of earlier) {
-    if (broken.includes(run) && !settled.has(run.runId)) {
+    if (settled.has(run.runId)) break;
+    if (isBroken(run)) {
       const how = run.status === 'TERMINATED' ? 'terminated' : 'timed out';
       findings.push(
         `the earlier run ${run.runId} was ${how} and could put nothing back: look after its switches, sessions and the database, then start again with "reconciledRun": "${run.runId}"`,
       );
+      break;
     }
-    const named = await reconciledBy(client, workflowId, run.runId);
-    if (named !== undefined) settled.add(named);
+    settled.add(await reconciledBy(client, workflowId, run.runId));
   }
   return findings;
 }
