@@ -29,7 +29,7 @@ export async function startWorker({ stack, profilesDirectory, lifetime }: Worker
     name: 'runbook-worker',
     program: process.execPath,
     arguments: [
-      path.join(root, process.env.TMPCLI ?? 'src/cli.ts'),
+      path.join(root, 'src', 'cli.ts'),
       'worker',
       '--profiles',
       profilesDirectory,

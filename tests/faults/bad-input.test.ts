@@ -82,7 +82,7 @@ describe('refused before production is touched, in words that say what to do', (
   it('malformed YAML', async () => {
     const service = randomName('broken').replaceAll('_', '-');
     await writeFile(path.join(profiles, `${service}.yaml`), 'service: [unclosed\n  x');
-    expect(await refused({ request: { service } })).toEqual([expect.stringMatching(/line \d+/)]);
+    expect(await refused({ request: { service } })).toEqual([expect.stringMatching(/\.yaml:\d+:\d+/)]);
   });
 
   it('several mistakes in a profile, all in one message', async () => {
@@ -125,13 +125,12 @@ describe('refused before production is touched, in words that say what to do', (
     expect(findings.join('\n')).not.toContain('secret@');
   });
 
-  it('staging that turns out to be production', async () => {
+  it('staging that turns out to be production, however it is addressed', async () => {
+    const administrator = await reference(example.urls.production.administrator.replace('127.0.0.1', 'localhost'));
+    const migrator = await reference(example.urls.production.migrator.replace('127.0.0.1', 'localhost'));
     const findings = await refused(
       edited((document) => {
-        document.databases.staging = {
-          administrator: document.databases.production.administrator,
-          migrator: document.databases.production.migrator,
-        };
+        document.databases.staging = { administrator, migrator };
       }),
     );
     expect(findings.join()).toMatch(/IS the production database/);
