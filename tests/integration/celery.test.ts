@@ -79,10 +79,9 @@ async function startWorker(name: string, queues: readonly string[]): Promise<str
   const ready = Promise.withResolvers<void>();
   const worker = await startProcess({
     file: python,
-    args: [
-      ...['-m', 'celery', '-A', 'shop', 'worker', '-n', node, '-Q', queues.join(','), '--loglevel', 'INFO'],
-      ...['--pool', 'threads', '--concurrency', '1', '--without-gossip', '--without-mingle'],
-    ],
+    args: `-m celery -A shop worker -n ${node} -Q ${queues.join(',')} --loglevel INFO --pool threads --concurrency 1 --without-gossip --without-mingle`.split(
+      ' ',
+    ),
     directory: home,
     environment: { BROKER_URL: stack.redis.url },
     signal: new AbortController().signal,

@@ -59,7 +59,7 @@ const failureOf = async (work: Promise<unknown>): Promise<ApplicationFailure> =>
   return failure as ApplicationFailure;
 };
 const findingsOf = (failure: ApplicationFailure): readonly string[] =>
-  (failure.details?.[0] as { readonly findings: readonly string[] }).findings;
+  (failure.details?.[0] as { readonly findings: readonly string[] } | undefined)?.findings ?? [];
 
 describe('an announcement', () => {
   const post = (url: string): Action => ({
