@@ -19,7 +19,7 @@ function keysOf(schema: z.ZodType, seen = new Set<z.ZodType>()): Set<string> {
   const below: z.ZodType[] = [...variantsOf(schema)];
   const add = (inner: unknown): void => void below.push(inner as z.ZodType);
   if (schema instanceof z.ZodObject) {
-    for (const [key, value] of Object.entries(schema.shape as Record<string, z.ZodType>)) {
+    for (const [key, value] of Object.entries<z.ZodType>(schema.shape)) {
       keys.add(key);
       below.push(value);
     }
