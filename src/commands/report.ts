@@ -1,15 +1,10 @@
 import type { Client } from '@temporalio/client';
 import { type Command, Option } from 'commander';
-import { sha256 } from '../archive/canonical.ts';
-import { openObjectStore } from '../archive/object-store.ts';
-import type { ArchivedReport, StoredDocument } from '../contract/evidence.ts';
 import type { RunReport } from '../contract/report.ts';
 import { workflowIdOf } from '../contract/request.ts';
 import { reportInHistory, type ReportInHistory } from '../history/archived-report.ts';
 import { type ExecutionView, executionView } from '../history/execution.ts';
 import { readEnd, type RunEnd } from '../history/run-end.ts';
-import { loadProfile } from '../profile/load.ts';
-import { resolveSecret } from '../profile/secrets.ts';
 import { renderHtml } from '../report/html.ts';
 import { renderMarkdown } from '../report/markdown.ts';
 import type { TemporalAddress } from '../temporal-connection.ts';
@@ -62,35 +57,6 @@ export function renderReport(report: RunReport, format: ReportFormat): string {
   }
 }
 
-/**
- * The archived document itself, byte for byte, with the credentials that the service's profile refers to.
- *
- * @throws StepError or CommandError when it cannot be had or is not what was archived
- */
-export async function fetchArchived(profiles: string, service: string, document: StoredDocument): Promise<string> {
-  const { profile } = await loadProfile(profiles, service);
-  const { backup } = profile;
-  const prefix = `s3://${backup.bucket}/`;
-  if (!document.uri.startsWith(prefix)) {
-    throw new CommandError(`the report lies in ${document.uri}, the profile names the bucket ${backup.bucket}`);
-  }
-  const { signal } = new AbortController();
-  const store = openObjectStore(backup, {
-    accessKeyId: await resolveSecret(backup.accessKeyId, { home: profile.home, signal }),
-    secretAccessKey: await resolveSecret(backup.secretAccessKey, { home: profile.home, signal }),
-  });
-  try {
-    const content = await store.get(document.uri.slice(prefix.length), signal);
-    if (content === undefined) throw new CommandError(`${document.uri} is not there any more`);
-    if (sha256(content) !== document.sha256) {
-      throw new CommandError(`${document.uri} is not what the run archived: its SHA-256 is not ${document.sha256}`);
-    }
-    return new TextDecoder().decode(content);
-  } finally {
-    store.close();
-  }
-}
-
 /** What is printed without a format: how it ended, what is open, where the report lies. */
 export function summaryText({ execution, end, inHistory }: FoundReport): string {
   const summary = end.kind === 'ended' ? end.summary : undefined;
@@ -105,8 +71,6 @@ export function summaryText({ execution, end, inHistory }: FoundReport): string 
       : [`report: ${summary?.report ?? 'not archived'}`]),
   ].join('\n');
 }
-
-const documentOf = (archived: ArchivedReport, format: ReportFormat): StoredDocument => archived[format];
 
 export function addReport(program: Command, { output }: CommandContext): void {
   withConnectionOptions(program.command('report'))
@@ -141,5 +105,7 @@ async function document(
   if (profiles === undefined) return renderReport(inHistory.report, format);
   if (!inHistory.archived)
     throw new CommandError('the report could not be archived; without --profiles it is rendered from the history');
-  return fetchArchived(profiles, service, documentOf(inHistory.archived, format));
+  // The object store's client and the profile's schema are heavy: no other command needs them.
+  const { fetchArchived } = await import('./archived-document.ts');
+  return fetchArchived(profiles, service, inHistory.archived[format]);
 }

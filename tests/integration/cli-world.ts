@@ -11,6 +11,7 @@ import { parseDocument } from 'yaml';
 import { ensureBundle } from '../../scripts/build-bundle.ts';
 import { archiveReport } from '../../src/activities/report.ts';
 import { createSecretVault } from '../../src/activities/secret-vault.ts';
+import { runCommandLine } from '../../src/commands/program.ts';
 import type { MigrationActivities } from '../../src/contract/activities.ts';
 import type { Profile } from '../../src/contract/profile.ts';
 import { workflowIdOf } from '../../src/contract/request.ts';
@@ -41,7 +42,9 @@ export interface CliWorld {
   readonly namespace: string;
   /** Folder of profiles: one for each service that was made. */
   readonly profiles: string;
+  /** The command in this process: quicker, and the same but for signals. */
   readonly runbook: (...words: string[]) => Promise<Ended>;
+  /** The command as a program of its own. */
   readonly begin: (...words: string[]) => RunningCommand;
 }
 
@@ -78,19 +81,35 @@ export async function createWorld(): Promise<CliWorld> {
     await connection.close();
     await rm(profiles, { recursive: true, force: true });
   });
-  const begin = (...words: string[]): RunningCommand => beginCommand(address, namespace, words);
+  process.env['TEMPORAL_ADDRESS'] = address;
+  process.env['TEMPORAL_NAMESPACE'] = namespace;
   return {
     client: new Client({ connection, namespace }),
     namespace,
     profiles,
-    begin,
-    runbook: (...words) => begin(...words).ended,
+    begin: (...words) => beginCommand(words),
+    runbook: runHere,
   };
 }
 
-function beginCommand(address: string, namespace: string, words: readonly string[]): RunningCommand {
+async function runHere(...words: string[]): Promise<Ended> {
+  let stdout = '';
+  let stderr = '';
+  const code = await runCommandLine(words, {
+    isTerminal: false,
+    print: (text) => {
+      stdout += text.endsWith('\n') ? text : `${text}\n`;
+    },
+    note: (text) => {
+      stderr += `${text}\n`;
+    },
+    replace: () => undefined,
+  });
+  return { code, stdout, stderr };
+}
+
+function beginCommand(words: readonly string[]): RunningCommand {
   const child = spawn(process.execPath, [new URL('src/cli.ts', root).pathname, ...words], {
-    env: { ...process.env, TEMPORAL_ADDRESS: address, TEMPORAL_NAMESPACE: namespace },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let stdout = '';
