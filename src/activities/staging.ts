@@ -48,7 +48,7 @@ async function migrateStaging(
     const before = await stateBefore(run, store, tools.attempt);
     const upgradeMilliseconds = await upgradeStaging(run, input.graph.targetRevision);
     const after = await readStaging(run);
-    requireTarget(after.revisions, input.graph.targetRevision);
+    requireTarget(before.revisions, after.revisions, input.graph.targetRevision);
     const mapAfter = await store.archive('staging/object-map-after.json', after.map, 'application/json');
     const schemaAfter = await store.archive('staging/schema-after.sql', after.schema, 'application/sql');
     const tests = await testMigrations(run);
@@ -154,13 +154,16 @@ async function stateBefore(run: StagingRun, { store, folder, archive }: RunStore
   return before;
 }
 
-/** Some env.py migrate another database than the one they were given, and exit with 0. */
-function requireTarget(revisions: readonly string[], target: string): void {
-  if (revisions.includes(target)) return;
+/** Alembic ends well where it had nothing to do, and where env.py led it to another database than the one it was given. */
+function requireTarget(before: readonly string[], after: readonly string[], target: string): void {
+  if (after.includes(target)) return;
+  const at = after.join(', ') || 'no revision';
   throw new StepError(
     STEP_ERRORS.checkFailed,
-    `alembic upgrade ${target} ended well, but staging stands at ${revisions.join(', ') || 'no revision'}: does env.py read another variable than alembic.urlVariable?`,
-    { revisions, target },
+    before.join() === after.join()
+      ? `alembic upgrade ${target} changed nothing on staging, which stands at ${at}: refresh staging from production if it is ahead; otherwise env.py may read another variable than alembic.urlVariable`
+      : `alembic upgrade ${target} left staging at ${at}`,
+    { before, after, target },
   );
 }
 

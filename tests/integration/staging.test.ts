@@ -200,6 +200,13 @@ describe('the dry run on staging', { timeout: 180_000 }, () => {
     expect(failure.message).toContain('no_such_revision');
   });
 
+  test('fails where staging is ahead of the planned revision, which proves nothing', async () => {
+    const run = { ...input.run, runId: crypto.randomUUID() };
+    const failure = await failureOf(migrate({ run, graph: { ...input.graph, targetRevision: '0003_speakers' } }));
+    expect(failure.type).toBe(STEP_ERRORS.checkFailed);
+    expect(failure.message).toContain(`changed nothing on staging, which stands at ${TARGET}: refresh staging`);
+  });
+
   test('stops with everything it started when it is cancelled', async () => {
     const within = environment();
     const tests = ['sh', '-c', 'echo begun; sleep 600'];
