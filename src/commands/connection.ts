@@ -4,7 +4,7 @@ import { NamespaceNotFoundError } from '@temporalio/common';
 import type { Command } from 'commander';
 import { workflowIdOf } from '../contract/request.ts';
 import { connectionSettings, type TemporalAddress } from '../temporal-connection.ts';
-import { CommandError } from './command-error.ts';
+import { CommandError, usageError } from './command-error.ts';
 
 /** Every command that talks to Temporal has these. */
 export const withConnectionOptions = (command: Command): Command =>
@@ -48,6 +48,7 @@ function serverError(error: unknown, address: string, namespace: string): unknow
   if (error instanceof CommandError) return error;
   if (error instanceof NamespaceNotFoundError) return noNamespace(address, namespace);
   if (error instanceof WorkflowNotFoundError) return error;
+  if (error instanceof TypeError && /address/i.test(error.message)) return usageError([error.message]);
   const cause = grpcCause(error);
   if (cause === undefined) {
     return error instanceof ServiceError

@@ -11,6 +11,4 @@ export function evidenceText(evidence: unknown): string {
 
 /** Empty objects and lists prove nothing, so there is nothing to fold out. */
 export const hasEvidence = (evidence: unknown): boolean =>
-  evidence !== undefined &&
-  evidence !== null &&
-  !(typeof evidence === 'object' && Object.keys(evidence).length === 0);
+  evidence !== undefined && evidence !== null && !(typeof evidence === 'object' && Object.keys(evidence).length === 0);

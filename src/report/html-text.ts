@@ -28,6 +28,4 @@ function textOf(value: HtmlValue): string {
 
 /** Control characters have no place in HTML, not even escaped. */
 export const escapeHtml = (text: string): string =>
-  text
-    .replaceAll(/[^\P{Cc}\t\n\r]/gu, '\uFFFD')
-    .replaceAll(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
+  text.replaceAll(/[^\P{Cc}\t\n\r]/gu, '\uFFFD').replaceAll(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);

@@ -5,7 +5,7 @@ import { durationText, timeText } from './quantity.ts';
 export function planFacts(plan: MigrationPlan): readonly (readonly [string, string])[] {
   const { recovery, window, approvals } = plan;
   return [
-    ['Revisions', `${plan.startRevisions.join(', ') || 'none'} → ${plan.targetRevision}`],
+    ['Revisions', `${plan.startRevisions.join(', ') || 'none'} to ${plan.targetRevision}`],
     [
       'Window',
       window.start !== null && window.end !== null

@@ -9,6 +9,7 @@ import { DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/wo
 import { afterAll, inject } from 'vitest';
 import { parseDocument } from 'yaml';
 import { ensureBundle } from '../../scripts/build-bundle.ts';
+import { readLease } from '../../src/activities/lease.ts';
 import { archiveReport } from '../../src/activities/report.ts';
 import { createSecretVault } from '../../src/activities/secret-vault.ts';
 import { runCommandLine } from '../../src/commands/program.ts';
@@ -159,6 +160,12 @@ export async function withService<T>(
   const taskQueue = randomName('queue');
   const profile = await writeProfile(cli, service);
   const database = randomName('db');
+  const dependencies = {
+    profilesDirectory: cli.profiles,
+    stateDirectory: cli.profiles,
+    client: cli.client,
+    secrets: createSecretVault(),
+  };
   const { world, activities } = scriptedActivities(
     (state) => ({
       inspectAccess: async () => ({
@@ -170,7 +177,8 @@ export async function withService<T>(
         tls: '',
         bucket: '',
       }),
-      archiveReport: archiveReport({ client: cli.client, secrets: createSecretVault() }),
+      archiveReport: archiveReport(dependencies),
+      readLease: readLease(dependencies),
       ...overrides(state),
     }),
     { ...changes, backup: profile.backup, home: profile.home },

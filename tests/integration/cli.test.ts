@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Context } from '@temporalio/activity';
@@ -113,7 +114,10 @@ describe('a run from start to success', () => {
       expect(stale.code).toBe(1);
       expect(stale.stderr).toContain('the plan to be approved is abababababab, not ffffffffffff');
 
-      const approved = await cli.runbook(...approve(service), '--comment', 'looks right');
+      // The command is the one that status prints, with one's own name.
+      const [, printed = ''] = /runbook (approve .*)/.exec(status.stdout) ?? [];
+      const words = printed.replace('you@example.com', 'erin@example.com').split(' ');
+      const approved = await cli.runbook(...words, '--comment', 'looks right');
       expect(approved).toEqual({
         code: 0,
         stdout: 'approval of the gate production by erin@example.com counted\n',
@@ -274,6 +278,28 @@ describe('the exit code of start --wait', () => {
     expect(stdout).toContain('ended without an outcome, terminated: by mistake');
   });
 
+  test('is the outcome also when the workflow was reset meanwhile', async () => {
+    await withService(cli, async ({ service, start, atGate }) => {
+      const waiting = cli.runbook(...start, '--wait');
+      await atGate('approval');
+      const handle = cli.client.workflow.getHandle(`migrate-${service}`);
+      const { runId } = await handle.describe();
+      await cli.client.workflowService.resetWorkflowExecution({
+        namespace: cli.namespace,
+        workflowExecution: { workflowId: handle.workflowId, runId },
+        reason: 'test',
+        requestId: randomUUID(),
+        workflowTaskFinishEventId: 4 as never,
+      });
+      expect((await handle.describe()).runId).not.toBe(runId);
+      await atGate('approval');
+      await cli.runbook('reject', service, '--by', 'erin', '--reason', 'enough');
+      const { code, stdout } = await waiting;
+      expect(code).toBe(3);
+      expect(stdout).toContain('aborted: Aborted (rejected by erin: enough)');
+    });
+  });
+
   test('is 130 after Ctrl-C, and the run goes on', async () => {
     await withService(cli, async ({ service, start, atGate }) => {
       const waiting = cli.begin(...start, '--wait');
@@ -425,6 +451,12 @@ describe('without a worker', () => {
     expect(ended.stdout).toContain('look at the database and at what the run had switched, by hand');
     const nothing = await cli.runbook('report', service, '--format', 'html');
     expect(nothing).toMatchObject({ code: 1, stdout: '' });
+  });
+
+  test('an address that is none is wrong usage', async () => {
+    const { code, stderr } = await cli.runbook('status', 'x', '--address', 'http://x:y');
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/^runbook: .*address.*\n$/i);
   });
 
   test('an unreachable server is named', async () => {
