@@ -28,12 +28,12 @@ const PATIENCE = 5000;
 export async function readRun(client: Client, handle: WorkflowHandle): Promise<RunView> {
   const execution = executionView(await handle.describe());
   const pinned = client.workflow.getHandle(execution.workflowId, execution.runId);
-  const [status, taskQueue, history] = await Promise.all([
+  const [status, taskQueue] = await Promise.all([
     ask<RunStatus>(client, pinned, 'status', PATIENCE),
     readTaskQueue(client, execution.taskQueue, Date.now()),
-    pinned.fetchHistory(),
   ]);
-  const events = history.events ?? [];
+  // After the answer: then the history holds the handling of every message that the answer speaks of.
+  const events = (await pinned.fetchHistory()).events ?? [];
   const senders = messageSenders(events);
   const isClosed = execution.closedAt !== undefined;
   const failing = isClosed ? undefined : workflowTaskFailure(events);
