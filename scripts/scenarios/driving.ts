@@ -51,6 +51,20 @@ export const atGate =
   (status: RunStatus): boolean =>
     status.waiting?.for === waitingFor;
 
+/**
+ * Waits for the end of a run in which nobody is there to decide.
+ *
+ * @throws Error when it waits for a decision at the gate `recovery`
+ */
+export async function endWithoutDecision(handle: WorkflowHandle): ReturnType<typeof endOf> {
+  for (;;) {
+    const status = await handle.query<RunStatus>('status');
+    if (status.stage === 'ended') return endOf(handle);
+    if (status.waiting?.for === 'recovery') throw new Error(`the run waits for a decision: ${status.waiting.why}`);
+    await delay(200);
+  }
+}
+
 /** Waits for the end; the summary of the report, whichever way the run ended. */
 export async function endOf(handle: WorkflowHandle): Promise<Pick<ReportSummary, 'outcome'> & Partial<ReportSummary>> {
   try {

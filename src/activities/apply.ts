@@ -6,15 +6,16 @@ import type { ApplyActivities } from '../contract/activities.ts';
 import { refusal, STEP_ERRORS, StepError } from '../contract/errors.ts';
 import type { UpgradeEvidence, UpgradeInput } from '../contract/evidence.ts';
 import { withConnection } from '../postgres/connection.ts';
+import { serializeObjectMap } from '../postgres/object-map.ts';
 import { describeSession, endSessions, oldTransactions } from '../postgres/sessions.ts';
 import { runStep, type StepTools } from './activity-step.ts';
 import { BoundedLog } from './bounded-log.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { type GuardedProduction, withGuardedProduction } from './production-guard.ts';
-import { judgeProduction, readProduction } from './production-reading.ts';
+import { readProduction, settleProduction } from './production-reading.ts';
 import { commandFor, environmentFor, releaseAlembic } from './release-alembic.ts';
 import { type RunStore, withRunStore } from './run-store.ts';
-import { hasStarted, recordBoundary, recordStart } from './upgrade-record.ts';
+import { boundaryMapName, hasStarted, recordBoundary, recordStart } from './upgrade-record.ts';
 
 const STEP = 'apply.upgrade';
 
@@ -44,12 +45,12 @@ async function upgradeFromReality(
   production: GuardedProduction,
 ): Promise<UpgradeEvidence> {
   const reading = readingOptions(production);
-  const found = await judgeProduction(input, await readProduction(input, reading), store, production.signal);
+  const { found, droppedIndexes } = await settleProduction(input, reading, store);
   const done = (how: UpgradeEvidence['how'], milliseconds: number): UpgradeEvidence => ({
     revisions: [input.graph.targetRevision],
     milliseconds,
     how,
-    droppedInvalidIndexes: production.indexes.dropped,
+    droppedInvalidIndexes: [...production.indexes.dropped, ...droppedIndexes],
     endedSessions: production.endedSessions,
   });
   if (found.kind !== 'unchanged' && !(await hasStarted(store, production.signal))) {
@@ -125,11 +126,17 @@ async function runUpgrade(
     report();
     // Inside a transaction that is still open nothing is durable, so there is nothing to write down.
     if (!start.committed) return;
-    const { state } = await readProduction(input, readingOptions(production));
+    const { state, map } = await readProduction(input, readingOptions(production));
+    const next = graph.path.find((entry) => entry.revision === start.revision);
+    const objectMap =
+      next?.transactional === 'yes'
+        ? undefined
+        : await store.archive(boundaryMapName(start.revision), serializeObjectMap(map), 'application/json');
     await recordBoundary(store, {
       before: start.revision,
       rows: state.versionRows,
       objectMapDigest: state.objectMapDigest,
+      ...(objectMap && { objectMap }),
       at: new Date().toISOString(),
     });
   };

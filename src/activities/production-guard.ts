@@ -1,7 +1,7 @@
 import type { StepInput } from '../contract/evidence.ts';
 import { holdMigrationLock } from '../postgres/advisory-lock.ts';
 import { type ConnectionTarget, parseConnectionUrl } from '../postgres/connection-url.ts';
-import { type DroppedIndexes, dropInvalidIndexes } from '../postgres/invalid-indexes.ts';
+import { type DroppedIndexes, dropInvalidIndexes } from '../postgres/leftover-indexes.ts';
 import { withConnection } from '../postgres/connection.ts';
 import { endSessions } from '../postgres/sessions.ts';
 import type { ActivityDependencies } from './dependencies.ts';

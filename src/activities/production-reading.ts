@@ -2,11 +2,12 @@ import { reconcile, type Reconciliation } from '../alembic/reconcile.ts';
 import type { EvaluateInput, Reality } from '../contract/evidence.ts';
 import { withConnection } from '../postgres/connection.ts';
 import type { ConnectionTarget } from '../postgres/connection-url.ts';
+import { dropIndexes } from '../postgres/leftover-indexes.ts';
 import { compareMaps, describeChange } from '../postgres/object-map-change.ts';
 import { type ProductionReading, readProductionState } from '../postgres/production-state.ts';
 import type { RunStore } from './run-store.ts';
 import { readStoredObjectMap } from './stored-text.ts';
-import { readBoundaries } from './upgrade-record.ts';
+import { type Boundary, hasStarted, readBoundaries } from './upgrade-record.ts';
 
 export interface ReadingOptions {
   readonly administrator: ConnectionTarget;
@@ -24,19 +25,66 @@ export const readProduction = (
     readProductionState(client, { versionTable: profile.alembic.versionTable, migratorRole }),
   );
 
-/** What the upgrade has left, judged from the database and from what was written down between revisions. */
-export async function judgeProduction(
+export interface SettledProduction {
+  readonly reading: ProductionReading;
+  readonly found: Reconciliation;
+  /** Indexes that an interrupted revision had built, and that were dropped to come back to a clean state. */
+  readonly droppedIndexes: readonly string[];
+}
+
+/**
+ * What the upgrade has left, judged from the database and from what was written down between revisions. Where all that is
+ * left of an interrupted revision are whole indexes, they are dropped: an index holds no data, and the server may well
+ * finish a concurrent build whose client has died.
+ */
+export async function settleProduction(
   input: EvaluateInput,
-  reading: ProductionReading,
+  options: ReadingOptions,
+  store: RunStore,
+): Promise<SettledProduction> {
+  const reading = await readProduction(input, options);
+  const boundaries = await readBoundaries(store, options.signal);
+  const found = judge(input, reading, boundaries);
+  const leftover = await leftoverIndexes(input, { reading, found }, boundaries, store, options.signal);
+  if (leftover.length === 0) return { reading, found, droppedIndexes: [] };
+  const { dropped } = await withConnection(
+    options.administrator,
+    { runId: input.run.runId, step: options.step, signal: options.signal, statementTimeout: 180_000 },
+    (client) => dropIndexes(client, leftover),
+  );
+  const after = await readProduction(input, options);
+  return { reading: after, found: judge(input, after, boundaries), droppedIndexes: dropped };
+}
+
+const judge = (
+  { graph, before }: EvaluateInput,
+  { state }: ProductionReading,
+  boundaries: readonly Boundary[],
+): Reconciliation =>
+  reconcile({
+    start: { rows: before.versionRows, objectMapDigest: before.objectMapDigest },
+    path: graph.path,
+    current: { rows: state.versionRows, objectMapDigest: state.objectMapDigest },
+    boundaries,
+  });
+
+/** Names of the indexes, when nothing else differs from the state the interrupted revision began in. */
+async function leftoverIndexes(
+  { before }: EvaluateInput,
+  { reading, found }: Pick<SettledProduction, 'reading' | 'found'>,
+  boundaries: readonly Boundary[],
   store: RunStore,
   signal: AbortSignal,
-): Promise<Reconciliation> {
-  return reconcile({
-    start: { rows: input.before.versionRows, objectMapDigest: input.before.objectMapDigest },
-    path: input.graph.path,
-    current: { rows: reading.state.versionRows, objectMapDigest: reading.state.objectMapDigest },
-    boundaries: await readBoundaries(store, signal),
-  });
+): Promise<readonly string[]> {
+  if (found.kind !== 'partly-applied' || found.clean !== 'no' || !(await hasStarted(store, signal))) return [];
+  const rows = reading.state.versionRows.join();
+  const clean =
+    boundaries.findLast((boundary) => boundary.rows.join() === rows)?.objectMap ??
+    (rows === before.versionRows.join() ? before.objectMap : undefined);
+  if (clean === undefined) return [];
+  const { added, removed, changed } = compareMaps(await readStoredObjectMap(store, clean, signal), reading.map);
+  const onlyIndexes = removed.length === 0 && changed.length === 0 && added.every(({ kind }) => kind === 'index');
+  return onlyIndexes ? added.map(({ name }) => name) : [];
 }
 
 /** How production's objects differ from those of before the upgrade, in words. */

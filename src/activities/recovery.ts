@@ -8,7 +8,7 @@ import { lastLines } from './apply.ts';
 import { BoundedLog } from './bounded-log.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { type GuardedProduction, withGuardedProduction } from './production-guard.ts';
-import { asReality, differencesFromBefore, judgeProduction, readProduction } from './production-reading.ts';
+import { asReality, differencesFromBefore, readProduction, settleProduction } from './production-reading.ts';
 import { commandFor, environmentFor, releaseAlembic, releaseGraph } from './release-alembic.ts';
 import { type RunStore, withRunStore } from './run-store.ts';
 
@@ -17,14 +17,17 @@ export const evaluateProduction =
   (deps: ActivityDependencies): RecoveryActivities['evaluateProduction'] =>
   (input) =>
     guarded(deps, input, 'recovery.evaluate', async (_tools, store, production) => {
-      const reading = await readProduction(input, readingOptions(production, 'recovery.evaluate'));
-      const found = await judgeProduction(input, reading, store, production.signal);
+      const { reading, found, droppedIndexes } = await settleProduction(
+        input,
+        readingOptions(production, 'recovery.evaluate'),
+        store,
+      );
       return {
         reality: asReality(found),
         versionRows: reading.state.versionRows,
         objectMapDigest: reading.state.objectMapDigest,
         differences: (await differencesFromBefore(input, reading, store, production.signal)).slice(0, 200),
-        droppedInvalidIndexes: production.indexes.dropped,
+        droppedInvalidIndexes: [...production.indexes.dropped, ...droppedIndexes],
         endedSessions: production.endedSessions,
       };
     });

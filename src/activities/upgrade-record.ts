@@ -1,4 +1,5 @@
 import type { DatabaseState } from '../alembic/reconcile.ts';
+import type { StoredDocument } from '../contract/evidence.ts';
 import type { RunStore } from './run-store.ts';
 
 /**
@@ -8,6 +9,8 @@ import type { RunStore } from './run-store.ts';
 export interface Boundary extends DatabaseState {
   /** The revision about to run. */
   readonly before: string;
+  /** Kept where that revision commits in its middle: what it leaves when it is interrupted is compared with this. */
+  readonly objectMap?: StoredDocument;
   readonly at: string;
 }
 
@@ -22,6 +25,9 @@ export async function recordStart(store: RunStore, attempt: number): Promise<voi
 export async function hasStarted({ store, folder }: RunStore, signal: AbortSignal): Promise<boolean> {
   return (await store.head(`${folder}/${FOLDER}/started.json`, signal)) !== undefined;
 }
+
+export const boundaryMapName = (revision: string): string =>
+  `${FOLDER}/objects-before-${encodeURIComponent(revision)}.json`;
 
 export async function recordBoundary(store: RunStore, boundary: Boundary): Promise<void> {
   const name = `${FOLDER}/boundary-${encodeURIComponent(boundary.before)}.json`;

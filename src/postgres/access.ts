@@ -2,7 +2,7 @@ import type { Client } from 'pg';
 import type { AccessEvidence, DatabaseIdentity } from '../contract/evidence.ts';
 import type { ProductionDatabase } from '../contract/profile.ts';
 import { findSwapBlockers } from './blockers.ts';
-import { applicationPrefix, type ConnectionOptions, withConnection } from './connection.ts';
+import { applicationPrefix, type ConnectionOptions, runTag, withConnection } from './connection.ts';
 import { parseConnectionUrl } from './connection-url.ts';
 import type { Findings } from './findings.ts';
 import { boundedIdentifier, sqlName } from './identifier.ts';
@@ -276,7 +276,7 @@ async function inspectHeadRoom(client: Client, production: ProductionDatabase, f
 
 /** By doing, where it does no harm. */
 async function createAndDrop(client: Client, runId: string): Promise<string> {
-  const name = boundedIdentifier('migration_runbook_probe_', runId.slice(0, 8));
+  const name = boundedIdentifier('migration_runbook_probe_', runTag(runId));
   await client.query(`DROP DATABASE IF EXISTS ${sqlName(name)}`);
   await client.query(`CREATE DATABASE ${sqlName(name)} TEMPLATE template0`);
   await client.query(`DROP DATABASE ${sqlName(name)}`);

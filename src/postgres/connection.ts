@@ -38,8 +38,14 @@ export interface OpenConnection {
 
 const CONNECT_TIMEOUT = 10_000;
 
+/**
+ * What tells runs apart in names that are short: the end of the run id. Its beginning is a clock (UUID version 7), the same
+ * for all runs that start within a minute.
+ */
+export const runTag = (runId: string): string => runId.slice(-12);
+
 /** Sessions of one run, whatever the step: what a later attempt looks for. */
-export const applicationPrefix = (runId: string): string => `migration-runbook/${runId.slice(0, 8)}/`;
+export const applicationPrefix = (runId: string): string => `migration-runbook/${runTag(runId)}/`;
 
 /** PostgreSQL cuts `application_name` at 63 bytes. */
 export const applicationName = (runId: string, step: string): string =>

@@ -2,7 +2,7 @@ import type { Client } from 'pg';
 import type { ProductionState } from '../contract/evidence.ts';
 import { type DatabaseVersion, readVersion, type VersionTableName } from '../alembic/version-table.ts';
 import { readIdentity } from './identity.ts';
-import { listInvalidIndexes } from './invalid-indexes.ts';
+import { listInvalidIndexes } from './leftover-indexes.ts';
 import { digestOf, type ObjectMap, readObjectMap, withoutTable } from './object-map.ts';
 import { listSessions } from './sessions.ts';
 

@@ -6,12 +6,12 @@ import { ProcessFailed } from '../process/errors.ts';
 import type { Redactor } from '../process/redactor.ts';
 import { requireSuccess, runProcess } from '../process/run.ts';
 import { findSwapBlockers } from './blockers.ts';
-import { applicationName, type ConnectionOptions, withConnection } from './connection.ts';
+import { applicationName, type ConnectionOptions, runTag, withConnection } from './connection.ts';
 import { type ConnectionTarget, inDatabase, libpqEnvironment, parseConnectionUrl } from './connection-url.ts';
 import { carryProperties, createDatabaseLike } from './database-properties.ts';
 import { boundedIdentifier, sqlName } from './identifier.ts';
 import { readIdentity } from './identity.ts';
-import { listInvalidIndexes } from './invalid-indexes.ts';
+import { listInvalidIndexes } from './leftover-indexes.ts';
 import { captureObjectMap, type ObjectMap } from './object-map.ts';
 import { compareRestored, describeChange } from './object-map-change.ts';
 import { compareRowCounts, readRowCounts, type RowCounts } from './row-counts.ts';
@@ -48,7 +48,7 @@ export interface RestoreProgress {
 
 /** Name of the database a backup is restored into: tells the run, and a later attempt finds it again. */
 export const freshDatabaseName = (database: string, runId: string): string =>
-  boundedIdentifier(database, `_restore_${runId.slice(0, 8)}`);
+  boundedIdentifier(database, `_restore_${runTag(runId)}`);
 
 /**
  * Restores a backup into a fresh database beside production and compares it with the backup's ledger. Production is only

@@ -3,7 +3,7 @@ import { type Client, escapeLiteral } from 'pg';
 import type { SwapEvidence } from '../contract/evidence.ts';
 import { refusal, STEP_ERRORS, StepError } from '../contract/errors.ts';
 import { findSwapBlockers } from './blockers.ts';
-import { type ConnectionOptions, withConnection } from './connection.ts';
+import { type ConnectionOptions, runTag, withConnection } from './connection.ts';
 import { type ConnectionTarget, inDatabase, parseConnectionUrl } from './connection-url.ts';
 import { sqlState } from './database-error.ts';
 import { carryProperties, commentStatement } from './database-properties.ts';
@@ -265,7 +265,7 @@ async function freeName(client: Client, production: string, runId: string): Prom
   const { rows } = await client.query<{ name: string }>('SELECT datname AS "name" FROM pg_database');
   const taken = new Set(rows.map(({ name }) => name));
   for (let number = 1; ; number += 1) {
-    const name = boundedIdentifier(production, `_before_${runId.slice(0, 8)}${number === 1 ? '' : `_${number}`}`);
+    const name = boundedIdentifier(production, `_before_${runTag(runId)}${number === 1 ? '' : `_${number}`}`);
     if (!taken.has(name)) return name;
   }
 }

@@ -32,8 +32,12 @@ export function judge(situation: Situation): Verdict {
   return { kind: 'ask', actions: possibleActions(situation) };
 }
 
-/** By itself only what the approved plan allows, once, and only from a state that is understood. */
-function isAutomatic({ reality, rollbackPolicy, downgradePlanned, tried }: Situation): boolean {
+/**
+ * By itself only what the approved plan allows, once, and only from a state that is understood. What validation or QA
+ * finds is for a person to judge: production works by then.
+ */
+function isAutomatic({ reality, rollbackPolicy, downgradePlanned, tried, trouble }: Situation): boolean {
+  if (trouble.kind === 'failure' && !trouble.step.startsWith('apply.')) return false;
   if (rollbackPolicy !== 'automatic' || !downgradePlanned || tried.length > 0) return false;
   return reality?.kind === 'fully-applied' || (reality?.kind === 'partly-applied' && reality.clean === 'yes');
 }

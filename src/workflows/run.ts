@@ -293,12 +293,20 @@ export class MigrationRun {
   publish(): void {
     const status = this.state.status();
     setCurrentDetails(detailsMarkdown(status));
-    const stage = status.outcome && status.stage === 'ended' ? 'ended' : (status.waiting?.for ?? status.stage);
+    const stage = status.waiting ? WAITING_STAGES[status.waiting.for] : status.stage;
     if (stage === this.publishedStage) return;
     this.publishedStage = stage;
     upsertSearchAttributes([{ key: SEARCH_ATTRIBUTES.stage, value: stage }]);
   }
 }
+
+/** What the search attribute says while a run waits: an alert tells "undoing" from "waits for a person" by it. */
+const WAITING_STAGES: Record<Waiting['for'], string> = {
+  approval: 'gate-production',
+  qa: 'gate-qa',
+  recovery: 'gate-recovery',
+  window: 'window',
+};
 
 /** Thrown inside `forward` by a gate that ends the way forward. */
 export class StoppedAtGate extends Error {

@@ -56,7 +56,7 @@ describe('a connection', () => {
       },
     );
     expect(settings).toEqual({
-      application: 'migration-runbook/0190aaaa/test.connection',
+      application: 'migration-runbook/eeeeffff0000/test.connection',
       statement: '1min',
       lock: '0',
       path: 'pg_catalog',

@@ -142,7 +142,7 @@ describe('restoring into a fresh database', () => {
       }),
     );
     expect(evidence).toMatchObject({
-      freshDatabase: `${service.database}_restore_0190aaaa`,
+      freshDatabase: `${service.database}_restore_0190aaaa-1`,
       tables: 3,
       rows: 2501,
       sequences: 2,
@@ -167,7 +167,7 @@ describe('restoring into a fresh database', () => {
     const backup = await backUp(service);
     const runId = '0190bbbb-1';
     await restoreFresh(restoreOf(service, backup, runId));
-    const fresh = `${service.database}_restore_0190bbbb`;
+    const fresh = `${service.database}_restore_0190bbbb-1`;
     await execute(databaseUrl(server, fresh), 'DELETE FROM public.notes');
     const curious = new Client({ connectionString: service.applicationUrl.replace(service.database, fresh) });
     curious.on('error', () => undefined);
@@ -268,7 +268,7 @@ describe('swapping the restored database in', () => {
     const writer = await startWriter(service.applicationUrl);
     await writer.wrote(3);
     const evidence = await swapDatabases(swapOf(service, fresh, runId));
-    const keptAside = `${service.database}_before_0190a001`;
+    const keptAside = `${service.database}_before_0190a001-1`;
     expect(evidence).toMatchObject({ database: service.database, keptAside });
     expect(evidence.endedSessions).toBeGreaterThanOrEqual(1);
     expect(evidence.shutOut).toBeGreaterThan(0);
@@ -323,7 +323,7 @@ describe('swapping the restored database in', () => {
 
     await query(server.superuserUrl, `${setting} RESET log_min_duration_statement`);
     const evidence = await swapDatabases(swapOf(service, fresh, runId));
-    expect(evidence.keptAside).toBe(`${service.database}_before_0190a003`);
+    expect(evidence.keptAside).toBe(`${service.database}_before_0190a003-1`);
     expect(await query(service.applicationUrl, 'SELECT version_num FROM public.alembic_version')).toEqual([
       { version_num: '0002' },
     ]);
@@ -386,8 +386,8 @@ describe('swapping the restored database in', () => {
     }
     expect((await databases(service)).map(({ name }) => name)).toEqual([
       service.database,
-      `${service.database}_before_0190a007`,
-      `${service.database}_before_0190a007_2`,
+      `${service.database}_before_0190a007-1`,
+      `${service.database}_before_0190a007-1_2`,
     ]);
   });
 });

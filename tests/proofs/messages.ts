@@ -156,6 +156,6 @@ async function signalRaw(
     signalName,
     requestId: randomUUID(),
     identity: 'proof messages',
-    input: { payloads: payloads as { metadata?: Record<string, Uint8Array>; data?: Uint8Array }[] },
+    input: { payloads },
   });
 }

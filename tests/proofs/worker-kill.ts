@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { WorkflowHandle } from '@temporalio/client';
 import type { Client } from 'pg';
 import type { ProofCase } from '../../scripts/proof.ts';
-import { atGate, endOf, startMigration, until } from '../../scripts/scenarios/driving.ts';
+import { atGate, endWithoutDecision, startMigration, until } from '../../scripts/scenarios/driving.ts';
 import { compareWithReality, onProduction, type Picture, takePicture } from '../../scripts/scenarios/reality.ts';
 import { type Session, withSession } from '../../scripts/scenarios/session.ts';
 import { isAlive } from '../../scripts/stack/process-identity.ts';
@@ -116,7 +116,7 @@ async function killAt(session: Session, point: Point): Promise<ProofCase> {
 
 async function judge(session: Session, point: Point, handle: WorkflowHandle, before: Picture): Promise<ProofCase> {
   const { example } = session;
-  const { outcome } = await endOf(handle);
+  const { outcome } = await endWithoutDecision(handle);
   const plan = await handle.query<SealedPlan | null>('plan');
   const findings = await compareWithReality(example, {
     outcome,
@@ -168,7 +168,8 @@ async function reach(session: Session, reached: Point['reached']): Promise<void>
 const recordVersionChanges = ({ example }: Session): Promise<unknown> =>
   onProduction(example, (client) =>
     client.query(`
-      CREATE SCHEMA witness;
+      CREATE SCHEMA witness AUTHORIZATION whisper_owner;
+      SET ROLE whisper_owner;
       CREATE TABLE witness.version_changes (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, revision text NOT NULL);
       CREATE FUNCTION witness.note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
       BEGIN INSERT INTO witness.version_changes (revision) VALUES (NEW.version_num); RETURN NEW; END $$;

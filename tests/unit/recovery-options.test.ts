@@ -58,6 +58,11 @@ describe('what happens by itself', () => {
     ).toBe(verdict);
   });
 
+  test.each(['validation.monitoring', 'validation.schema', 'gate.qa'])('is no rollback after a failed %s', (step) => {
+    const trouble = { kind: 'failure', step, message: 'slower than before', findings: [] } as const;
+    expect(verdictOf({ rollbackPolicy: 'automatic', trouble })).toBe('ask');
+  });
+
   test('is no rollback without a planned downgrade', () => {
     expect(verdictOf({ rollbackPolicy: 'automatic', downgradePlanned: false })).toBe('ask');
   });

@@ -68,10 +68,10 @@ describe('the gate production', () => {
       await until(handle, atGate('approval'));
       await expect(
         handle.executeUpdate('approve', { args: [{ by: 'Dana@Example.com', planDigest: digest }] }),
-      ).rejects.toThrow();
+      ).rejects.toThrow('Workflow Update failed');
       await expect(
         handle.executeUpdate('approve', { args: [{ by: 'erin@example.com', planDigest: 'f'.repeat(64) }] }),
-      ).rejects.toThrow();
+      ).rejects.toThrow('Workflow Update failed');
       await handle.executeUpdate('approve', { args: [approval] });
       await handle.signal('approve', { ...approval, by: 'ERIN@example.com' });
       const status = await until(handle, ({ refusals }) => refusals.count === 3);
@@ -209,7 +209,7 @@ describe('the gate recovery', () => {
       expect(status.actions).toEqual(['retry', 'continue', 'restore', 'accept']);
       await expect(
         handle.executeUpdate('recover', { args: [{ by: 'erin', action: 'rollback', reason: 'try' }] }),
-      ).rejects.toThrow();
+      ).rejects.toThrow('Workflow Update failed');
       await handle.signal('abort', { by: 'frank', reason: 'again' });
       await handle.executeUpdate('recover', { args: [{ by: 'erin', action: 'restore', reason: 'data is damaged' }] });
       return endOf(handle);

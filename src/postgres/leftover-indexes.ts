@@ -75,7 +75,7 @@ export async function dropInvalidIndexes(client: Client, before: readonly string
   return { dropped, kept };
 }
 
-async function dropConcurrently(client: Client, index: InvalidIndex): Promise<string | undefined> {
+async function dropConcurrently(client: Client, index: Pick<InvalidIndex, 'sql'>): Promise<string | undefined> {
   // The wait for older snapshots counts against lock_timeout; a minute covers those of ordinary requests.
   await client.query(`SET lock_timeout = '60s'`);
   await client.query(`SET statement_timeout = '120s'`);
@@ -87,4 +87,27 @@ async function dropConcurrently(client: Client, index: InvalidIndex): Promise<st
     if (state === undefined) throw error;
     return `could not be dropped: ${(error as Error).message.slice(0, 200)} (SQLSTATE ${state})`;
   }
+}
+
+/**
+ * Drops valid indexes by name, without blocking writes: what a revision that was interrupted in its middle had built.
+ *
+ * @param names `schema.index`, as in the object map
+ */
+export async function dropIndexes(client: Client, names: readonly string[]): Promise<DroppedIndexes> {
+  const { rows } = await client.query<{ schema: string; index: string }>(
+    `SELECT n.nspname AS "schema", c.relname AS "index"
+     FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind = 'i' AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid)`,
+  );
+  const dropped: string[] = [];
+  const kept: { name: string; why: string }[] = [];
+  for (const { schema, index } of rows) {
+    const name = qualifiedName(schema, index);
+    if (!names.includes(name)) continue;
+    const failure = await dropConcurrently(client, { sql: sqlName(schema, index) });
+    if (failure === undefined) dropped.push(name);
+    else kept.push({ name, why: failure });
+  }
+  return { dropped, kept };
 }
