@@ -7,16 +7,20 @@ import { isInRecovery } from './identity.ts';
 
 export type ReplicationLimits = Pick<ProductionDatabase, 'standbys' | 'maximumLagBytes' | 'maximumLag'>;
 
-/** Milliseconds within which every named standby must have been seen healthy. */
-const PATIENCE = 5_000;
+/**
+ * Milliseconds within which every named standby must have been seen healthy: a standby as far behind as is allowed needs the
+ * allowed time to replay the position of the first look.
+ */
+const patienceFor = ({ maximumLag }: ReplicationLimits): number => Math.min(Math.max(5_000, maximumLag), 60_000);
 
 /**
  * Are the named standbys streaming, and near? Asked of the primary: on the primary the document's
  * `pg_last_xact_replay_timestamp()` is NULL, and on an idle standby it grows although nothing lags. Fails closed: what is
  * missing or NULL is not healthy.
  *
- * Bytes are counted from the primary's position at each look. Time is `replay_lag`; where an idle primary leaves that NULL,
- * it is 0 with nothing left to replay, else the time the standby took to replay the position of the first look.
+ * Bytes are counted from the primary's position at each look. Time counts only once the standby is seen to replay: with
+ * nothing left it is 0; when the position of the first look has been replayed it is `replay_lag`, or the time that took
+ * where an idle primary leaves that NULL. A standby that stands still keeps its last `replay_lag`, however small.
  *
  * @param client of a role with pg_monitor, on the primary
  * @throws StepError `CheckFailed` naming each standby and why; `StepRefused` when the server is itself a standby
@@ -44,7 +48,7 @@ export async function checkReplication(
     if (sick.length === 0) {
       return { standbys: verdicts.flatMap((verdict) => (verdict.kind === 'healthy' ? [verdict.standby] : [])) };
     }
-    if (elapsed > PATIENCE) {
+    if (elapsed > patienceFor(limits)) {
       throw new StepError(
         STEP_ERRORS.checkFailed,
         `replication is not healthy: ${sick.map(({ why }) => why).join('; ')}`,
@@ -93,8 +97,10 @@ function judge(name: string, senders: readonly Sender[], limits: ReplicationLimi
   if (sender.lagBytes > limits.maximumLagBytes) {
     return unhealthy(`is ${sender.lagBytes} bytes behind, ${limits.maximumLagBytes} are allowed`);
   }
-  const time = sender.lagMilliseconds ?? (sender.lagBytes <= 0 ? 0 : sender.caughtUp === true ? elapsed : null);
-  if (time === null) return unhealthy(`is ${sender.lagBytes} bytes behind for an unknown time`);
+  if (sender.lagBytes > 0 && sender.caughtUp !== true) {
+    return unhealthy(`has not replayed in ${elapsed} ms what was written before (${sender.lagBytes} bytes behind)`);
+  }
+  const time = sender.lagBytes <= 0 ? 0 : (sender.lagMilliseconds ?? elapsed);
   if (time > limits.maximumLag) return unhealthy(`is ${Math.round(time)} ms behind, ${limits.maximumLag} are allowed`);
   return {
     kind: 'healthy',

@@ -284,7 +284,7 @@ describe('swapping the restored database in', () => {
     expect(aside).toMatchObject({ name: keptAside, open: false });
     expect(aside?.comment).toContain(`Put aside by run ${runId}`);
     // Every confirmed write is in one of the two; the one under way at the time may have been committed unconfirmed.
-    await query(server.superuserUrl, `ALTER DATABASE ${keptAside} ALLOW_CONNECTIONS true`);
+    await query(server.superuserUrl, `ALTER DATABASE "${keptAside}" ALLOW_CONNECTIONS true`);
     const written = async (database: string) =>
       (
         await query<{ n: number }>(
