@@ -26,19 +26,24 @@ export interface ScenarioOptions {
   readonly client: Client;
   readonly deciders: Deciders;
   readonly say: (line: string) => void;
+  /** Default: the product's own. */
+  readonly taskQueue?: string;
 }
 
 /** Puts the example back to its first day, runs the scenario and compares production with how it ended. */
 export async function runScenario(
   scenario: Scenario,
-  { example, client, deciders, say }: ScenarioOptions,
+  { example, client, deciders, say, taskQueue }: ScenarioOptions,
 ): Promise<ScenarioResult> {
   await resetExample(example);
   const profile = await writeProfile(example, scenario.changes);
   const before = await takePicture(example);
   const began = Date.now();
   const { releaseTag } = scenario;
-  const handle = await startMigration({ client, profile }, { releaseTag, changeTicket: `CHG-${scenario.name}` });
+  const handle = await startMigration(
+    { client, profile, ...(taskQueue && { taskQueue }) },
+    { releaseTag, changeTicket: `CHG-${scenario.name}` },
+  );
   say(`${scenario.name}: ${scenario.sentence}; run ${handle.workflowId}`);
   const { loaded } = await follow(handle, scenario, { example, client, deciders, say });
   const summary = await endOf(handle);

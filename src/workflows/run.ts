@@ -94,7 +94,8 @@ export class MigrationRun {
     const stepId = this.state.nextStepId(id);
     this.state.beginStep(stepId, summary);
     this.publish();
-    const limit = this.accepted?.profile.timeouts[id];
+    const limits = this.accepted?.profile.timeouts ?? {};
+    const limit = limits[id] ?? limits[id.split('/')[0] ?? id];
     const activities = proxyActivities<MigrationActivities>({
       ...policy,
       ...(limit !== undefined && { startToCloseTimeout: limit }),

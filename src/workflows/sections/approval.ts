@@ -106,6 +106,11 @@ function composePlan(run: MigrationRun, { review, access, tooling, dryRun }: Rev
 const warningsOf = (graph: GraphEvidence, { staging }: DryRun): readonly string[] => [
   ...graph.risks,
   ...(graph.downgrade.kind === 'impossible' ? [`no rollback by downgrade: ${graph.downgrade.why}`] : []),
+  ...(!staging.nothingToDo && staging.before.join() !== graph.startRevisions.join()
+    ? [
+        `staging began at ${staging.before.join(', ') || 'no revision'}, production stands at ${graph.startRevisions.join(', ') || 'no revision'}: the dry run was another upgrade`,
+      ]
+    : []),
   ...(staging.nothingToDo ? ['staging stood at the target already: the dry run upgraded nothing'] : []),
 ];
 
