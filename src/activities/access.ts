@@ -32,7 +32,7 @@ export function createAccessActivities(
 
     inspectProduction: (input) =>
       runStep(secrets, ({ signal, progress }) =>
-        withRunStore(secrets, input, signal, async ({ archive }) => {
+        withRunStore(secrets, input, signal, async ({ record }) => {
           const { run, profile } = input;
           const { production } = profile.databases;
           const url = await secrets.resolve(production.administrator, profile, signal);
@@ -49,7 +49,7 @@ export function createAccessActivities(
           );
           // Named by its content: a later look must not replace what an earlier one is compared with.
           const name = `production/object-map-${state.objectMapDigest.slice(0, 16)}.json`;
-          return { ...state, objectMap: await archive(name, serializeObjectMap(map), 'application/json') };
+          return { ...state, objectMap: await record(name, serializeObjectMap(map)) };
         }),
       ),
   };

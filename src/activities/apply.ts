@@ -1,3 +1,4 @@
+import { Context } from '@temporalio/activity';
 import { upgrade } from '../alembic/upgrade.ts';
 import type { RevisionStart } from '../alembic/barrier.ts';
 import type { AlembicCommandFacts } from '../alembic/command.ts';
@@ -26,16 +27,20 @@ const STEP = 'apply.upgrade';
 export const upgradeProduction =
   (deps: ActivityDependencies): ApplyActivities['upgradeProduction'] =>
   (input) =>
-    runStep(deps.secrets, (tools) =>
-      withRunStore(deps.secrets, input, tools.signal, (store) =>
+    runStep(deps.secrets, async (tools) => {
+      const { runId } = Context.current().info.workflowExecution ?? {};
+      if (runId !== input.planRunId) {
+        throw refusal(['the workflow was reset after its approval: the approval is void for this execution']);
+      }
+      return withRunStore(deps.secrets, input, tools.signal, (store) =>
         withGuardedProduction(
           deps,
           input,
           { step: STEP, signal: tools.signal, invalidBefore: input.before.invalidIndexes, progress: tools.progress },
           (production) => upgradeFromReality(deps, input, tools, store, production),
         ),
-      ),
-    );
+      );
+    });
 
 async function upgradeFromReality(
   deps: ActivityDependencies,
@@ -131,7 +136,7 @@ async function runUpgrade(
     const objectMap =
       next?.transactional === 'yes'
         ? undefined
-        : await store.archive(boundaryMapName(start.revision), serializeObjectMap(map), 'application/json');
+        : await store.record(boundaryMapName(start.revision), serializeObjectMap(map));
     await recordBoundary(store, {
       before: start.revision,
       rows: state.versionRows,

@@ -73,9 +73,12 @@ async function productionRevisions(
   }
 }
 
-const risksOf = ({ revision, transactional, downgrade }: AlembicRevision): readonly string[] => [
+const risksOf = ({ revision, transactional, outsideTransaction, downgrade }: AlembicRevision): readonly string[] => [
   ...(transactional === 'no'
     ? [`revision ${revision} commits in its middle: a failure inside it takes back only a part`]
+    : []),
+  ...(outsideTransaction === 'anything' && transactional === 'no'
+    ? [`revision ${revision} may change rows outside a transaction: interrupted, it is for a person to judge`]
     : []),
   ...(transactional === 'unknown'
     ? [`revision ${revision}: it could not be told whether it commits in its middle`]

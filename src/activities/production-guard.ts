@@ -1,8 +1,10 @@
 import type { StepInput } from '../contract/evidence.ts';
 import { holdMigrationLock } from '../postgres/advisory-lock.ts';
-import { type ConnectionTarget, parseConnectionUrl } from '../postgres/connection-url.ts';
+import { type ConnectionTarget, inDatabase, parseConnectionUrl } from '../postgres/connection-url.ts';
 import { type DroppedIndexes, dropInvalidIndexes } from '../postgres/leftover-indexes.ts';
 import { withConnection } from '../postgres/connection.ts';
+import { freshDatabaseName } from '../postgres/restore.ts';
+import { reopenAfterInterruptedSwap } from '../postgres/swap.ts';
 import { endSessions } from '../postgres/sessions.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 
@@ -25,7 +27,7 @@ export interface GuardOptions {
 }
 
 /**
- * Takes the migration lock, ends every session of the migrator role and sees them gone, drops indexes the migration left
+ * Takes the migration lock, opens production again where an interrupted swap of this run had closed it, ends every session of the migrator role and sees them gone, drops indexes the migration left
  * invalid, and only then hands production over. A step that was interrupted anywhere starts here again.
  */
 export async function withGuardedProduction<T>(
@@ -50,6 +52,15 @@ export async function withGuardedProduction<T>(
     const lost = new AbortController();
     void lock.lost.then((reason) => lost.abort(reason));
     const signal = AbortSignal.any([options.signal, lost.signal]);
+    await withConnection(
+      inDatabase(administrator, production.maintenanceDatabase),
+      { runId: run.runId, step: options.step, signal },
+      (client) =>
+        reopenAfterInterruptedSwap(client, administrator.database, {
+          fresh: freshDatabaseName(administrator.database, run.runId),
+          runId: run.runId,
+        }),
+    );
     options.progress({ phase: 'ending sessions of the migrator' });
     const leftovers = await withConnection(
       administrator,

@@ -44,8 +44,9 @@ export async function settleProduction(
 ): Promise<SettledProduction> {
   const reading = await readProduction(input, options);
   const boundaries = await readBoundaries(store, options.signal);
-  const found = judge(input, reading, boundaries);
-  const leftover = await leftoverIndexes(input, { reading, found }, boundaries, store, options.signal);
+  const begun = await hasStarted(store, options.signal);
+  const found = judge(input, reading, boundaries, begun);
+  const leftover = begun ? await leftoverIndexes(input, { reading, found }, boundaries, store, options.signal) : [];
   if (leftover.length === 0) return { reading, found, droppedIndexes: [] };
   const { dropped } = await withConnection(
     options.administrator,
@@ -53,30 +54,35 @@ export async function settleProduction(
     (client) => dropIndexes(client, leftover),
   );
   const after = await readProduction(input, options);
-  return { reading: after, found: judge(input, after, boundaries), droppedIndexes: dropped };
+  return { reading: after, found: judge(input, after, boundaries, begun), droppedIndexes: dropped };
 }
 
 const judge = (
   { graph, before }: EvaluateInput,
   { state }: ProductionReading,
   boundaries: readonly Boundary[],
+  begun: boolean,
 ): Reconciliation =>
   reconcile({
     start: { rows: before.versionRows, objectMapDigest: before.objectMapDigest },
     path: graph.path,
     current: { rows: state.versionRows, objectMapDigest: state.objectMapDigest },
     boundaries,
+    begun,
   });
 
 /** Names of the indexes, when nothing else differs from the state the interrupted revision began in. */
 async function leftoverIndexes(
-  { before }: EvaluateInput,
+  { graph, before }: EvaluateInput,
   { reading, found }: Pick<SettledProduction, 'reading' | 'found'>,
   boundaries: readonly Boundary[],
   store: RunStore,
   signal: AbortSignal,
 ): Promise<readonly string[]> {
-  if (found.kind !== 'partly-applied' || found.clean !== 'no' || !(await hasStarted(store, signal))) return [];
+  if (found.kind !== 'partly-applied' || found.clean !== 'no') return [];
+  // A revision in one transaction leaves no index behind: then it is somebody else's.
+  const interrupted = graph.path.find(({ revision }) => revision === found.remaining[0]);
+  if (interrupted === undefined || interrupted.outsideTransaction === 'nothing') return [];
   const rows = reading.state.versionRows.join();
   const clean =
     boundaries.findLast((boundary) => boundary.rows.join() === rows)?.objectMap ??

@@ -9,6 +9,11 @@ export interface RunStore {
   readonly folder: string;
   /** Stores a text below the run's folder, known secrets struck out. Stored again under the same name, it is replaced. */
   readonly archive: (name: string, text: string, contentType: string) => Promise<StoredDocument>;
+  /**
+   * Stores a record that a later step reads and compares, as it is: definitions of objects, revisions, digests. A word that
+   * happens to be a password must not change what is compared.
+   */
+  readonly record: (name: string, text: string) => Promise<StoredDocument>;
 }
 
 /** Opens the run's store with credentials resolved for this step, and closes it after. */
@@ -30,6 +35,7 @@ export async function withRunStore<T>(
       folder,
       archive: (name, text, contentType) =>
         store.put(`${folder}/${name}`, secrets.redactor.redact(text), contentType, signal),
+      record: (name, text) => store.put(`${folder}/${name}`, text, 'application/json', signal),
     });
   } finally {
     store.close();

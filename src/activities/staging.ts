@@ -49,7 +49,7 @@ async function migrateStaging(
     const upgradeMilliseconds = await upgradeStaging(run, input.graph.targetRevision);
     const after = await readStaging(run);
     requireTarget(before.revisions, after.revisions, input.graph.targetRevision);
-    const mapAfter = await store.archive('staging/object-map-after.json', after.map, 'application/json');
+    const mapAfter = await store.record('staging/object-map-after.json', after.map);
     const schemaAfter = await store.archive('staging/schema-after.sql', after.schema, 'application/sql');
     const tests = await testMigrations(run);
     return {
@@ -120,13 +120,17 @@ const sessionOf = ({ run }: StepInput, { signal }: StepTools): ConnectionOptions
   signal,
 });
 
-/** Values that look like secrets by their variable's name, and addresses, of which the password is struck out. */
+/** Every value of the environments that could be a secret: names tell too little (DB_PWD, SIGNING_SALT ...). */
 const confidential = (...environments: readonly Readonly<Record<string, string>>[]): string[] =>
   environments.flatMap((environment) =>
     Object.entries(environment).flatMap(([name, value]) =>
-      /PASS|SECRET|TOKEN|KEY|CREDENTIAL|DSN/i.test(name) || /:\/\/[^/]*@/.test(value) ? [value] : [],
+      name === 'PATH' || value.length < 6 || HARMLESS.test(value) ? [] : [value],
     ),
   );
+
+/** Switches, numbers, hosts and paths of this machine, levels: struck out they would make a log unreadable. */
+const HARMLESS =
+  /^(true|false|yes|no|on|off|\d{1,9}|localhost|[\d.]+(:\d+)?|debug|info|warning|error|production|staging|development|require|prefer|\/[\w./-]*)$/i;
 
 interface Before {
   readonly revisions: readonly string[];
@@ -138,19 +142,23 @@ interface Before {
  * Staging before the upgrade. A later attempt takes it from the first: it may find staging upgraded already, and would
  * report that there was nothing to try.
  */
-async function stateBefore(run: StagingRun, { store, folder, archive }: RunStore, attempt: number): Promise<Before> {
-  const record = 'staging/before.json';
+async function stateBefore(
+  run: StagingRun,
+  { store, folder, archive, record }: RunStore,
+  attempt: number,
+): Promise<Before> {
+  const name = 'staging/before.json';
   if (attempt > 1) {
-    const earlier = await store.get(`${folder}/${record}`, run.session.signal);
+    const earlier = await store.get(`${folder}/${name}`, run.session.signal);
     if (earlier !== undefined) return JSON.parse(Buffer.from(earlier).toString('utf8')) as Before;
   }
   const snapshot = await readStaging(run);
   const before: Before = {
     revisions: snapshot.revisions,
-    map: await archive('staging/object-map-before.json', snapshot.map, 'application/json'),
+    map: await record('staging/object-map-before.json', snapshot.map),
     schema: await archive('staging/schema-before.sql', snapshot.schema, 'application/sql'),
   };
-  await archive(record, JSON.stringify(before), 'application/json');
+  await record(name, JSON.stringify(before));
   return before;
 }
 

@@ -19,7 +19,7 @@ const FOLDER = 'apply';
 /** This run has begun to change production: whatever it now finds between start and target may be its own doing. */
 export async function recordStart(store: RunStore, attempt: number): Promise<void> {
   const content = JSON.stringify({ attempt, at: new Date().toISOString() });
-  await store.archive(`${FOLDER}/started.json`, content, 'application/json');
+  await store.record(`${FOLDER}/started.json`, content);
 }
 
 export async function hasStarted({ store, folder }: RunStore, signal: AbortSignal): Promise<boolean> {
@@ -31,7 +31,7 @@ export const boundaryMapName = (revision: string): string =>
 
 export async function recordBoundary(store: RunStore, boundary: Boundary): Promise<void> {
   const name = `${FOLDER}/boundary-${encodeURIComponent(boundary.before)}.json`;
-  await store.archive(name, JSON.stringify(boundary), 'application/json');
+  await store.record(name, JSON.stringify(boundary));
 }
 
 export async function readBoundaries({ store, folder }: RunStore, signal: AbortSignal): Promise<readonly Boundary[]> {

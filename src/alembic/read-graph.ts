@@ -17,6 +17,7 @@ const revision = z.object({
   sha256: z.string(),
   doc: z.string(),
   transactional: z.enum(['yes', 'no', 'unknown']),
+  outsideTransaction: z.enum(['nothing', 'indexes', 'anything']),
   downgrade: z.enum(['present', 'absent', 'empty', 'raises']),
 });
 

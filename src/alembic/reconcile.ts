@@ -16,6 +16,8 @@ export interface ReconcileInput {
   readonly current: DatabaseState;
   /** The states seen between two revisions, when everything before was committed and nothing after had begun. */
   readonly boundaries: readonly DatabaseState[];
+  /** Has the first revision perhaps been begun? */
+  readonly begun: boolean;
 }
 
 export type Reconciliation =
@@ -38,16 +40,16 @@ export type Reconciliation =
  *
  * | version rows | objects | verdict |
  * |---|---|---|
- * | those of the start | as at the start | `unchanged` |
+ * | those of the start | as at the start | `unchanged`; once begun, unknown if the first revision may change rows outside its transaction |
  * | those of the start | changed | `partly-applied`, not clean; `foreign` when nothing was to run |
  * | those of the target | any | `fully-applied` |
- * | between two revisions | as recorded at this boundary | `partly-applied`, clean |
+ * | between two revisions | as recorded at this boundary | `partly-applied`, clean; unknown if the next revision may change rows outside its transaction |
  * | between two revisions | other than recorded | `partly-applied`, not clean |
  * | between two revisions, no record | any | clean if the next revision runs in its transaction, otherwise unknown |
  * | none of the path | any | `foreign` |
  */
-export function reconcile({ start, path, current, boundaries }: ReconcileInput): Reconciliation {
-  if (sameRows(current.rows, start.rows)) return atStart(start, path, current);
+export function reconcile({ start, path, current, boundaries, begun }: ReconcileInput): Reconciliation {
+  if (sameRows(current.rows, start.rows)) return atStart(start, path, current, begun);
   const along = rowsAlongPath(start.rows, path);
   const applied = along.findIndex((rows) => sameRows(rows, current.rows)) + 1;
   if (applied === 0) {
@@ -65,8 +67,23 @@ export function reconcile({ start, path, current, boundaries }: ReconcileInput):
   };
 }
 
-function atStart(start: DatabaseState, path: readonly AlembicRevision[], current: DatabaseState): Reconciliation {
-  if (current.objectMapDigest === start.objectMapDigest) return { kind: 'unchanged' };
+function atStart(
+  start: DatabaseState,
+  path: readonly AlembicRevision[],
+  current: DatabaseState,
+  begun: boolean,
+): Reconciliation {
+  if (current.objectMapDigest === start.objectMapDigest) {
+    const [first] = path;
+    if (!begun || first?.outsideTransaction !== 'anything') return { kind: 'unchanged' };
+    return {
+      kind: 'partly-applied',
+      revisions: [],
+      remaining: path.map(({ revision }) => revision),
+      clean: 'unknown',
+      why: rowsUnknown(first),
+    };
+  }
   if (path.length === 0) {
     return { kind: 'foreign', why: 'objects changed although there was no revision to run' };
   }
@@ -86,6 +103,9 @@ function judgeBetween(
 ): { readonly clean: 'yes' | 'no' | 'unknown'; readonly why: string } {
   const recorded = boundaries.findLast((boundary) => sameRows(boundary.rows, current.rows));
   if (recorded !== undefined) {
+    if (recorded.objectMapDigest === current.objectMapDigest && next.outsideTransaction === 'anything') {
+      return { clean: 'unknown', why: rowsUnknown(next) };
+    }
     return recorded.objectMapDigest === current.objectMapDigest
       ? { clean: 'yes', why: `the objects are those recorded before revision ${next.revision}` }
       : { clean: 'no', why: `the objects differ from those recorded before revision ${next.revision}` };
@@ -97,6 +117,9 @@ function judgeBetween(
         why: `nothing was recorded before revision ${next.revision}, which ${next.transactional === 'no' ? 'commits in its middle' : 'may commit in its middle'}`,
       };
 }
+
+const rowsUnknown = ({ revision }: AlembicRevision): string =>
+  `the objects are as before revision ${revision}, but it may have changed rows outside its transaction`;
 
 function sameRows(a: readonly string[], b: readonly string[]): boolean {
   const rows = new Set(a);

@@ -283,6 +283,8 @@ export interface ProductionState {
 }
 
 export interface UpgradeInput extends StepInput {
+  /** The run id the approved plan was made for. */
+  readonly planRunId: string;
   readonly graph: GraphEvidence;
   readonly before: ProductionState;
 }

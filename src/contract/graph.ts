@@ -10,6 +10,8 @@ export interface AlembicRevision {
   readonly doc: string;
   /** `no`: an autocommit block or a commit of its own was found, so a failure inside it takes back only a part. */
   readonly transactional: 'yes' | 'no' | 'unknown';
+  /** What can be left of it when it is interrupted. `indexes`: it only creates and drops indexes; `anything`: rows too. */
+  readonly outsideTransaction: 'nothing' | 'indexes' | 'anything';
   readonly downgrade: 'present' | 'absent' | 'empty' | 'raises';
 }
 

@@ -135,10 +135,27 @@ async function alreadySwapped(client: Client, original: DatabaseState, request: 
   };
 }
 
+/**
+ * Lets connections in again that an interrupted swap of this run had shut out: asked in the maintenance database before
+ * anything needs to look into production.
+ *
+ * @param client of the administrator, in the maintenance database
+ */
+export async function reopenAfterInterruptedSwap(
+  client: Client,
+  production: string,
+  request: Pick<SwapRequest, 'fresh' | 'runId'>,
+): Promise<void> {
+  const original = await databaseNamed(client, production);
+  const fresh = await databaseNamed(client, request.fresh);
+  if (original === undefined || original.open || fresh?.comment?.startsWith(closedBy(request)) !== true) return;
+  await client.query(`ALTER DATABASE ${sqlName(production)} ALLOW_CONNECTIONS true`);
+}
+
 const replacedBy = ({ runId }: SwapRequest, oid: number): string =>
   `Put aside by run ${runId} of migration-runbook, replaced by the database with OID ${oid}`;
 
-const closedBy = ({ runId }: SwapRequest): string => `Run ${runId} of migration-runbook has closed `;
+const closedBy = ({ runId }: Pick<SwapRequest, 'runId'>): string => `Run ${runId} of migration-runbook has closed `;
 
 /** A production database that is closed was closed by an earlier attempt of this run, or is none of our business. */
 async function letInAgain(

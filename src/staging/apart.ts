@@ -9,7 +9,7 @@ export interface ApartRequest {
   /** Resolved addresses. */
   readonly production: string;
   readonly stagingMigrator: string;
-  /** Addresses in the environment file, by variable. */
+  /** Addresses in the children's environments, by variable. */
   readonly addresses: Readonly<Record<string, string>>;
   /** The variable the service reads its database from. */
   readonly urlVariable: string;
@@ -31,7 +31,7 @@ export async function requireApart(request: ApartRequest): Promise<void> {
   await withConnection(stagingMigrator, session, async (staging) => {
     findings.push(...(await findConfusion(staging, 'databases.staging', asProduction)));
     for (const [variable, address] of Object.entries(request.addresses)) {
-      const subject = `${variable} of the staging environment file`;
+      const subject = `${variable} of staging's environment`;
       const own = variable === request.urlVariable;
       const reached = await reach(address, session, async (client) => {
         findings.push(...(await findConfusion(client, subject, asProduction)));

@@ -18,7 +18,7 @@ export interface StagingEnvironments {
   readonly tests: Readonly<Record<string, string>>;
   /** For the booted application; the literals of `application.boot.environment` are added when its port is known. */
   readonly application: Readonly<Record<string, string>>;
-  /** Addresses of PostgreSQL databases found among the values, by variable: none may lead to production. */
+  /** Addresses of PostgreSQL databases found in what the children get, by variable: none may lead to production. */
   readonly addresses: Readonly<Record<string, string>>;
 }
 
@@ -43,14 +43,26 @@ export async function stagingEnvironments(
     PATH: pathWith(checkout, alembic.python),
   };
   const withAddress = alembic.urlVariable in file ? common : { ...common, ...migrator };
+  const booted = { ...withAddress, ...(await secrets.resolveAll(application.boot.environment)) };
   return {
     migration: { ...common, ...migrator },
     tests: withAddress,
-    application: { ...withAddress, ...(await secrets.resolveAll(application.boot.environment)) },
-    addresses: Object.fromEntries(
-      Object.entries(file).filter(([, value]) => /^postgres(ql)?(\+\w+)?:\/\//.test(value)),
-    ),
+    application: booted,
+    addresses: addressesIn({ ...booted, ...withAddress }),
   };
+}
+
+/** Whatever the children could follow to a database: URLs under any name, and libpq's own variables. */
+function addressesIn(environment: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
+  const urls = Object.entries(environment).filter(([, value]) => /^postgres(ql)?(\+\w+)?:\/\//.test(value));
+  const { PGHOST, PGPORT = '5432', PGDATABASE, PGUSER, PGPASSWORD } = environment;
+  if (PGHOST === undefined || PGDATABASE === undefined || PGUSER === undefined) return Object.fromEntries(urls);
+  const host = PGHOST.startsWith('/') ? '' : PGHOST;
+  const address = new URL(`postgresql://${host}:${PGPORT}/${encodeURIComponent(PGDATABASE)}`);
+  address.username = encodeURIComponent(PGUSER);
+  address.password = encodeURIComponent(PGPASSWORD ?? '');
+  if (host === '') address.searchParams.set('host', PGHOST);
+  return { ...Object.fromEntries(urls), PGHOST: address.href };
 }
 
 function migratorEnvironment({ alembic }: Profile, url: string): Readonly<Record<string, string>> {

@@ -58,13 +58,16 @@ async function walk(run: MigrationRun, request: MigrationRequest): Promise<Repor
 /** From here on nothing ends by itself: success, an undo that is proven, or a person's decision. */
 async function changeProduction(run: MigrationRun, reviewed: Reviewed, before: Before): Promise<Outcome> {
   let from: 'upgrade' | 'checks' = 'upgrade';
+  let deadline = Date.parse(run.state.windowEnd ?? '');
   for (;;) {
-    const trouble = await attempt(run, from, reviewed, before);
+    const trouble = await attempt(run, from, reviewed, before, deadline);
     if (!trouble) return 'succeeded';
     const way = await recover(run, trouble, reviewed, before);
     if (way.kind === 'ended') return way.outcome;
     run.state.trouble = undefined;
     from = way.from;
+    // Who decides to go on after the window's end is on record for one more window's length.
+    if (deadline <= Date.now()) deadline = Date.now() + run.profile.window.length;
   }
 }
 
@@ -73,10 +76,11 @@ async function attempt(
   from: 'upgrade' | 'checks',
   reviewed: Reviewed,
   before: Before,
+  deadline: number,
 ): Promise<Trouble | undefined> {
   if (from === 'upgrade') {
     run.enter('upgrade');
-    const trouble = await run.forward(() => upgrade(run, reviewed, before));
+    const trouble = await run.forward(() => upgrade(run, reviewed, before, deadline));
     if (trouble) return trouble;
   }
   run.enter('validation');

@@ -16,9 +16,11 @@ export type OpenGate =
       /** Empty: anybody but the requester. */
       readonly approvers: readonly string[];
       readonly approvedBy: readonly string[];
+      /** Milliseconds since the epoch; a message that comes later meets no gate. */
+      readonly until?: number;
     }
-  | { readonly gate: 'qa'; readonly planDigest: string }
-  | { readonly gate: 'recovery'; readonly actions: readonly RecoveryAction[] };
+  | { readonly gate: 'qa'; readonly planDigest: string; readonly until?: number }
+  | { readonly gate: 'recovery'; readonly actions: readonly RecoveryAction[]; readonly until?: undefined };
 
 export type Ruling =
   | {

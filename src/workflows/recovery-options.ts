@@ -43,12 +43,13 @@ function isAutomatic({ reality, rollbackPolicy, downgradePlanned, tried, trouble
 }
 
 export function possibleActions(situation: Situation): readonly RecoveryAction[] {
-  const { reality, rollbackPolicy, downgradePlanned, backupVerified } = situation;
+  const { reality, rollbackPolicy, downgradePlanned, backupVerified, tried } = situation;
   const actions: RecoveryAction[] = ['retry'];
   if (reality?.kind === 'fully-applied') actions.push('continue');
   const isApplied = reality?.kind === 'fully-applied' || reality?.kind === 'partly-applied';
   if (isApplied && downgradePlanned && rollbackPolicy !== 'never') actions.push('rollback');
-  if (backupVerified && reality !== undefined) actions.push('restore');
+  // A swap that was interrupted may have left production closed; only a restore opens it again.
+  if (backupVerified && (reality !== undefined || tried.includes('restore'))) actions.push('restore');
   actions.push('accept');
   return actions;
 }

@@ -30,6 +30,8 @@ export class RunState {
   outcome: Outcome | undefined;
   keptAside: string | undefined;
   intervened = false;
+  /** Recoveries that failed, in the whole run: after a failed restore nobody knows that nothing was changed. */
+  readonly tried: ('rollback' | 'restore')[] = [];
   readonly backups: BackupEvidence[] = [];
   readonly timeline: StepRecord[] = [];
   readonly decisions: DecisionRecord[] = [];
@@ -40,6 +42,7 @@ export class RunState {
 
   private readonly request: MigrationRequest;
   private readonly now: () => Date;
+  private checksFrom = 0;
 
   constructor(request: MigrationRequest, now: () => Date) {
     this.request = request;
@@ -62,12 +65,19 @@ export class RunState {
     if (step) this.timeline[index] = { ...step, ...end, endedAt: this.time() };
   }
 
-  /** Did this step, or a repetition of it, end well or was it overruled by a person? */
+  /** From here on checks count anew: production has been changed again. */
+  forgetChecks(): void {
+    this.checksFrom = this.timeline.length;
+  }
+
+  /** Did this step, or a repetition of it, end well since production was last changed, or was it overruled by a person? */
   isSettled(id: string): boolean {
-    return this.timeline.some(
-      (step) =>
-        (step.id === id || step.id.startsWith(`${id}#`)) && (step.status === 'done' || step.status === 'overruled'),
-    );
+    return this.timeline
+      .slice(this.checksFrom)
+      .some(
+        (step) =>
+          (step.id === id || step.id.startsWith(`${id}#`)) && (step.status === 'done' || step.status === 'overruled'),
+      );
   }
 
   /** A person said the last failure of this step is a false alarm. */

@@ -31,6 +31,8 @@ type StepCall<T> = (activities: MigrationActivities) => Promise<T>;
 export class MigrationRun {
   readonly request: MigrationRequest;
   readonly state: RunState;
+  /** Kept by `takeLease`: false once somebody has ended the lease. */
+  holdsLease = false;
   private accepted: AcceptedRequest | undefined;
   private facts: RunFacts;
   private openGate: OpenGate | undefined;
@@ -98,7 +100,8 @@ export class MigrationRun {
     const limit = limits[id] ?? limits[id.split('/')[0] ?? id];
     const activities = proxyActivities<MigrationActivities>({
       ...policy,
-      ...(limit !== undefined && { startToCloseTimeout: limit }),
+      // The limit of a step is one for all its attempts: a step that is too slow is not started again.
+      ...(limit !== undefined && { startToCloseTimeout: limit, scheduleToCloseTimeout: limit }),
       activityId: stepId,
       summary: summary.slice(0, 180),
     });
@@ -142,17 +145,19 @@ export class MigrationRun {
     if (this.interruption) return this.takeInterruption();
     const scope = new CancellationScope();
     this.scope = scope;
+    let trouble: Trouble | undefined;
     try {
       await scope.run(work);
-      return this.takeInterruption();
+      trouble = this.takeInterruption();
     } catch (error) {
-      const interruption = this.takeInterruption();
-      if (interruption) return interruption;
-      return this.troubleOf(error);
+      trouble = this.takeInterruption() ?? this.troubleOf(error);
     } finally {
       this.scope = undefined;
-      this.publish();
     }
+    // Whatever was waited for when the way was left is waited for no longer.
+    if (trouble) this.close();
+    this.publish();
+    return trouble;
   }
 
   /** The first interruption counts; it stops what `forward` is running. */
@@ -161,8 +166,9 @@ export class MigrationRun {
     this.scope?.cancel();
   }
 
-  get isInterrupted(): boolean {
-    return this.interruption !== undefined;
+  /** Something stops the work of `forward` at this moment. Outside of it nothing is stopped any more. */
+  get isStopping(): boolean {
+    return this.scope !== undefined && this.interruption !== undefined;
   }
 
   private takeInterruption(): Trouble | undefined {
@@ -212,6 +218,7 @@ export class MigrationRun {
 
   /** Judges a well-formed message and records it. Never throws: the caller decides how the sender learns of a refusal. */
   receive(message: Message): Ruling {
+    if (this.openGate?.until !== undefined && Date.now() > this.openGate.until) this.openGate = undefined;
     const ruling = rule(this.state.stage, this.openGate, message);
     switch (ruling.kind) {
       case 'approved':
@@ -223,10 +230,15 @@ export class MigrationRun {
         });
         this.rulings.push(ruling);
         this.countApproval(ruling.by);
+        if (this.openGate?.gate !== 'production' || this.openGate.approvedBy.length >= this.openGate.required) {
+          this.openGate = undefined;
+        }
         break;
       case 'rejected':
         this.state.decide({ by: ruling.by, what: 'reject', gate: ruling.gate, reason: ruling.reason });
         this.rulings.push(ruling);
+        // The deciding message closes the gate at once: what comes later meets none, however long the run takes to act.
+        this.openGate = undefined;
         break;
       case 'recover':
         this.state.decide({
@@ -236,7 +248,6 @@ export class MigrationRun {
           reason: ruling.reason,
         });
         this.rulings.push(ruling);
-        // One decision closes the gate; what comes later meets no gate.
         this.openGate = undefined;
         break;
       case 'abort':

@@ -22,7 +22,7 @@ export async function tell(
     );
     return 'delivered';
   } catch (error) {
-    if (run.troubleOf(error).kind === 'failure' && !run.isInterrupted) return 'not-delivered';
+    if (run.troubleOf(error).kind === 'failure' && !run.isStopping) return 'not-delivered';
     throw error;
   }
 }

@@ -131,6 +131,13 @@ describe('the source of a revision', () => {
     ['code of the service', 'from app.data import backfill\nbackfill(op.get_bind())', 'unknown'],
     ['a column type of the service', 'from app.types import Json\nop.add_column("t", sa.Column("c", Json()))', 'yes'],
   ];
+  const outside: Readonly<Record<string, string>> = {
+    'a concurrent index': 'indexes',
+    'a concurrent index in SQL': 'indexes',
+    'an autocommit block': 'anything',
+    'SQL from a file': 'anything',
+    'plain operations': 'nothing',
+  };
   const downgrades: readonly (readonly [name: string, body: string | null, kind: string])[] = [
     ['missing', null, 'absent'],
     ['that does nothing', '"""Nothing."""\npass', 'empty'],
@@ -167,8 +174,9 @@ describe('the source of a revision', () => {
 
   test.each(upgrades.map(([name, , transactional], index) => [name, transactional, `up${index}`]))(
     'tells whether an upgrade stays in its transaction: %s: %s',
-    (_name, transactional, id) => {
+    (name, transactional, id) => {
       expect(revisions.get(id)?.transactional).toBe(transactional);
+      if (name in outside) expect(revisions.get(id)?.outsideTransaction).toBe(outside[name]);
     },
   );
 

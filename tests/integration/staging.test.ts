@@ -118,7 +118,7 @@ describe('the dry run on staging', { timeout: 180_000 }, () => {
     expect(failure.type).toBe(STEP_ERRORS.refused);
     expect(failure.message).toContain('databases.staging IS the production database');
     expect(failure.message).toContain(
-      'DATABASE_URL of the staging environment file leads to another database than databases.staging',
+      "DATABASE_URL of staging's environment leads to another database than databases.staging",
     );
     expect(await stagingRevisions()).toEqual(['0002_audit_log']);
   });
@@ -133,7 +133,7 @@ describe('the dry run on staging', { timeout: 180_000 }, () => {
     const astray = changedProfile({ staging: { ...profile.staging, environmentFile: path } });
     const failure = await failureOf(migrate(astray));
     expect(failure.type).toBe(STEP_ERRORS.refused);
-    expect(failure.message).toContain('OTHER_URL of the staging environment file IS the production database');
+    expect(failure.message).toContain("OTHER_URL of staging's environment IS the production database");
     const booted = await failureOf(
       environment().run(createStagingActivities(dependencies).exerciseApplication, { ...input, ...astray }),
     );

@@ -16,6 +16,7 @@ function graphOf(sketch: Readonly<Record<string, Sketch>>): AlembicGraph {
     sha256: '',
     doc: '',
     transactional: 'yes' as const,
+    outsideTransaction: 'nothing' as const,
     downgrade: 'present' as const,
     ...given,
   }));

@@ -16,6 +16,7 @@ function revision(
     sha256: '',
     doc: '',
     transactional,
+    outsideTransaction: transactional === 'yes' ? 'nothing' : 'indexes',
     downgrade: 'present',
   };
 }
@@ -28,11 +29,30 @@ const path = [
   revision('r4', ['r3'], 'unknown'),
 ];
 const judge = (rows: readonly string[], objectMapDigest: string, boundaries: readonly DatabaseState[] = []) =>
-  reconcile({ start, path, current: { rows, objectMapDigest }, boundaries });
+  reconcile({ start, path, current: { rows, objectMapDigest }, boundaries, begun: true });
 
 describe('what an upgrade has left', () => {
   test('rows and objects of the start: unchanged', () => {
     expect(judge(['r0'], 'd0')).toEqual({ kind: 'unchanged' });
+  });
+
+  test('rows and objects of the start, but the first revision may have changed rows by itself: unknown once begun', () => {
+    const careless = [{ ...revision('r1', ['r0'], 'no'), outsideTransaction: 'anything' } as const];
+    const input = { start, path: careless, current: start, boundaries: [] };
+    expect(reconcile({ ...input, begun: false })).toEqual({ kind: 'unchanged' });
+    expect(reconcile({ ...input, begun: true })).toMatchObject({ kind: 'partly-applied', clean: 'unknown' });
+  });
+
+  test('as recorded between two revisions, but the next may have changed rows by itself: unknown', () => {
+    const careless = [
+      revision('r1', ['r0']),
+      { ...revision('r2', ['r1'], 'no'), outsideTransaction: 'anything' } as const,
+    ];
+    const current = { rows: ['r1'], objectMapDigest: 'd1' };
+    expect(reconcile({ start, path: careless, current, boundaries: [current], begun: true })).toMatchObject({
+      kind: 'partly-applied',
+      clean: 'unknown',
+    });
   });
 
   test('rows of the start but other objects: partly applied, not clean', () => {
@@ -96,14 +116,19 @@ describe('what an upgrade has left', () => {
 
   test('nothing to run and objects changed: foreign', () => {
     expect(
-      reconcile({ start, path: [], current: { rows: ['r0'], objectMapDigest: 'dx' }, boundaries: [] }),
+      reconcile({ start, path: [], current: { rows: ['r0'], objectMapDigest: 'dx' }, boundaries: [], begun: true }),
     ).toMatchObject({
       kind: 'foreign',
     });
   });
 
   test('an empty database is at its start without version rows', () => {
-    const fromNothing = { start: { rows: [], objectMapDigest: 'empty' }, path: [revision('r0', [])], boundaries: [] };
+    const fromNothing = {
+      start: { rows: [], objectMapDigest: 'empty' },
+      path: [revision('r0', [])],
+      boundaries: [],
+      begun: true,
+    };
     expect(reconcile({ ...fromNothing, current: { rows: [], objectMapDigest: 'empty' } })).toEqual({
       kind: 'unchanged',
     });
@@ -117,6 +142,7 @@ describe('what an upgrade has left', () => {
       start: { rows: ['a1', 'b1'], objectMapDigest: 'd0' },
       path: [revision('b2', ['b1']), revision('m1', ['a1', 'b2'])],
       boundaries: [],
+      begun: true,
     };
     expect(reconcile({ ...merge, current: { rows: ['b1', 'a1'], objectMapDigest: 'd0' } })).toEqual({
       kind: 'unchanged',

@@ -42,6 +42,7 @@ describe('a run that goes well', () => {
       'identifyRun',
       'sealPlan',
       'identifyRun',
+      'identifyRun',
       'captureMeasures',
       'readSwitch',
       'engageSwitch',
@@ -121,6 +122,116 @@ describe('the gate production', () => {
       expect(await endOf(handle)).toMatchObject({ outcome: 'succeeded' });
     });
     expect(world.calls.filter((call) => call === 'sealPlan')).toHaveLength(2);
+  });
+});
+
+describe('messages that cross each other', () => {
+  it('an approval does not wait for a notification that hangs, and what comes after it meets no gate', async () => {
+    const { world, activities } = scriptedActivities((state) => ({
+      performActions: async ({ message }) => {
+        state.calls.push(`tell:${message.kind}`);
+        return message.kind === 'gate-opened' ? untilCancelled() : { delivered: [] };
+      },
+    }));
+    await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await handle.executeUpdate('approve', { args: [approval] });
+      await expect(
+        handle.executeUpdate('reject', { args: [{ by: 'frank@example.com', reason: 'too late' }] }),
+      ).rejects.toThrow('Workflow Update failed');
+      expect(await endOf(handle)).toMatchObject({ outcome: 'succeeded' });
+    });
+    expect(world.calls).toContain('upgradeProduction');
+  });
+
+  it('an abort closes the gate: a later approval is refused', async () => {
+    const { activities } = scriptedActivities(() => ({
+      releaseSwitch: untilCancelled,
+      checkReplication: untilCancelled,
+    }));
+    await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await handle.executeUpdate('approve', { args: [approval] });
+      await until(handle, ({ step }) => step?.id === 'apply.replication');
+      await handle.executeUpdate('abort', { args: [{ by: 'frank@example.com', reason: 'stop' }] });
+      const status = await until(handle, ({ step }) => step?.id === 'closeout.resume/deployments');
+      expect(status.waiting).toBeUndefined();
+      await expect(handle.executeUpdate('approve', { args: [{ ...approval, by: 'gina' }] })).rejects.toThrow(
+        'Workflow Update failed',
+      );
+    });
+  });
+
+  it('an abort ends as aborted although the ticket cannot be written', async () => {
+    const { activities } = scriptedActivities(() => ({
+      performActions: async ({ message }) => {
+        if (message.kind !== 'outcome-recorded') return { delivered: [] };
+        throw ApplicationFailure.nonRetryable('no ticket system', STEP_ERRORS.refused);
+      },
+    }));
+    const end = await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await handle.signal('abort', { by: 'frank@example.com', reason: 'stop' });
+      return endOf(handle);
+    });
+    expect(end).toMatchObject({ outcome: 'aborted', error: 'MigrationAborted' });
+    expect(end.summary?.openItems).toEqual([expect.stringContaining('could not be written into the ticket')]);
+  });
+});
+
+describe('the change window', () => {
+  it('is judged again right before the upgrade: one that closed meanwhile ends the run', async () => {
+    const { world, activities } = scriptedActivities(
+      (state) => ({
+        checkReplication: async () => {
+          await new Promise((resolve) => setTimeout(resolve, state.calls.length > 0 ? 1500 : 0));
+          return { standbys: [] };
+        },
+      }),
+      { window: { length: 1000 } },
+    );
+    const end = await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await handle.signal('approve', approval);
+      return endOf(handle);
+    });
+    expect(end.outcome).toBe('aborted');
+    expect(end.summary?.findings[0]).toContain('window');
+    expect(world.calls).not.toContain('upgradeProduction');
+  });
+});
+
+describe('checks after a second upgrade', () => {
+  it('are made again', async () => {
+    let upgrades = 0;
+    const { world, activities } = scriptedActivities((state) => ({
+      upgradeProduction: async () => {
+        upgrades += 1;
+        state.reality = { kind: 'fully-applied' };
+        return { revisions: ['0002'], milliseconds: 1, how: 'upgraded', droppedInvalidIndexes: [], endedSessions: 0 };
+      },
+      rollBackProduction: async () => {
+        state.reality = { kind: 'partly-applied', revisions: [], clean: 'yes', why: 'half way' };
+        throw ApplicationFailure.nonRetryable('half way', STEP_ERRORS.processFailed);
+      },
+      validateSchema: async () => {
+        if (upgrades === 1) throw ApplicationFailure.nonRetryable('other objects', STEP_ERRORS.checkFailed);
+        return { expected: [], changes: 1, versionRows: ['0002'] };
+      },
+    }));
+    const end = await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await handle.signal('approve', approval);
+      for (const action of ['rollback', 'retry']) {
+        await until(handle, ({ actions }) => actions.includes(action as never));
+        await handle.executeUpdate('recover', { args: [{ by: 'erin', action, reason: 'test' }] });
+      }
+      return endOf(handle);
+    });
+    expect(end.outcome).toBe('succeeded');
+    expect(upgrades).toBe(2);
+    const later = world.calls.slice(world.calls.lastIndexOf('upgradeProduction'));
+    expect(later.filter((call) => call === 'runChecks')).toHaveLength(2);
   });
 });
 

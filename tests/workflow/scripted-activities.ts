@@ -125,6 +125,7 @@ const graph: GraphEvidence = {
       sha256: '0'.repeat(64),
       doc: '',
       transactional: 'yes',
+      outsideTransaction: 'nothing',
       downgrade: 'present',
     },
   ],

@@ -95,6 +95,7 @@ def describe(script, root, scan):
         "sha256": hashlib.sha256(content).hexdigest(),
         "doc": (script.doc or "")[:200],
         "transactional": found["transactional"] if hasattr(script.module, "upgrade") else "unknown",
+        "outsideTransaction": found["outside"] if hasattr(script.module, "upgrade") else "anything",
         "downgrade": found["downgrade"] if hasattr(script.module, "downgrade") else "absent",
     }
 

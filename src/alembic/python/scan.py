@@ -4,6 +4,9 @@
 autocommit block, a commit of its own, a connection of its own, SQL that ends transactions or cannot run inside one.
 `unknown` when it calls code of the service, or reads its SQL from elsewhere. `yes` otherwise.
 
+`outside`: what can be left when the revision is interrupted. `nothing` when it is transactional; `indexes` when all it
+does is to create and drop indexes; `anything` otherwise.
+
 `downgrade`: `empty` when it does nothing, `raises` when it always raises, else `present`; a `raise` that is conditional,
 or hands on an exception after cleaning up, is no refusal.
 """
@@ -22,6 +25,10 @@ _outside_transaction = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _plpgsql = re.compile(r"\$(\w*)\$.*?\$\1\$", re.DOTALL)
+_index_calls = frozenset(
+    ["create_index", "drop_index", "get_context", "autocommit_block", "f", "text", "column", "literal_column", "desc", "asc"]
+)
+_index_statement = re.compile(r"^\s*(CREATE\s+(UNIQUE\s+)?INDEX|DROP\s+INDEX)\b[^;]*;?\s*$", re.IGNORECASE | re.DOTALL)
 _known_packages = frozenset(["alembic", "sqlalchemy"])
 
 
@@ -29,10 +36,12 @@ def scan_revision(content):
     try:
         module = ast.parse(content)
     except SyntaxError:
-        return {"transactional": "unknown", "downgrade": "present"}
+        return {"transactional": "unknown", "outside": "anything", "downgrade": "present"}
     functions = {node.name: node for node in module.body if isinstance(node, ast.FunctionDef)}
+    transactional = _transactional(module, functions)
     return {
-        "transactional": _transactional(module, functions),
+        "transactional": transactional,
+        "outside": _outside(transactional, functions),
         "downgrade": _downgrade(functions.get("downgrade")),
     }
 
@@ -55,6 +64,29 @@ def _transactional(module, functions):
             if found == "unknown":
                 verdict = "unknown"
     return verdict
+
+
+def _outside(transactional, functions):
+    if transactional == "yes":
+        return "nothing"
+    upgrade = functions.get("upgrade")
+    if transactional == "unknown" or upgrade is None:
+        return "anything"
+    calls = [node for part in _reached(upgrade, functions) for node in ast.walk(part) if isinstance(node, ast.Call)]
+    return "indexes" if all(_concerns_indexes(call, functions) for call in calls) else "anything"
+
+
+def _concerns_indexes(call, functions):
+    name = _last_name(call.func)
+    if name == "execute":
+        return len(call.args) == 1 and not call.keywords and _is_index_statement(call.args[0])
+    return name in _index_calls or name in functions
+
+
+def _is_index_statement(node):
+    if isinstance(node, ast.Call) and _last_name(node.func) == "text" and len(node.args) == 1:
+        node = node.args[0]
+    return isinstance(node, ast.Constant) and isinstance(node.value, str) and bool(_index_statement.match(node.value))
 
 
 def _reached(upgrade, functions):

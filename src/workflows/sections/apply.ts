@@ -1,6 +1,7 @@
 /** Section 5 of the document: applying the migration in production. */
 import { CancellationScope, isCancellation, sleep } from '@temporalio/workflow';
 import type { MeasuresEvidence, ProductionState } from '../../contract/evidence.ts';
+import { takeLease } from '../lease.ts';
 import { engage } from '../obligations.ts';
 import { type MigrationRun, stepRefused } from '../run.ts';
 import { CHANGE, LOOK, TRIAL } from '../step-policies.ts';
@@ -17,6 +18,7 @@ export interface Before {
 /** Everything up to the point of no return. */
 export async function prepareProduction(run: MigrationRun, reviewed: Reviewed): Promise<Before> {
   await awaitWindow(run, reviewed);
+  await refuseAnotherExecution(run);
   const baseline = await run.step('apply.window/baseline', 'Monitoring baseline', TRIAL, (activities) =>
     activities.captureMeasures(run.input()),
   );
@@ -24,16 +26,37 @@ export async function prepareProduction(run: MigrationRun, reviewed: Reviewed): 
   await checkReplication(run);
   const state = await refreshBackup(run, reviewed);
   await checkReplication(run);
+  // A backup may have taken its time: the window that was approved must still be open, and the rest fit into it.
+  judgeWindow(run, reviewed);
   return { state, baseline };
 }
 
-async function awaitWindow(run: MigrationRun, { dryRun }: Reviewed): Promise<void> {
+/** A reset of the workflow copies the history, approvals included: an approval holds for the execution it was given to. */
+async function refuseAnotherExecution(run: MigrationRun): Promise<void> {
+  const { currentRunId } = await run.step(
+    'apply.window/run',
+    'This execution is the one that was approved',
+    LOOK,
+    (activities) => activities.identifyRun(),
+  );
+  if (currentRunId !== run.state.plan?.plan.runId) {
+    throw stepRefused(
+      'the workflow was reset after its approval: the approval is void here. See that what the earlier execution switched is put back, then start a new run',
+    );
+  }
+}
+
+async function awaitWindow(run: MigrationRun, reviewed: Reviewed): Promise<void> {
   const opens = run.state.windowStart === undefined ? Date.now() : Date.parse(run.state.windowStart);
   if (opens > Date.now()) {
     run.wait({ for: 'window', until: new Date(opens).toISOString() });
     await sleep(opens - Date.now());
     run.wait(undefined);
   }
+  judgeWindow(run, reviewed);
+}
+
+function judgeWindow(run: MigrationRun, { dryRun }: Reviewed): void {
   run.judge('apply.window', 'The change window is open, and the rest fits', () => {
     const now = Date.now();
     const end = run.state.windowEnd === undefined ? now + run.profile.window.length : Date.parse(run.state.windowEnd);
@@ -101,27 +124,40 @@ const backupAge = (run: MigrationRun): number =>
   Date.now() - Date.parse(run.state.latestBackup?.capturedAt ?? '1970-01-01');
 
 /** The upgrade itself. The window's end is its deadline, and an abort stops it: both are interruptions of the run. */
-export async function upgrade(run: MigrationRun, { tooling }: Reviewed, before: Before): Promise<void> {
+export async function upgrade(
+  run: MigrationRun,
+  { access, tooling }: Reviewed,
+  before: Before,
+  deadlineAt: number,
+): Promise<void> {
+  if (!run.holdsLease) await takeLease(run, access.production);
   const deadline = new CancellationScope();
   deadline
-    .run(() => interruptAtDeadline(run))
+    .run(() => interruptAt(run, deadlineAt))
     .catch((error: unknown) => {
       if (!isCancellation(error)) throw error;
     });
   try {
-    await run.step('apply.upgrade', `alembic upgrade ${tooling.graph.targetRevision}`, CHANGE, (activities) =>
-      activities.upgradeProduction({ ...run.input(), graph: tooling.graph, before: before.state }),
+    const { how } = await run.step(
+      'apply.upgrade',
+      `alembic upgrade ${tooling.graph.targetRevision}`,
+      CHANGE,
+      (activities) =>
+        activities.upgradeProduction({
+          ...run.input(),
+          graph: tooling.graph,
+          before: before.state,
+          planRunId: run.state.plan?.plan.runId ?? '',
+        }),
     );
+    if (how !== 'already-applied') run.state.forgetChecks();
   } finally {
     deadline.cancel();
   }
 }
 
-async function interruptAtDeadline(run: MigrationRun): Promise<void> {
-  const end = Date.parse(run.state.windowEnd ?? '');
-  // A person who decided to try again after the window's end gets one more window's length, and is on record for it.
-  const left = end > Date.now() ? end - Date.now() : run.profile.window.length;
-  await sleep(left);
+async function interruptAt(run: MigrationRun, deadlineAt: number): Promise<void> {
+  await sleep(Math.max(1, deadlineAt - Date.now()));
   run.interrupt({
     kind: 'deadline',
     message: `the change window ended (${new Date().toISOString()}) before the upgrade did`,

@@ -128,6 +128,7 @@ async function awaitApprovals(run: MigrationRun, sealed: SealedPlan): Promise<vo
       required: approvals.required,
       approvers: approvals.approvers,
       approvedBy: [],
+      until,
     },
     {
       for: 'approval',
@@ -138,12 +139,20 @@ async function awaitApprovals(run: MigrationRun, sealed: SealedPlan): Promise<vo
       until: new Date(until).toISOString(),
     },
   );
-  await tell(run, 'gate.production/notify', approvals.notify, gateMessage(run, sealed, 'gate-opened', until));
+  let announce: (() => Promise<void>) | undefined = async () => {
+    await tell(run, 'gate.production/notify', approvals.notify, gateMessage(run, sealed, 'gate-opened', until));
+  };
   const remind = async (): Promise<void> => {
     await tell(run, 'gate.production/remind', approvals.notify, gateMessage(run, sealed, 'gate-reminder', until));
   };
   for (let approved = 0; approved < approvals.required; ) {
-    const ruling = await nextRuling(run, { until, remindEvery: approvals.remindEvery, remind });
+    const ruling = await nextRuling(run, {
+      until,
+      remindEvery: approvals.remindEvery,
+      remind,
+      ...(announce && { announce }),
+    });
+    announce = undefined;
     if (ruling === 'timed-out') {
       run.close();
       throw new StoppedAtGate({

@@ -23,7 +23,7 @@ export type WayOn =
  * or restored, or by a person's decision.
  */
 export async function recover(run: MigrationRun, first: Trouble, reviewed: Reviewed, before: Before): Promise<WayOn> {
-  const tried: ('rollback' | 'restore')[] = [];
+  const { tried } = run.state;
   let trouble = first;
   for (;;) {
     run.state.trouble = trouble;
@@ -46,6 +46,7 @@ export async function recover(run: MigrationRun, first: Trouble, reviewed: Revie
         return { kind: 'again', from: 'checks' };
       case 'rollback':
       case 'restore': {
+        run.state.forgetChecks();
         const failed = await attempt(
           run,
           action === 'rollback' ? () => rollBack(run, reviewed, before) : () => restore(run, before),
@@ -177,9 +178,11 @@ export async function decide(
   const { approvals, recovery } = run.profile;
   run.enter('gate-recovery');
   run.open({ gate: 'recovery', actions }, { for: 'recovery', gate: 'recovery', actions, why });
-  await tell(run, 'gate.recovery/notify', approvals.notify, recoveryMessage(run, why, actions, 'gate-opened'));
   const ruling = await nextRuling(run, {
     remindEvery: recovery.remindEvery,
+    announce: async () => {
+      await tell(run, 'gate.recovery/notify', approvals.notify, recoveryMessage(run, why, actions, 'gate-opened'));
+    },
     remind: async (count) => {
       await tell(run, 'gate.recovery/remind', approvals.notify, recoveryMessage(run, why, actions, 'gate-reminder'));
       if (count > 1) {

@@ -35,7 +35,7 @@ async function qaGate(run: MigrationRun): Promise<void> {
   const { qa, approvals } = run.profile;
   const until = Date.now() + qa.timeout;
   run.open(
-    { gate: 'qa', planDigest: run.state.plan?.digest ?? '' },
+    { gate: 'qa', planDigest: run.state.plan?.digest ?? '', until },
     { for: 'qa', gate: 'qa', until: new Date(until).toISOString() },
   );
   const title = `QA: ${run.request.service} ${run.request.releaseTag} is upgraded and waits for exploratory tests`;
@@ -45,10 +45,10 @@ async function qaGate(run: MigrationRun): Promise<void> {
     text: `${title}. Approve or reject the gate qa until ${new Date(until).toISOString()}; without an answer: ${qa.onTimeout}.`,
     facts: { service: run.request.service, gate: 'qa', until: new Date(until).toISOString() },
   });
-  await tell(run, 'gate.qa/notify', approvals.notify, message('gate-opened'));
   const ruling = await nextRuling(run, {
     until,
     remindEvery: approvals.remindEvery,
+    announce: async () => void (await tell(run, 'gate.qa/notify', approvals.notify, message('gate-opened'))),
     remind: async () => void (await tell(run, 'gate.qa/remind', approvals.notify, message('gate-reminder'))),
   });
   run.close();
