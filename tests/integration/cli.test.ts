@@ -407,7 +407,7 @@ describe('runbook status', () => {
         await handle.terminate();
       },
       // A profile that breaks the workflow's own code.
-      () => ({ acceptRequest: async () => ({ profile: { ...profile, timeouts: null as never }, profileDigest: '' }) }),
+      () => ({ acceptRequest: async () => ({ profile: { ...profile, switches: null as never }, profileDigest: '' }) }),
     );
   });
 
