@@ -36,9 +36,6 @@ export const NON_RETRYABLE: readonly string[] = [
   STEP_ERRORS.stateUnexpected,
 ];
 
-/** A request that is refused before anything was looked at. */
-export const REQUEST_REFUSED = 'MigrationRequestRefused';
-
 /**
  * What domain code throws when it can tell what kind of trouble it is. The activity boundary turns it into an
  * `ApplicationFailure` of the same type. Messages are for people: what was found, then what to do. Never put a secret,

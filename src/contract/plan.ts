@@ -1,6 +1,5 @@
-import type { BackupEvidence, SchemaDiffEvidence } from './evidence.ts';
+import type { SchemaDiffEvidence } from './evidence.ts';
 import type { AlembicRevision } from './graph.ts';
-import type { JsonValue } from './profile.ts';
 
 /**
  * What the approvers approve. Immutable; its canonical JSON (RFC 8785) is hashed to the plan digest. It binds what was
@@ -52,13 +51,8 @@ export interface SealedPlan {
   readonly uri: string;
 }
 
-/** Evidence shown beside the plan at the gate. */
-export type PlanBackup = Pick<BackupEvidence, 'uri' | 'sha256' | 'bytes' | 'capturedAt' | 'lsn'>;
-
 /** At least this many leading digits of the digest make an approval. */
 export const DIGEST_PREFIX = 12;
 
 export const digestMatches = (digest: string, given: string): boolean =>
   given.length >= DIGEST_PREFIX && /^[0-9a-f]+$/.test(given) && digest.startsWith(given);
-
-export type PlanFacts = { readonly [key: string]: JsonValue };

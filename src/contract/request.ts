@@ -14,7 +14,6 @@ export interface MigrationRequest {
 }
 
 export const WORKFLOW_TYPE = 'databaseMigration';
-export const LEASE_WORKFLOW_TYPE = 'databaseLease';
 export const TASK_QUEUE = 'database-migrations';
 
 /** One service has one run: the workflow id is derived from its name. */

@@ -3,7 +3,8 @@ import { WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
 import type { DatabaseIdentity } from '../contract/evidence.ts';
 import { databaseLease, leaseIdOf } from './database-lease.ts';
 import type { Stage } from '../contract/status.ts';
-import { type MigrationRun, stepRefused } from './run.ts';
+import { stepRefused } from './failure.ts';
+import type { MigrationRun } from './run.ts';
 import { LOOK } from './step-policies.ts';
 
 const STAGES_THAT_STOP: readonly Stage[] = ['before-upgrade', 'upgrade', 'validation'];

@@ -1,8 +1,6 @@
 import {
   type ActivityOptions,
-  ApplicationFailure,
   CancellationScope,
-  isCancellation,
   proxyActivities,
   setCurrentDetails,
   TemporalFailure,
@@ -10,7 +8,6 @@ import {
   workflowInfo,
 } from '@temporalio/workflow';
 import type { MigrationActivities } from '../contract/activities.ts';
-import { STEP_ERRORS } from '../contract/errors.ts';
 import type { AcceptedRequest, RunFacts, StepInput } from '../contract/evidence.ts';
 import type { Message } from '../contract/messages.ts';
 import type { Profile } from '../contract/profile.ts';
@@ -18,6 +15,7 @@ import type { MigrationRequest } from '../contract/request.ts';
 import { SEARCH_ATTRIBUTES } from '../contract/search-attributes.ts';
 import type { Stage, Waiting } from '../contract/status.ts';
 import { detailsMarkdown } from './details.ts';
+import { failureText, StoppedAtGate, stepRefused } from './failure.ts';
 import { type OpenGate, type Ruling, rule } from './message-policy.ts';
 import { RunState, type Trouble } from './run-state.ts';
 
@@ -57,7 +55,7 @@ export class MigrationRun {
   }
 
   get profile(): Profile {
-    if (!this.accepted) throw ApplicationFailure.nonRetryable('the profile is not loaded yet', STEP_ERRORS.refused);
+    if (!this.accepted) throw stepRefused('the profile is not loaded yet');
     return this.accepted.profile;
   }
 
@@ -319,31 +317,3 @@ const WAITING_STAGES: Record<Waiting['for'], string> = {
   recovery: 'gate-recovery',
   window: 'window',
 };
-
-/** Thrown inside `forward` by a gate that ends the way forward. */
-export class StoppedAtGate extends Error {
-  readonly trouble: Trouble;
-
-  constructor(trouble: Trouble) {
-    super(trouble.kind);
-    this.name = 'StoppedAtGate';
-    this.trouble = trouble;
-  }
-}
-
-/** Fails the current step by the workflow's own judgement. */
-export const stepRefused = (message: string, findings: readonly string[] = [message]): ApplicationFailure =>
-  ApplicationFailure.nonRetryable(message, STEP_ERRORS.refused, { findings });
-
-/** The innermost message that says something, and the findings an activity gave as details. */
-export function failureText(error: unknown): { readonly message: string; readonly findings: readonly string[] } {
-  let current: unknown = error;
-  while (current instanceof TemporalFailure && current.cause !== undefined) current = current.cause;
-  if (current instanceof ApplicationFailure) {
-    const [details] = current.details ?? [];
-    const findings = (details as { findings?: unknown } | undefined)?.findings;
-    return { message: current.message, findings: Array.isArray(findings) ? findings.map(String) : [] };
-  }
-  if (isCancellation(error)) return { message: 'stopped', findings: [] };
-  return { message: current instanceof Error ? current.message : String(current), findings: [] };
-}

@@ -1,6 +1,7 @@
 /** Section 2 of the document: required tooling, and what the release's migrations are. */
 import type { GraphEvidence, ToolingEvidence } from '../../contract/evidence.ts';
-import { type MigrationRun, stepRefused } from '../run.ts';
+import { stepRefused } from '../failure.ts';
+import type { MigrationRun } from '../run.ts';
 import { LOOK, TRIAL } from '../step-policies.ts';
 import { ownSteps } from './own-steps.ts';
 

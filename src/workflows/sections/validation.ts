@@ -1,6 +1,7 @@
 /** Section 6 of the document: post-migration validation. */
 import { nextRuling } from '../gate.ts';
-import { type MigrationRun, stepRefused } from '../run.ts';
+import { stepRefused } from '../failure.ts';
+import type { MigrationRun } from '../run.ts';
 import { TRIAL } from '../step-policies.ts';
 import { tell } from '../telling.ts';
 import { type Before, once } from './apply.ts';
