@@ -48,6 +48,10 @@ async function demo(): Promise<number> {
     say(`${await stopSession(NAME)} servers stopped`);
     return 0;
   }
+  if (wanted !== 'all' && !SCENARIOS.some(({ name }) => name === wanted)) {
+    console.error(`there is no scenario "${wanted}"\n\n${usage}`);
+    return 2;
+  }
   const scenarios = wanted === 'all' ? SCENARIOS : [scenarioNamed(wanted)];
   if (!yes && !process.stdin.isTTY) throw new Error('there is no terminal to ask for decisions: add --yes');
 

@@ -181,7 +181,7 @@ async function confirm(
   if (result.kind !== 'exited' || result.code !== 0) {
     const ending = result.kind === 'exited' ? `code ${result.code}` : result.signal;
     const tail = deps.secrets.redactor.redact(result.stderrTail.trim() || result.stdoutTail.trim());
-    throw new StepError(STEP_ERRORS.processFailed, `alembic ${command} ended with ${ending}: ${lastLines(tail)}`, {
+    throw new StepError(STEP_ERRORS.processFailed, `alembic ${command} ended with ${lastWords(ending, tail)}`, {
       ending,
     });
   }
@@ -198,4 +198,14 @@ async function confirm(
 const expectedRows = ({ graph, before }: UpgradeInput): readonly string[] =>
   rowsAlongPath(before.versionRows, graph.path).at(-1) ?? before.versionRows;
 
-export const lastLines = (text: string): string => text.split('\n').slice(-6).join(' | ').slice(-1200);
+/** A program's last words, the exception that a Python traceback ends with first: the cause before the way to it. */
+export function lastWords(ending: string, text: string): string {
+  const lines = text.split('\n').filter((line) => line.trim() !== '');
+  if (lines.length === 0)
+    return ending.startsWith('SIG') ? `${ending} from outside (out of memory, or somebody’s kill)` : ending;
+  const cause = lines.findLastIndex((line) =>
+    /^[A-Za-z_][\w.]*(Error|Exception|Violation|Interrupt|Exit)\b/.test(line),
+  );
+  const shown = cause < 0 ? lines.slice(-6) : lines.slice(cause, cause + 6);
+  return `${ending}: ${shown.join(' | ').slice(0, 1200)}`;
+}

@@ -23,11 +23,17 @@ export const readMigrationGraph =
       const graph = await releaseGraph(deps, release, tools.signal);
       const startRevisions = await productionRevisions(deps, input, tools.signal);
       const unknown = unknownRevisions(graph, startRevisions);
+      const staging = unknownRevisions(graph, await stagingRevisions(deps, input, tools.signal));
       const target = resolveTarget(graph, input.targetRevision);
       const findings = [
         ...(unknown.length > 0
           ? [
               `production stands at ${unknown.join(', ')}, which ${input.run.releaseTag} does not know: is it an older release than the deployed one?`,
+            ]
+          : []),
+        ...(staging.length > 0
+          ? [
+              `staging stands at ${staging.join(', ')}, which ${input.run.releaseTag} does not know: another release was tried there. Refresh staging from production, or downgrade it with that release's own code (alembic downgrade ${startRevisions.join(' ') || 'base'})`,
             ]
           : []),
         ...(target.kind === 'refused' ? [target.message] : []),
@@ -49,6 +55,19 @@ export const readMigrationGraph =
       };
       return evidence;
     });
+
+/** Staging's version rows; whatever else is wrong with staging its own step says. */
+async function stagingRevisions(
+  { secrets }: ActivityDependencies,
+  { run, profile }: GraphInput,
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  const url = await secrets.resolve(profile.databases.staging.migrator, profile, signal);
+  const version = await withConnection(url, { runId: run.runId, step: 'tooling.graph', signal }, (client) =>
+    readVersion(client, profile.alembic.versionTable),
+  );
+  return version.kind === 'versioned' ? version.rows : [];
+}
 
 async function productionRevisions(
   { secrets }: ActivityDependencies,

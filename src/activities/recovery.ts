@@ -4,7 +4,7 @@ import type { RecoveryActivities } from '../contract/activities.ts';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
 import type { EvaluateInput, RollbackEvidence } from '../contract/evidence.ts';
 import { runStep, type StepTools } from './activity-step.ts';
-import { lastLines } from './apply.ts';
+import { lastWords } from './apply.ts';
 import { BoundedLog } from './bounded-log.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { type GuardedProduction, withGuardedProduction } from './production-guard.ts';
@@ -113,7 +113,7 @@ async function rollBack(
     const ending = result.kind === 'exited' ? `code ${result.code}` : result.signal;
     throw new StepError(
       STEP_ERRORS.processFailed,
-      `alembic ${failed.command} ended with ${ending}: ${lastLines(deps.secrets.redactor.redact(result.stderrTail.trim()))}`,
+      `alembic ${failed.command} ended with ${lastWords(ending, deps.secrets.redactor.redact(result.stderrTail.trim()))}`,
     );
   }
   const after = await readProduction(input, reading);

@@ -8,7 +8,7 @@ import {
   WorkflowUpdateRPCTimeoutOrCancelledError,
 } from '@temporalio/client';
 import { ApplicationFailure } from '@temporalio/common';
-import { type Command, InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { MESSAGE_MALFORMED, type MessageName, parseMessage } from '../contract/messages.ts';
 import { workflowIdOf } from '../contract/request.ts';
 import { executionView, readTaskQueue } from '../history/execution.ts';
@@ -103,7 +103,9 @@ export function messageCommand(program: Command, name: MessageName): Command {
     .argument('<service>', 'name of the service')
     .requiredOption('--by <who>', 'who you are; the server records beside it who sent the message')
     .option('--signal', 'send it as a signal: not answered, but delivered when a worker comes')
-    .option('--time-limit <seconds>', 'how long an answer may take', seconds, 20_000);
+    .addOption(
+      new Option('--time-limit <seconds>', 'how long an answer may take').argParser(seconds).default(20_000, '20'),
+    );
 }
 
 function seconds(text: string): number {

@@ -46,8 +46,13 @@ export async function inspectAdministrator(client: Client): Promise<RightsFindin
     [facts.monitor, 'pg_monitor', `GRANT pg_monitor TO ${facts.role}`],
   ];
   const unread = await unreadable(client);
+  const owners = await unreachableOwners(client);
   return {
     missing: [
+      ...owners.map(
+        ({ owner, example, count }) =>
+          `${role} could not restore ${example}${count > 1 ? ` and ${count - 1} more` : ''}, owned by "${owner}": GRANT ${owner} TO ${facts.role}, or give the objects to the database's owner`,
+      ),
       ...rights.filter(([has]) => !has).map(([, what, remedy]) => `${role} lacks: ${what} (${remedy})`),
       ...(unread.length === 0
         ? []
@@ -100,11 +105,17 @@ export async function inspectBackupRole(client: Client): Promise<RightsFindings>
   const facts = rows[0]!;
   const role = `backup role "${facts.role}"`;
   const unread = await unreadable(client);
+  const large = await unreadableLargeObjects(client);
   return {
     missing: [
       ...(unread.length === 0
         ? []
         : [`${role} cannot read ${listed(unread)}: GRANT pg_read_all_data TO ${facts.role}`]),
+      ...(large.length === 0
+        ? []
+        : [
+            `${role} cannot read ${large.length} large object(s), which pg_read_all_data does not cover: GRANT SELECT ON LARGE OBJECT ${large.slice(0, 5).join(', ')}${large.length > 5 ? ' ...' : ''} TO ${facts.role}`,
+          ]),
       ...(facts.filtered.length === 0
         ? []
         : [
@@ -133,3 +144,65 @@ async function unreadable(client: Client): Promise<string[]> {
 
 const listed = (names: readonly string[]): string =>
   names.length <= 5 ? names.join(', ') : `${names.slice(0, 5).join(', ')} and ${names.length - 5} more`;
+
+interface UnreachableOwner {
+  readonly owner: string;
+  readonly example: string;
+  readonly count: number;
+}
+
+/**
+ * Owners of the database's objects that the connected role cannot become: pg_restore would fail to give them their objects
+ * back. Extension members are made by their extension; the public schema usually belongs to the database's owner by role.
+ */
+async function unreachableOwners(client: Client): Promise<UnreachableOwner[]> {
+  const version = await client.query<{ major: number }>(
+    "SELECT current_setting('server_version_num')::int / 10000 AS major",
+  );
+  // Since 16 membership alone does not let a role be set.
+  const privilege = (version.rows[0]?.major ?? 0) >= 16 ? 'SET' : 'MEMBER';
+  const { rows } = await client.query<UnreachableOwner>(
+    `WITH owned (classid, objid, owner, what) AS (
+       SELECT 'pg_class'::regclass, c.oid, c.relowner, format('%I.%I', n.nspname, c.relname)
+       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+       WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+       UNION ALL
+       SELECT 'pg_proc'::regclass, p.oid, p.proowner, format('function %I.%I', n.nspname, p.proname)
+       FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+       WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+       UNION ALL
+       SELECT 'pg_type'::regclass, t.oid, t.typowner, format('type %I.%I', n.nspname, t.typname)
+       FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
+       WHERE t.typtype IN ('e', 'd', 'r') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+       UNION ALL
+       SELECT 'pg_namespace'::regclass, n.oid, n.nspowner, format('schema %I', n.nspname)
+       FROM pg_namespace n WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'public')
+       UNION ALL
+       SELECT 'pg_largeobject_metadata'::regclass, l.oid, l.lomowner, format('large object %s', l.oid) FROM pg_largeobject_metadata l
+       UNION ALL
+       SELECT 'pg_event_trigger'::regclass, e.oid, e.evtowner, format('event trigger %I', e.evtname) FROM pg_event_trigger e
+       UNION ALL
+       SELECT 'pg_publication'::regclass, p.oid, p.pubowner, format('publication %I', p.pubname) FROM pg_publication p
+       UNION ALL
+       SELECT 'pg_foreign_server'::regclass, f.oid, f.srvowner, format('server %I', f.srvname) FROM pg_foreign_server f)
+     SELECT pg_get_userbyid(owner) AS "owner", min(what) AS "example", count(*)::int AS "count"
+     FROM owned
+     WHERE NOT pg_has_role(owner, $1)
+       AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = owned.classid AND d.objid = owned.objid AND d.deptype = 'e')
+     GROUP BY owner ORDER BY 1`,
+    [privilege],
+  );
+  return rows;
+}
+
+async function unreadableLargeObjects(client: Client): Promise<string[]> {
+  const { rows } = await client.query<{ oid: string }>(
+    `SELECT l.oid::text AS oid FROM pg_largeobject_metadata l
+     WHERE NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+       AND NOT pg_has_role(l.lomowner, 'USAGE')
+       AND NOT EXISTS (SELECT FROM aclexplode(l.lomacl) a
+                       WHERE a.privilege_type = 'SELECT' AND (a.grantee = 0 OR pg_has_role(a.grantee, 'USAGE')))
+     ORDER BY l.oid LIMIT 1000`,
+  );
+  return rows.map(({ oid }) => oid);
+}

@@ -169,6 +169,19 @@ describe('access', () => {
     });
   });
 
+  it('refuses objects that could not be given back to their owners, and large objects that no dump could read', async () => {
+    const { service, urls } = await createEnvironment();
+    const superuser = databaseUrl(primary, service.database);
+    await execute(superuser, `SELECT lo_from_bytea(0, 'hello'); CREATE TYPE public.foreign_mood AS ENUM ('glad')`);
+    const { findings } = await inspect(urls, profileOf(service));
+    expect(findings.all).toEqual([
+      expect.stringMatching(
+        /could not restore .*(large object \d+|foreign_mood) and 1 more, owned by "postgres": GRANT postgres TO/,
+      ),
+      expect.stringMatching(/cannot read 1 large object\(s\).*GRANT SELECT ON LARGE OBJECT \d+ TO/),
+    ]);
+  });
+
   it('warns of a backup role that could write', async () => {
     const { service, urls } = await createEnvironment();
     await execute(service.superuserUrl, `GRANT INSERT ON public.users TO ${service.roles.backup}`);

@@ -25,8 +25,9 @@ export type WayOn =
 export async function recover(run: MigrationRun, first: Trouble, reviewed: Reviewed, before: Before): Promise<WayOn> {
   const { tried } = run.state;
   let trouble = first;
+  // What went wrong first stays the headline; a recovery that failed on the way stands in the timeline and at the gate.
+  run.state.trouble = first;
   for (;;) {
-    run.state.trouble = trouble;
     run.enter('recovery');
     const evaluation = await evaluate(run, reviewed, before);
     const situation = situationOf(run, reviewed, trouble, evaluation, tried);
