@@ -1,6 +1,7 @@
 import path from 'node:path';
 import type { AlembicCommandOptions } from '../alembic/command.ts';
 import { readGraph } from '../alembic/read-graph.ts';
+import { pathWithPython, servicePython } from '../alembic/service-python.ts';
 import { serviceEnvironment } from '../alembic/service-url.ts';
 import type { AlembicGraph } from '../contract/graph.ts';
 import { refusal } from '../contract/errors.ts';
@@ -30,21 +31,16 @@ export async function releaseAlembic(
 ): Promise<ReleaseAlembic> {
   const checkout = await ensureReleaseCheckout(deps, input, tools);
   const { alembic } = input.profile;
-  const python = programIn(checkout, alembic.python);
+  const python = servicePython(checkout, alembic.python);
   const own = await deps.secrets.resolveAll(alembic.environment, input.profile, tools.signal);
-  const bin = python.includes('/') ? `${path.dirname(python)}${path.delimiter}` : '';
   return {
     checkout,
     python,
     directory: path.resolve(checkout, alembic.directory),
     config: path.resolve(checkout, alembic.config),
-    environment: { PATH: `${bin}${process.env.PATH ?? ''}`, ...own },
+    environment: { PATH: pathWithPython(checkout, alembic.python), ...own },
   };
 }
-
-/** A bare name is found on PATH, everything else lies in the checkout unless it is absolute. */
-export const programIn = (checkout: string, program: string): string =>
-  program.includes('/') ? path.resolve(checkout, program) : program;
 
 /** What lets the release's Alembic reach one database. Holds its password: for the child's environment only. */
 export const environmentFor = (

@@ -3,7 +3,8 @@
  * the booted application. The address Alembic writes to is the profile's `databases.staging.migrator`, whatever the file
  * says; tests and application use the file's own, which must lead into the same database.
  */
-import { delimiter, dirname, resolve } from 'node:path';
+import { resolve } from 'node:path';
+import { pathWithPython } from '../alembic/service-python.ts';
 import { serviceEnvironment } from '../alembic/service-url.ts';
 import { refusal } from '../contract/errors.ts';
 import type { Profile } from '../contract/profile.ts';
@@ -40,7 +41,7 @@ export async function stagingEnvironments(
   const common = {
     ...(await secrets.resolveAll(alembic.environment)),
     ...file,
-    PATH: pathWith(checkout, alembic.python),
+    PATH: pathWithPython(checkout, alembic.python),
   };
   const withAddress = alembic.urlVariable in file ? common : { ...common, ...migrator };
   const booted = { ...withAddress, ...(await secrets.resolveAll(application.boot.environment)) };
@@ -73,13 +74,3 @@ function migratorEnvironment({ alembic }: Profile, url: string): Readonly<Record
     throw error;
   }
 }
-
-/** The service's Python and the programs installed beside it (pytest, uvicorn) come first. */
-const pathWith = (checkout: string, python: string): string =>
-  [...(python.includes('/') ? [dirname(resolve(checkout, python))] : []), process.env['PATH'] ?? '/usr/bin:/bin'].join(
-    delimiter,
-  );
-
-/** The service's Python: relative to the checkout, or a name to be found on PATH. */
-export const servicePython = (checkout: string, python: string): string =>
-  python.includes('/') ? resolve(checkout, python) : python;

@@ -12,7 +12,8 @@ import { ProcessNotStarted } from '../process/errors.ts';
 import type { ProcessResult } from '../process/options.ts';
 import type { Redactor } from '../process/redactor.ts';
 import { runProcess } from '../process/run.ts';
-import { servicePython, type StagingEnvironments } from './environment.ts';
+import { servicePython } from '../alembic/service-python.ts';
+import type { StagingEnvironments } from './environment.ts';
 import type { StagingLog } from './log.ts';
 import { dumpSchema } from './schema-dump.ts';
 
