@@ -69,7 +69,10 @@ function documentFor(example: Example, outbox: string, changes: ProfileChanges):
         migrator: production('MIGRATOR_URL'),
         backup: production('BACKUP_URL'),
         applicationRoles: ['whisper_app'],
-        standbys: stack.postgres.replica ? [stack.postgres.replica.name] : [],
+        application: production('DATABASE_URL'),
+        standbys: stack.postgres.replica
+          ? [{ name: stack.postgres.replica.name, administrator: production('REPLICA_ADMINISTRATOR_URL') }]
+          : [],
         tls: 'allow',
       },
       staging: { administrator: staging('ADMINISTRATOR_URL'), migrator: staging('MIGRATOR_URL') },
@@ -88,6 +91,7 @@ function documentFor(example: Example, outbox: string, changes: ProfileChanges):
       identity: secret('backups/AGE_IDENTITY'),
       ...changes.backup,
     },
+    restore: { capacity: { command: [tool('capacityctl')] } },
     staging: {
       environmentFile: example.environmentFile,
       tests: [python, '-m', 'pytest', '-q', 'tests/test_migrations.py'],
@@ -221,6 +225,10 @@ case $2 in
   state) if [ -e "$file" ]; then echo engaged; else echo released; fi ;;
   *) echo 'usage: switchctl NAME on|off|state' >&2; exit 2 ;;
 esac
+`,
+    capacityctl: `#!/bin/sh
+# usage: capacityctl: free bytes where the servers keep their data, as JSON. One number: all of them lie on one volume.
+df --output=avail -B1 "${example.directory}" | tail -n 1 | tr -d ' '
 `,
     reviewctl: `#!/bin/sh
 # usage: reviewctl TAG: the review and CI state of a release, as the example's review system knows it.

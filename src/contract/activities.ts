@@ -29,6 +29,16 @@ export interface SwitchActivities {
   releaseSwitch(input: E.ReleaseSwitchInput): Promise<E.SwitchState>;
 }
 
+/** The fence: an obligation of its own, for it is proven by trying and by counters. */
+export interface FenceActivities {
+  readFence(input: E.StepInput): Promise<E.SwitchState>;
+  engageFence(input: E.StepInput): Promise<E.FenceEvidence>;
+  releaseFence(input: E.ReleaseFenceInput): Promise<E.SwitchState>;
+  /** Have the tables' counters stood still since the fence went up? */
+  proveFenceHeld(input: E.FenceHeldInput): Promise<E.FenceHeld>;
+  createRecoveryPoint(input: E.RecoveryPointInput): Promise<E.RecoveryPointEvidence>;
+}
+
 export interface ToolingActivities {
   verifyTooling(input: E.StepInput): Promise<E.ToolingEvidence>;
   readMigrationGraph(input: E.GraphInput): Promise<E.GraphEvidence>;
@@ -69,7 +79,11 @@ export interface RecoveryActivities {
   /** Ends the migration's sessions, drops indexes the upgrade left invalid, then reads what production really is. */
   evaluateProduction(input: E.EvaluateInput): Promise<E.Evaluation>;
   rollBackProduction(input: E.EvaluateInput): Promise<E.RollbackEvidence>;
+  /** What a restore would take back, estimated; for the gate `recovery`. */
+  estimateWayBack(input: E.RestoreInput): Promise<E.WayBackCost>;
   restoreFreshDatabase(input: E.RestoreInput): Promise<E.RestoreEvidence>;
+  /** Compares the restored copy with production row by row and exports what only production has. */
+  salvageRows(input: E.SwapInput): Promise<E.SalvageEvidence>;
   swapDatabases(input: E.SwapInput): Promise<E.SwapEvidence>;
 }
 
@@ -79,10 +93,20 @@ export interface CloseoutActivities {
   runOwnStep(input: E.OwnStepInput): Promise<E.OwnStepEvidence>;
 }
 
+/** Of the workflow `restoreDrill`. */
+export interface DrillActivities {
+  prepareDrill(input: E.PrepareDrillInput): Promise<E.PreparedDrill>;
+  /** Restores the backup on the scratch server and compares it with its ledger. */
+  restoreOnScratch(input: E.DrillInput): Promise<E.DrillRestore>;
+  dropScratchDatabase(input: E.DrillInput): Promise<{ readonly dropped: readonly string[] }>;
+  recordDrill(input: E.RecordDrillInput): Promise<E.DrillRecord>;
+}
+
 export interface MigrationActivities
   extends PreconditionActivities,
     AnnouncementActivities,
     SwitchActivities,
+    FenceActivities,
     ToolingActivities,
     BackupActivities,
     DryRunActivities,
@@ -90,4 +114,5 @@ export interface MigrationActivities
     ApplyActivities,
     ValidationActivities,
     RecoveryActivities,
-    CloseoutActivities {}
+    CloseoutActivities,
+    DrillActivities {}

@@ -189,7 +189,29 @@ export interface BackupEvidence {
   readonly tables: number;
   readonly rows: number;
   readonly pgDumpVersion: string;
+  /** How the dump was packed before encryption: `zstd`. */
+  readonly compression: string;
   readonly encryption: string;
+  /** Tables of which only a sample of the rows was checksummed, because they are larger than the profile's `sampleAbove`. */
+  readonly sampledTables: number;
+  readonly largeObjects: number;
+  /** From the snapshot to the object's completion. */
+  readonly milliseconds: number;
+  /** URI of the manifest: this evidence and whose it is, in plain JSON beside the object. Written last: an object without one is half made. */
+  readonly manifest: string;
+}
+
+/** What stands beside a backup in the store, readable without the age identity. */
+export interface BackupManifest {
+  readonly format: 'migration-runbook/backup/1';
+  readonly service: string;
+  readonly releaseTag: string;
+  readonly changeTicket: string;
+  readonly runId: string;
+  readonly step: string;
+  readonly backup: BackupEvidence;
+  /** The last verification that passed. */
+  readonly verified?: { readonly at: string; readonly milliseconds: number; readonly by: string };
 }
 
 export interface VerifyBackupInput extends StepInput {
@@ -207,6 +229,15 @@ export interface BackupVerification {
   readonly tableData: number;
   /** Bytes of SQL that the full decode produced. */
   readonly decodedBytes: number;
+  readonly milliseconds: number;
+  /** What bringing this backup back will take, restore, comparison and swap together, and what that is predicted from. */
+  readonly predictedRestore: RestorePrediction;
+}
+
+export interface RestorePrediction {
+  readonly milliseconds: number;
+  /** `drill`: from the last recorded drill, scaled by size. `dump`: from the time the dump took, a rough factor. */
+  readonly from: 'drill' | 'dump';
 }
 
 // ---- dry run ----------------------------------------------------------------------------------------------------------
@@ -280,6 +311,45 @@ export interface ProductionState {
   readonly invalidIndexes: readonly string[];
   readonly migratorSessions: number;
   readonly otherSessions: readonly { readonly role: string; readonly application: string; readonly count: number }[];
+}
+
+// ---- fence and recovery points ----------------------------------------------------------------------------------------
+
+/** What the fence found, did, and was seen to do. */
+export interface FenceEvidence {
+  readonly state: SwitchState;
+  /** Milliseconds since the epoch, ISO: from here on nobody but the migration writes. */
+  readonly since: string;
+  readonly endedSessions: number;
+  /** How it was tried: a write as the service's role that was refused, or the check of the maintenance mode. */
+  readonly tried: string;
+  /** Rows written by all tables' counters at that moment: `readFence` later compares. */
+  readonly counters: StoredDocument;
+}
+
+export interface ReleaseFenceInput extends StepInput {
+  readonly before: SwitchState;
+}
+
+export interface FenceHeldInput extends StepInput {
+  readonly fence: FenceEvidence;
+}
+
+/** Did anybody write since the fence went up? By the tables' counters. */
+export interface FenceHeld {
+  readonly held: boolean;
+  readonly written: readonly TableCost[];
+}
+
+export interface RecoveryPointInput extends StepInput {
+  readonly step: string;
+}
+
+export interface RecoveryPointEvidence {
+  readonly takenAt: string;
+  readonly restorePoint: { readonly name: string; readonly lsn: string } | null;
+  /** Id as the provider's command printed it. */
+  readonly snapshot: string | null;
 }
 
 export interface UpgradeInput extends StepInput {
@@ -379,6 +449,45 @@ export interface RollbackEvidence {
 export interface RestoreInput extends StepInput {
   readonly backup: BackupEvidence;
   readonly before: ProductionState;
+  /** Since when only the migration could write; absent where the fence is not up. */
+  readonly fencedSince?: string;
+}
+
+export interface TableCost {
+  readonly table: string;
+  readonly inserted: number;
+  readonly updated: number;
+  readonly deleted: number;
+}
+
+/** What a restore of the backup would take back. */
+export interface WayBackCost {
+  /**
+   * `statistics`: estimated from the server's counters, an upper bound (aborted writes count). `comparison`: exact, the
+   * restored copy against production, row by row.
+   */
+  readonly basis: 'statistics' | 'comparison';
+  /** When the backup was taken, ISO. */
+  readonly since: string;
+  /** Milliseconds. */
+  readonly backupAge: number;
+  /** Tables with changes, largest first, 50 at most; `furtherTables` counts the rest. */
+  readonly tables: readonly TableCost[];
+  readonly furtherTables: number;
+  readonly total: { readonly inserted: number; readonly updated: number; readonly deleted: number };
+  /** Tables that could not be judged, e.g. because the migration dropped or rebuilt them. */
+  readonly unknown: readonly string[];
+  /** `migration`: the fence was up since before the backup, so all of it is the migration's own. `anybody`: users' writes may be among it. */
+  readonly by: 'migration' | 'anybody';
+  readonly predictedMilliseconds: number;
+}
+
+/** The rows a swap would leave behind, exported before it. */
+export interface SalvageEvidence {
+  readonly cost: WayBackCost;
+  /** Encrypted archive that psql loads (after age and zstd), and its manifest; null where nothing differs. */
+  readonly archive: StoredDocument | null;
+  readonly manifest: StoredDocument | null;
 }
 
 export interface RestoreEvidence {
@@ -387,8 +496,11 @@ export interface RestoreEvidence {
   readonly rows: number;
   readonly sequences: number;
   readonly milliseconds: number;
-  /** Rows per table that production holds beyond the backup: what a swap leaves behind in the database kept aside. */
-  readonly left: readonly { readonly table: string; readonly production: number; readonly restored: number }[];
+  /** Tables whose rows were compared by checksum, by a sample of the rows, and large objects compared. */
+  readonly compared: { readonly checksums: number; readonly samples: number; readonly largeObjects: number };
+  /** Differences in how the same thing is written (column order, derived names, re-deparsed expressions). */
+  readonly cosmetic: readonly string[];
+  readonly timings: { readonly data: number; readonly indexes: number; readonly compare: number };
 }
 
 export interface SwapInput extends RestoreInput {
@@ -401,7 +513,68 @@ export interface SwapEvidence {
   readonly endedSessions: number;
   /** Milliseconds during which nobody could connect. */
   readonly shutOut: number;
+  /** Sessions on standbys that were still reading the old database. */
+  readonly standbySessions: number;
+  /** When `runbook sweep` offers to drop the database kept aside, ISO. */
+  readonly quarantineUntil: string;
   readonly versionRows: readonly string[];
+}
+
+// ---- drill ------------------------------------------------------------------------------------------------------------
+
+export interface PrepareDrillInput {
+  readonly service: string;
+  readonly requestedBy: string;
+  readonly workflowId: string;
+  readonly runId: string;
+  /** URI of a backup; absent = the latest verified one. */
+  readonly backup?: string;
+}
+
+export interface PreparedDrill {
+  readonly profile: Profile;
+  readonly run: RunFacts;
+  readonly manifest: BackupManifest;
+}
+
+export interface DrillInput extends StepInput {
+  readonly manifest: BackupManifest;
+}
+
+export interface DrillRestore {
+  readonly database: string;
+  readonly server: DatabaseIdentity;
+  readonly restored: RestoreEvidence;
+}
+
+export interface RecordDrillInput extends DrillInput {
+  readonly startedAt: string;
+  readonly result:
+    | { readonly kind: 'passed'; readonly restore: DrillRestore }
+    | { readonly kind: 'failed'; readonly why: string };
+}
+
+/** A drill on record: what the next prediction of a restore goes by. */
+export interface DrillRecord {
+  readonly format: 'migration-runbook/drill/1';
+  readonly service: string;
+  readonly runId: string;
+  readonly requestedBy: string;
+  readonly startedAt: string;
+  readonly endedAt: string;
+  readonly backup: {
+    readonly uri: string;
+    readonly capturedAt: string;
+    readonly databaseBytes: number;
+    readonly dumpBytes: number;
+  };
+  readonly outcome: 'passed' | 'failed';
+  readonly why: string | null;
+  /** Restore and comparison, milliseconds; null where it failed. */
+  readonly milliseconds: number | null;
+  readonly restored: RestoreEvidence | null;
+  /** URI of this record. */
+  readonly uri: string;
 }
 
 // ---- own steps, closeout ----------------------------------------------------------------------------------------------

@@ -30,6 +30,13 @@ export interface MigrationPlan {
     /** Milliseconds. */
     readonly maximumAge: number;
   };
+  /** `none`: what is written after the backup can be lost. */
+  readonly fence: 'none' | 'read-only' | 'maintenance';
+  readonly recoveryPoint: { readonly restorePoint: boolean; readonly snapshot: boolean };
+  /** How the room for a second copy is known: `measured`, or the profile's waiver in its own words. */
+  readonly capacity: string;
+  /** Milliseconds, rough until a drill was recorded. */
+  readonly predictions: { readonly backup: number; readonly restore: number; readonly restoreFrom: 'drill' | 'dump' };
   readonly window: { readonly start: string | null; readonly end: string | null; readonly length: number };
   readonly recovery: {
     readonly rollback: 'ask' | 'automatic' | 'never';

@@ -68,14 +68,26 @@ export interface ProductionDatabase {
   readonly applicationRoles: readonly string[];
   /** The database in which locks are held and from which renames are done. Default `postgres`. */
   readonly maintenanceDatabase: string;
-  /** `application_name`s of the standbys that must be streaming; empty = the profile says there are none. */
-  readonly standbys: readonly string[];
+  /** The service's own login: with it the fence is tried. Needed where the fence is `read-only`. */
+  readonly application?: SecretReference;
+  /** The standbys that must be streaming; empty = the profile says there are none. */
+  readonly standbys: readonly Standby[];
   readonly maximumLagBytes: number;
   readonly maximumLag: number;
   /** `require`: sessions must be encrypted. `allow` is meant for loopback and trials. */
   readonly tls: 'require' | 'allow';
   /** Refused when a transaction older than this is open as the upgrade starts. */
   readonly maximumTransactionAge: number;
+}
+
+/** A physical standby. Its sessions survive a swap and would go on reading the old database, so they are ended there too. */
+export interface Standby {
+  /** `application_name` of its replication session on the primary. */
+  readonly name: string;
+  /** Leads to the standby itself; of a role that sees and ends sessions there. */
+  readonly administrator?: SecretReference;
+  /** `none`: the profile says that nobody reads there (a standby for disasters only). */
+  readonly sessions: 'end' | 'none';
 }
 
 export interface StagingDatabase {
@@ -122,6 +134,48 @@ export interface BackupProfile {
   readonly maximumAge: number;
   /** Asked for in addition; what is trusted is the project's own encryption. */
   readonly serverSideEncryption?: 'AES256' | 'aws:kms';
+  /** With `aws:kms`: the key; absent = the bucket's default key. */
+  readonly kmsKeyId?: string;
+  /** The store refuses to delete or overwrite a backup's objects for this long (milliseconds). The bucket must have object lock enabled. */
+  readonly objectLock?: { readonly mode: 'GOVERNANCE' | 'COMPLIANCE'; readonly retention: number };
+  /** Tags of a backup's objects, e.g. for the bucket's lifecycle rules. */
+  readonly tags: Readonly<Record<string, string>>;
+  /** Storage class of the dump, e.g. `STANDARD_IA`; absent = the store's default. */
+  readonly storageClass?: string;
+  /** Bytes: of tables larger than this a sample of the rows is checksummed, and marked so. All rows are counted either way. */
+  readonly sampleAbove: number;
+}
+
+/** How a backup is restored and swapped in. */
+export interface RestoreProfile {
+  /** Parallel sessions that build indexes and constraints, and that compare. */
+  readonly jobs: number;
+  /** Where SQL cannot tell how much room there is: a command that tells it, or a waiver that stands in the plan. */
+  readonly capacity: /** Prints the free bytes of each server's data volume as JSON: `{"primary": 1, "<standby>": 1}`, or one number for all. */
+  { readonly kind: 'command'; readonly action: CommandAction } | { readonly kind: 'waiver'; readonly reason: string };
+  /** Milliseconds the replaced database is kept aside before `runbook sweep` offers to drop it. */
+  readonly quarantine: number;
+}
+
+/** How production is kept from being written while it is migrated, so that a way back loses nothing. */
+export type Fence =
+  /** What is written after the backup can be lost: said in the plan. */
+  | { readonly kind: 'none' }
+  /** `default_transaction_read_only` for everybody but the migrator, sessions ended, tried as the service's role. */
+  | { readonly kind: 'read-only' }
+  /** The service's own maintenance mode. `check` must pass while it is on: it shows that the service refuses to write. */
+  | {
+      readonly kind: 'maintenance';
+      readonly mechanism: Extract<Switch['mechanism'], { readonly kind: 'actions' }>;
+      readonly check: Check;
+    };
+
+/** Faster ways back than the dump, prepared after the fence. */
+export interface RecoveryPoint {
+  /** `pg_create_restore_point`: for whoever recovers to a point in time. Needs the right to execute it. */
+  readonly restorePoint: boolean;
+  /** The provider's snapshot, pgBackRest ...: its last line of output is the id that is recorded. */
+  readonly snapshot?: CommandAction;
 }
 
 export interface StagingProfile {
@@ -216,7 +270,8 @@ export interface Measure {
  */
 export interface Switch {
   readonly name: string;
-  readonly kind: 'freeze' | 'jobs' | 'silence' | 'notice';
+  /** `pooler`: paused right before databases are swapped and resumed right after, not for the whole run. */
+  readonly kind: 'freeze' | 'jobs' | 'silence' | 'notice' | 'pooler';
   readonly mechanism:
     | {
         readonly kind: 'actions';
@@ -314,6 +369,9 @@ export interface Profile {
   readonly postgresPrograms?: string;
   readonly alembic: AlembicProfile;
   readonly backup: BackupProfile;
+  readonly restore: RestoreProfile;
+  readonly fence: Fence;
+  readonly recoveryPoint: RecoveryPoint;
   readonly staging: StagingProfile;
   readonly application: ApplicationProfile;
   readonly announce: readonly Action[];

@@ -1,4 +1,4 @@
-import type { SwitchState } from './evidence.ts';
+import type { SwitchState, WayBackCost } from './evidence.ts';
 import type { GateName, RecoveryAction } from './messages.ts';
 import type { Outcome, Switch } from './profile.ts';
 
@@ -37,7 +37,7 @@ export interface Refusal {
 
 export interface Obligation {
   readonly name: string;
-  readonly kind: Switch['kind'];
+  readonly kind: Switch['kind'] | 'fence';
   readonly since: string;
   readonly before: SwitchState;
   /** `kept`: left engaged on purpose, by the profile's policy for the outcome. `open`: could not be put back. */
@@ -81,5 +81,7 @@ export interface RunStatus {
   readonly refusals: { readonly count: number; readonly last: readonly Refusal[] };
   readonly actions: readonly RecoveryAction[];
   readonly trouble?: string;
+  /** What a restore would take back, as far as it is known. */
+  readonly wayBack?: WayBackCost;
   readonly outcome?: Outcome;
 }

@@ -43,7 +43,7 @@ export async function checkReplication(
     signal.throwIfAborted();
     const senders = await listSenders(client, rows[0]!.lsn);
     const elapsed = Date.now() - started;
-    const verdicts = limits.standbys.map((name) => judge(name, senders, limits, elapsed));
+    const verdicts = limits.standbys.map(({ name }) => judge(name, senders, limits, elapsed));
     const sick = verdicts.filter((verdict) => verdict.kind === 'unhealthy');
     if (sick.length === 0) {
       return { standbys: verdicts.flatMap((verdict) => (verdict.kind === 'healthy' ? [verdict.standby] : [])) };

@@ -16,6 +16,9 @@ const FILLED: ReadonlySet<string> = new Set([
   'retrospective',
   'approvals',
   'recovery',
+  'fence',
+  'restore',
+  'recoveryPoint',
   'steps',
 ]);
 const MESSAGE_VARIABLES: ReadonlySet<string> = new Set(['kind', 'title', 'text']);

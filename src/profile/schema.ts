@@ -1,6 +1,6 @@
 /** Schema of the YAML a person writes: strict, completed with defaults, turned into the canonical `Profile`. */
 import { z } from 'zod';
-import type { Measure, Profile, ReviewProfile, Switch } from '../contract/profile.ts';
+import type { Fence, Measure, Profile, RestoreProfile, ReviewProfile, Standby, Switch } from '../contract/profile.ts';
 import { action, check, commandAction, flow, ownStep, question } from './schema-actions.ts';
 import {
   choice,
@@ -56,6 +56,15 @@ const review = choice({
   ),
 });
 
+const standby = z.union(
+  [
+    text.transform((name): Standby => ({ name, sessions: 'end' })),
+    object({ name: text, administrator: secret }).transform((value): Standby => ({ ...value, sessions: 'end' })),
+    object({ name: text, sessions: z.literal('none') }),
+  ],
+  'must be {name, administrator: <reference>}, or {name, sessions: none} where nobody reads on it',
+);
+
 const databases = object({
   production: object({
     administrator: secret,
@@ -63,7 +72,8 @@ const databases = object({
     backup: secret,
     applicationRoles: z.array(text).min(1),
     maintenanceDatabase: text.default('postgres'),
-    standbys: z.array(text),
+    application: secret.optional(),
+    standbys: z.array(standby),
     maximumLagBytes: size.default(16 * 1024 ** 2),
     maximumLag: duration('100ms', '1h').default(10_000),
     tls: z.enum(['require', 'allow']).default('require'),
@@ -107,6 +117,59 @@ const backup = object({
   identity: secret,
   maximumAge: duration('1m', '7d').default(2 * HOUR),
   serverSideEncryption: z.enum(['AES256', 'aws:kms']).optional(),
+  kmsKeyId: text.optional(),
+  objectLock: object({ mode: z.enum(['GOVERNANCE', 'COMPLIANCE']), retention: duration('1h', '36500d') }).optional(),
+  tags: z.record(z.string().min(1).max(128), z.string().max(256)).default({}),
+  storageClass: z
+    .string()
+    .regex(/^[A-Z][A-Z_]+$/, 'must be a storage class of the store, e.g. STANDARD_IA')
+    .optional(),
+  sampleAbove: size.default(20 * 1024 ** 3),
+});
+
+const restore = object({
+  jobs: z.int().min(1).max(64).default(2),
+  capacity: choice({
+    command: object(commandAction.in.shape).transform((value): RestoreProfile['capacity'] => ({
+      kind: 'command',
+      action: { kind: 'command', ...value },
+    })),
+    waiver: object({ waiver: z.string().min(10).max(500) }).transform(({ waiver }): RestoreProfile['capacity'] => ({
+      kind: 'waiver',
+      reason: waiver,
+    })),
+  }),
+  quarantine: duration('1m', '365d').default(14 * 24 * HOUR),
+});
+
+const fence = z.union(
+  [
+    z.enum(['none', 'read-only']).transform((kind): Fence => ({ kind })),
+    object({
+      maintenance: object({
+        state: question.optional(),
+        statePointer: pointer.optional(),
+        engage: action,
+        release: action,
+        check,
+      }).refine((value) => value.statePointer === undefined || value.state !== undefined, {
+        path: ['statePointer'],
+        error: 'points into the answer of state: give state as well',
+      }),
+    }).transform(
+      ({ maintenance: { check: shown, ...mechanism } }): Fence => ({
+        kind: 'maintenance',
+        mechanism: { kind: 'actions', ...mechanism },
+        check: shown,
+      }),
+    ),
+  ],
+  'must be none, read-only, or {maintenance: {engage, release, check}}',
+);
+
+const recoveryPoint = object({
+  restorePoint: z.boolean().default(false),
+  snapshot: commandAction.optional(),
 });
 
 const staging = object({
@@ -128,7 +191,7 @@ const application = object({
 const outcome = z.enum(['succeeded', 'aborted', 'rolled-back', 'restored', 'handed-over']);
 const switchKeys = {
   name: text,
-  kind: z.enum(['freeze', 'jobs', 'silence', 'notice']),
+  kind: z.enum(['freeze', 'jobs', 'silence', 'notice', 'pooler']),
   keepAfter: z.array(outcome).default([]),
 };
 
@@ -220,6 +283,9 @@ export const profileSchema = object({
   postgresPrograms: text.optional(),
   alembic,
   backup,
+  restore,
+  fence: fence.default({ kind: 'none' }),
+  recoveryPoint: recoveryPoint.prefault({}),
   staging,
   application,
   announce: z.array(action).min(1),

@@ -3,6 +3,7 @@ import type {
   Action,
   Check,
   ConfiguredValue,
+  Fence,
   Flow,
   Measure,
   Profile,
@@ -25,6 +26,11 @@ export function collectSecretReferences(profile: Profile): UsedReference[] {
     used('backup.accessKeyId', profile.backup.accessKeyId),
     used('backup.secretAccessKey', profile.backup.secretAccessKey),
     used('backup.identity', profile.backup.identity),
+    ...ofFence(profile.fence),
+    ...(profile.restore.capacity.kind === 'command'
+      ? ofAction('restore.capacity', profile.restore.capacity.action)
+      : []),
+    ...(profile.recoveryPoint.snapshot ? ofAction('recoveryPoint.snapshot', profile.recoveryPoint.snapshot) : []),
     ...ofValues('application.boot.environment', profile.application.boot.environment),
     ...profile.application.flows.flatMap((flow, index) => ofFlow(`application.flows[${index}]`, flow)),
     ...ofActions('announce', profile.announce),
@@ -50,6 +56,10 @@ const ofDatabases = ({ databases: { production, staging, scratch } }: Profile): 
   used('databases.production.administrator', production.administrator),
   used('databases.production.migrator', production.migrator),
   used('databases.production.backup', production.backup),
+  ...(production.application ? [used('databases.production.application', production.application)] : []),
+  ...production.standbys.flatMap(({ administrator }, index) =>
+    administrator ? [used(`databases.production.standbys[${index}].administrator`, administrator)] : [],
+  ),
   used('databases.staging.administrator', staging.administrator),
   used('databases.staging.migrator', staging.migrator),
   used('databases.scratch.administrator', scratch.administrator),
@@ -77,6 +87,15 @@ function ofAction(path: string, action: Action): UsedReference[] {
 
 function ofSwitch(path: string, { mechanism }: Switch): UsedReference[] {
   if (mechanism.kind === 'celery') return ofValues(`${path}.celery.environment`, mechanism.environment);
+  return ofMechanism(path, mechanism);
+}
+
+const ofFence = (fence: Fence): UsedReference[] =>
+  fence.kind === 'maintenance'
+    ? [...ofMechanism('fence.maintenance', fence.mechanism), ...ofCheck('fence.maintenance.check', fence.check)]
+    : [];
+
+function ofMechanism(path: string, mechanism: Extract<Switch['mechanism'], { kind: 'actions' }>): UsedReference[] {
   return [
     ...(mechanism.state ? ofAction(`${path}.state`, mechanism.state) : []),
     ...ofAction(`${path}.engage`, mechanism.engage),

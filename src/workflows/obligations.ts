@@ -25,6 +25,7 @@ const VERBS: Record<Switch['kind'], string> = {
   jobs: 'Pause jobs',
   silence: 'Silence alerts',
   notice: 'Publish notice',
+  pooler: 'Pause the pooler',
 };
 
 /**

@@ -9,6 +9,8 @@ export type Urls = Readonly<Record<RoleName, string>>;
 
 export interface DatabaseUrls {
   readonly production: Urls;
+  /** The production database on the replica; undefined where the stack runs without one. */
+  readonly replica?: Urls;
   readonly staging: Urls;
   /** The server's maintenance database: databases come and go there. */
   readonly scratch: { readonly administrator: string };
@@ -37,6 +39,7 @@ export function secretsOf(facts: {
     'prod/whisper-transcriber/ADMINISTRATOR_URL': urls.production.administrator,
     'prod/whisper-transcriber/MIGRATOR_URL': urls.production.migrator,
     'prod/whisper-transcriber/BACKUP_URL': urls.production.backup,
+    ...(urls.replica && { 'prod/whisper-transcriber/REPLICA_ADMINISTRATOR_URL': urls.replica.administrator }),
     'prod/whisper-transcriber/REDIS_URL': redis.production,
     'prod/whisper-transcriber/ADMIN_PASSWORD': passwords.production.admin,
     'staging/whisper-transcriber/DATABASE_URL': urls.staging.application,

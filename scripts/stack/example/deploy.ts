@@ -89,6 +89,7 @@ export async function deployExample(stack: StackConnection, options: ExampleOpti
   ]);
   const urls: DatabaseUrls = {
     production: urlsOf(primary, onPrimary, databases.production),
+    ...(stack.postgres.replica && { replica: urlsOf(stack.postgres.replica, onPrimary, databases.production) }),
     staging: urlsOf(staging, onStaging, databases.staging),
     scratch: { administrator: roleUrl(scratch, onScratch, 'administrator', 'postgres') },
   };
