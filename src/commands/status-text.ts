@@ -1,4 +1,5 @@
 /** `runbook status` as text. Pure. */
+import type { WayBackCost } from '../contract/evidence.ts';
 import type { MessageSender } from '../contract/report.ts';
 import type { RunStatus, StepRecord } from '../contract/status.ts';
 import type { ActivityView } from '../history/execution.ts';
@@ -79,6 +80,7 @@ function workflowRows(status: RunStatus, view: RunView, now: number): Row[] {
     rows.push(['window', `ends ${timeText(windowEnd)} (${left(windowEnd, now)})`]);
   if (status.planDigest !== undefined) rows.push(['plan', status.planDigest]);
   if (status.trouble !== undefined) rows.push(['trouble', oneLine(status.trouble)]);
+  if (status.wayBack && !view.end) rows.push(...wayBackRows(status.wayBack));
   rows.push(...obligationRows(status), ...decisionRows(status, view.senders), ...refusalRows(status, view.senders));
   return rows;
 }
@@ -92,6 +94,19 @@ function stepRows(
   return row('step', [
     `${step.id}: ${oneLine(step.summary)} (for ${since(step.since, now)})`,
     ...(activity ? activityLines(activity, now) : []),
+  ]);
+}
+
+const TABLES_SHOWN = 10;
+
+function wayBackRows({ basis, tables, furtherTables, total, by, unknown }: WayBackCost): Row[] {
+  const shown = tables.slice(0, TABLES_SHOWN);
+  const more = tables.length - shown.length + furtherTables;
+  return row('restore', [
+    `takes back ${basis === 'statistics' ? 'at most ' : ''}${total.inserted} inserted, ${total.updated} updated, ${total.deleted} deleted rows${by === 'migration' ? ', all of them the migration’s own' : ''}`,
+    ...shown.map(({ table, inserted, updated, deleted }) => `${oneLine(table)}: +${inserted} ~${updated} -${deleted}`),
+    ...(more > 0 ? [`and ${more} more table(s)`] : []),
+    ...(unknown.length > 0 ? [`not known for: ${oneLine(unknown.slice(0, TABLES_SHOWN).join(', '))}`] : []),
   ]);
 }
 

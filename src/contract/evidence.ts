@@ -80,6 +80,8 @@ export interface AccessEvidence {
   readonly migratorRole: string;
   readonly rights: readonly string[];
   readonly tls: string;
+  /** Room for a second copy: what was measured, or the profile's waiver. */
+  readonly capacity: string;
   readonly bucket: string;
 }
 

@@ -15,6 +15,7 @@ export function consistencyFindings(document: unknown): Finding[] {
     ...duplicateFindings(document, ['monitoring', 'measures'], 'name'),
     ...duplicateFindings(document, ['application', 'flows'], 'name'),
     ...stepFindings(document),
+    ...fenceFindings(document),
     ...credentialFindings(document),
   ];
 }
@@ -74,6 +75,24 @@ function stepFindings(document: unknown): Finding[] {
         message: `is not the id of a step. Known: ${[...BUILT_IN_STEPS].join(', ')}`,
       });
     }
+  }
+  return findings;
+}
+
+function fenceFindings(document: unknown): Finding[] {
+  const findings = list(document, ['switches']).flatMap((item, index) =>
+    valueAt(item, ['name']) === 'write fence'
+      ? [{ path: ['switches', index, 'name'], message: 'is the name of the fence itself: choose another' }]
+      : [],
+  );
+  if (
+    valueAt(document, ['fence']) === 'read-only' &&
+    valueAt(document, ['databases', 'production', 'application']) === undefined
+  ) {
+    findings.push({
+      path: ['databases', 'production', 'application'],
+      message: 'is missing: with fence: read-only the fence is tried as the service itself',
+    });
   }
   return findings;
 }

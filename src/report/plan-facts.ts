@@ -20,6 +20,18 @@ export function planFacts(plan: MigrationPlan): readonly (readonly [string, stri
     ],
     ['A restore loses', recovery.restoreLoses],
     [
+      'Predicted',
+      `backup ${durationText(plan.predictions.backup)}, restore ${durationText(plan.predictions.restore)} (by the last ${plan.predictions.restoreFrom})`,
+    ],
+    ['Fence', plan.fence === 'none' ? 'none: production stays writable' : plan.fence],
+    [
+      'Faster ways back',
+      [plan.recoveryPoint.restorePoint ? 'restore point' : '', plan.recoveryPoint.snapshot ? 'snapshot' : '']
+        .filter((text) => text !== '')
+        .join(', ') || 'none',
+    ],
+    ['Room for a second copy', plan.capacity],
+    [
       'Backup policy',
       `encrypted into ${plan.backupPolicy.bucket}, at most ${durationText(plan.backupPolicy.maximumAge)} old`,
     ],

@@ -1,6 +1,10 @@
 import type { Outcome, Switch } from '../contract/profile.ts';
+import type { Obligation } from '../contract/status.ts';
 import type { MigrationRun } from './run.ts';
-import { LOOK, PUT_BACK, TELL } from './step-policies.ts';
+import { CHANGE, LOOK, PUT_BACK, TELL } from './step-policies.ts';
+
+/** Name of the obligation that the fence is; no switch of a profile may have it. */
+const FENCE = 'write fence';
 
 /**
  * Switches something off or on and owes it from then on. The state found before is read and registered first: the run may
@@ -28,6 +32,46 @@ const VERBS: Record<Switch['kind'], string> = {
   pooler: 'Pause the pooler',
 };
 
+/** Raises the fence where the profile asks for one: from here on nobody but the migration writes to production. */
+export async function raiseFence(run: MigrationRun): Promise<void> {
+  if (run.profile.fence.kind === 'none') return;
+  const before = await run.step('apply.fence/before', 'What the fence will have to put back', LOOK, (activities) =>
+    activities.readFence(run.input()),
+  );
+  run.state.setObligation({ name: FENCE, kind: 'fence', before, status: 'engaging' });
+  run.state.fence = await run.step(
+    'apply.fence',
+    'Production read-only for all but the migration, tried as the service',
+    CHANGE,
+    (activities) => activities.engageFence(run.input()),
+  );
+  run.state.setObligation({ name: FENCE, kind: 'fence', before, status: 'engaged' });
+}
+
+/** Lifts the fence, if it is up: the end of the lossless way back. @throws when it cannot be lifted */
+export async function lowerFence(run: MigrationRun, stepId: string): Promise<void> {
+  const fence = run.state.owed().find(({ kind }) => kind === 'fence');
+  if (fence === undefined) return;
+  // Whoever writes from the first moment on is not told apart from the migration any more.
+  run.state.fence = undefined;
+  await run.step(stepId, 'Lift the fence: the service writes again', PUT_BACK, (activities) =>
+    activities.releaseFence({ ...run.input(), before: fence.before }),
+  );
+  run.state.setObligation({ ...fence, status: 'released' });
+}
+
+/** Runs work with the connection pooler paused; it is resumed whatever happens to the work. */
+export async function withPoolerPaused<T>(run: MigrationRun, stepId: string, work: () => Promise<T>): Promise<T> {
+  try {
+    await engage(run, stepId, ['pooler']);
+    return await work();
+  } finally {
+    for (const obligation of run.state.owed().filter(({ kind }) => kind === 'pooler')) {
+      await putBackOne(run, stepId, obligation);
+    }
+  }
+}
+
 /**
  * Puts every owed obligation back as it was, newest first, each confirmed. One that fails does not keep the others from
  * being put back.
@@ -38,8 +82,7 @@ export async function putBack(run: MigrationRun, outcome: Outcome): Promise<read
   const failed: string[] = [];
   for (const obligation of run.state.owed()) {
     const entry = run.profile.switches.find(({ name }) => name === obligation.name);
-    if (!entry) continue;
-    if (entry.keepAfter.includes(outcome)) {
+    if (entry?.keepAfter.includes(outcome)) {
       run.state.setObligation({
         ...obligation,
         status: 'kept',
@@ -47,20 +90,29 @@ export async function putBack(run: MigrationRun, outcome: Outcome): Promise<read
       });
       continue;
     }
-    try {
-      await run.step(`closeout.resume/${entry.name}`, `Put back: ${entry.name}`, PUT_BACK, (activities) =>
-        activities.releaseSwitch({ ...run.input(), switch: entry, before: obligation.before }),
-      );
-      run.state.setObligation({ ...obligation, status: 'released' });
-    } catch (error) {
-      const trouble = run.troubleOf(error);
-      run.state.setObligation({
-        ...obligation,
-        status: 'open',
-        note: trouble.kind === 'failure' ? trouble.message : 'could not be put back',
-      });
-      failed.push(entry.name);
-    }
+    if ((await putBackOne(run, 'closeout.resume', obligation)) === 'open') failed.push(obligation.name);
   }
   return failed;
+}
+
+async function putBackOne(run: MigrationRun, stepId: string, obligation: Obligation): Promise<'released' | 'open'> {
+  const entry = run.profile.switches.find(({ name }) => name === obligation.name);
+  try {
+    if (obligation.kind === 'fence') await lowerFence(run, `${stepId}/fence`);
+    else if (entry) {
+      await run.step(`${stepId}/${entry.name}`, `Put back: ${entry.name}`, PUT_BACK, (activities) =>
+        activities.releaseSwitch({ ...run.input(), switch: entry, before: obligation.before }),
+      );
+    }
+    run.state.setObligation({ ...obligation, status: 'released' });
+    return 'released';
+  } catch (error) {
+    const trouble = run.troubleOf(error);
+    run.state.setObligation({
+      ...obligation,
+      status: 'open',
+      note: trouble.kind === 'failure' ? trouble.message : 'could not be put back',
+    });
+    return 'open';
+  }
 }

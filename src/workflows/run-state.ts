@@ -1,6 +1,6 @@
-import type { BackupEvidence } from '../contract/evidence.ts';
+import type { BackupEvidence, BackupVerification, FenceEvidence, WayBackCost } from '../contract/evidence.ts';
 import type { RecoveryAction } from '../contract/messages.ts';
-import type { SealedPlan } from '../contract/plan.ts';
+import type { MigrationPlan, SealedPlan } from '../contract/plan.ts';
 import type { Outcome } from '../contract/profile.ts';
 import type { MigrationRequest } from '../contract/request.ts';
 import type { DecisionRecord, Obligation, Refusal, RunStatus, Stage, StepRecord, Waiting } from '../contract/status.ts';
@@ -29,6 +29,12 @@ export class RunState {
   trouble: Trouble | undefined;
   outcome: Outcome | undefined;
   keptAside: string | undefined;
+  /** While it is up. */
+  fence: FenceEvidence | undefined;
+  /** What a restore would take back, as far as it is known. */
+  wayBack: WayBackCost | undefined;
+  /** Of the latest backup. */
+  verification: BackupVerification | undefined;
   intervened = false;
   /** Recoveries that failed, in the whole run: after a failed restore nobody knows that nothing was changed. */
   readonly tried: ('rollback' | 'restore')[] = [];
@@ -115,6 +121,15 @@ export class RunState {
     return this.backups.at(-1);
   }
 
+  /** Milliseconds, from the backup this run has taken; zero before. */
+  get predictions(): MigrationPlan['predictions'] {
+    return {
+      backup: (this.latestBackup?.milliseconds ?? 0) + (this.verification?.milliseconds ?? 0),
+      restore: this.verification?.predictedRestore.milliseconds ?? 0,
+      restoreFrom: this.verification?.predictedRestore.from ?? 'dump',
+    };
+  }
+
   get recoveryActions(): readonly RecoveryAction[] {
     return this.waiting?.for === 'recovery' ? this.waiting.actions : [];
   }
@@ -138,6 +153,7 @@ export class RunState {
       refusals: { count: this.refusalCount, last: [...this.lastRefusals] },
       actions: this.recoveryActions,
       ...(this.trouble && { trouble: troubleText(this.trouble) }),
+      ...(this.wayBack && { wayBack: this.wayBack }),
       ...(this.outcome && { outcome: this.outcome }),
     };
   }

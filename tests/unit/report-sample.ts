@@ -42,7 +42,12 @@ const backup: BackupEvidence = {
   tables: 6,
   rows: 20_123,
   pgDumpVersion: '18.6',
+  compression: 'zstd',
   encryption: 'age X25519',
+  sampledTables: 0,
+  largeObjects: 2,
+  milliseconds: 4000,
+  manifest: 's3://backups/runbook/whisper-transcriber/run/backup.capture.backup.json',
 };
 
 export const sample: RunReport = {
@@ -87,6 +92,10 @@ export const sample: RunReport = {
       objectMapDigest: 'e'.repeat(64),
       schemaChange: { added: ['column public.transcripts.line'], removed: [], changed: [] },
       backupPolicy: { bucket: 'backups', recipients: ['age1example'], maximumAge: 3_600_000 },
+      fence: 'read-only',
+      recoveryPoint: { restorePoint: false, snapshot: true },
+      capacity: 'measured: primary 12 GB free of 3 GB needed',
+      predictions: { backup: 4000, restore: 16_000, restoreFrom: 'dump' },
       window: { start: null, end: null, length: 3_600_000 },
       recovery: { rollback: 'ask', downgrade: null, restore: 'by decision', restoreLoses: 'later writes' },
       checks: ['health', 'playback'],

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { LiveLines } from '../../src/commands/live-lines.ts';
 import { progressText, waitingLines } from '../../src/commands/run-texts.ts';
 import { statusText } from '../../src/commands/status-text.ts';
+import type { WayBackCost } from '../../src/contract/evidence.ts';
 import type { MessageSender } from '../../src/contract/report.ts';
 import type { RunStatus, StepRecord } from '../../src/contract/status.ts';
 import type { ActivityView, ExecutionView } from '../../src/history/execution.ts';
@@ -55,6 +56,25 @@ describe('the status of a run', () => {
         'stage        before-upgrade',
       ].join('\n'),
     );
+  });
+
+  test('tells what a restore would take back, table by table', () => {
+    const wayBack: WayBackCost = {
+      basis: 'statistics',
+      since: at(0),
+      backupAge: 60_000,
+      tables: [{ table: 'public.jobs', inserted: 7, updated: 2, deleted: 1 }],
+      furtherTables: 3,
+      total: { inserted: 9, updated: 2, deleted: 1 },
+      unknown: ['public.speakers'],
+      by: 'anybody',
+      predictedMilliseconds: 1000,
+    };
+    const text = statusText(view({}, { stage: 'gate-recovery', wayBack }), now);
+    expect(text).toContain('takes back at most 9 inserted, 2 updated, 1 deleted rows');
+    expect(text).toContain('public.jobs: +7 ~2 -1');
+    expect(text).toContain('and 3 more table(s)');
+    expect(text).toContain('not known for: public.speakers');
   });
 
   test('says first what keeps the run from going on', () => {

@@ -62,6 +62,184 @@ describe('a run that goes well', () => {
   });
 });
 
+describe('the fence', () => {
+  const fenced = { fence: { kind: 'read-only' } } as const;
+
+  it('goes up before the last backup, is seen to hold, and is lifted before the smoke tests that write', async () => {
+    const { world, activities } = scriptedActivities(undefined, {
+      ...fenced,
+      recoveryPoint: { restorePoint: true },
+    });
+    const end = await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await handle.signal('approve', approval);
+      return endOf(handle);
+    });
+    expect(end.outcome).toBe('succeeded');
+    const order = world.calls.slice(world.calls.indexOf('readFence'));
+    expect(order.filter((call) => !call.startsWith('tell:') && call !== 'performActions')).toEqual([
+      'readFence',
+      'engageFence',
+      'checkReplication',
+      'inspectProduction',
+      'captureBackup',
+      'verifyBackup',
+      'createRecoveryPoint',
+      'checkReplication',
+      'proveFenceHeld',
+      'upgradeProduction',
+      'runChecks',
+      'releaseFence',
+      'runChecks',
+      'compareMeasures',
+      'validateSchema',
+      'releaseSwitch',
+      'archiveReport',
+      'archiveReport',
+    ]);
+    expect(world.reports.at(-1)?.obligations).toMatchObject([
+      { name: 'deployments', status: 'released' },
+      { name: 'write fence', status: 'released' },
+    ]);
+  });
+
+  it('that somebody wrote behind ends the run before the upgrade, put back', async () => {
+    const { world, activities } = scriptedActivities(
+      () => ({
+        proveFenceHeld: async () => ({
+          held: false,
+          written: [{ table: 'public.jobs', inserted: 1, updated: 0, deleted: 0 }],
+        }),
+      }),
+      fenced,
+    );
+    const end = await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await handle.signal('approve', approval);
+      return endOf(handle);
+    });
+    expect(end.outcome).toBe('aborted');
+    expect(end.summary?.findings[0]).toContain('public.jobs (+1 ~0 -0)');
+    expect(world.calls).not.toContain('upgradeProduction');
+    expect(world.calls).toContain('releaseFence');
+  });
+
+  it('that could not be raised for certain is lifted all the same', async () => {
+    const { world, activities } = scriptedActivities(
+      () => ({
+        engageFence: async () => {
+          throw ApplicationFailure.nonRetryable('a superuser is connected', STEP_ERRORS.refused);
+        },
+      }),
+      fenced,
+    );
+    const end = await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await handle.signal('approve', approval);
+      return endOf(handle);
+    });
+    expect(end.outcome).toBe('aborted');
+    expect(world.calls).toContain('releaseFence');
+    expect(world.reports.at(-1)?.obligations).toContainEqual(
+      expect.objectContaining({ name: 'write fence', status: 'released' }),
+    );
+  });
+
+  it('stays up through a restore: what is taken back is the migration’s own, said at the gate', async () => {
+    const { world, activities } = scriptedActivities(
+      (state) => ({
+        runChecks: async () => {
+          if (state.reality.kind === 'fully-applied')
+            throw ApplicationFailure.nonRetryable('playback is broken', STEP_ERRORS.checkFailed);
+          return { checks: [] };
+        },
+      }),
+      {
+        ...fenced,
+        switches: [...profile.switches, { ...profile.switches[0]!, name: 'pgbouncer', kind: 'pooler' }],
+      },
+    );
+    const end = await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await handle.signal('approve', approval);
+      const status = await until(handle, atGate('recovery'));
+      expect(status.waiting).toMatchObject({ why: expect.stringContaining('the migration’s own') as string });
+      expect(status.wayBack).toMatchObject({ basis: 'statistics', by: 'migration' });
+      await handle.executeUpdate('recover', { args: [{ by: 'erin', action: 'restore', reason: 'data is damaged' }] });
+      return endOf(handle);
+    });
+    expect(end.outcome).toBe('restored');
+    const after = world.calls.slice(world.calls.indexOf('restoreFreshDatabase'));
+    expect(after.filter((call) => !call.startsWith('tell:') && call !== 'performActions').slice(0, 9)).toEqual([
+      'restoreFreshDatabase',
+      'salvageRows',
+      'readSwitch',
+      'engageSwitch',
+      'swapDatabases',
+      'releaseSwitch',
+      'runChecks',
+      'releaseFence',
+      'runChecks',
+    ]);
+  });
+});
+
+describe('a restore', () => {
+  it('does not wait for an export that fails: the database kept aside has the rows', async () => {
+    const { activities } = scriptedActivities(
+      (state) => ({
+        runChecks: async () => {
+          if (state.reality.kind === 'fully-applied')
+            throw ApplicationFailure.nonRetryable('playback is broken', STEP_ERRORS.checkFailed);
+          return { checks: [] };
+        },
+        salvageRows: async () => {
+          throw ApplicationFailure.nonRetryable('no room', STEP_ERRORS.refused);
+        },
+      }),
+      { recovery: { ...profile.recovery, rollback: 'never' } },
+    );
+    const end = await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await handle.signal('approve', approval);
+      await until(handle, atGate('recovery'));
+      await handle.executeUpdate('recover', { args: [{ by: 'erin', action: 'restore', reason: 'data is damaged' }] });
+      return endOf(handle);
+    });
+    expect(end.outcome).toBe('restored');
+    expect(end.summary?.openItems).toEqual([expect.stringContaining('could not be exported')]);
+  });
+
+  it('that does not fit into the window, with nothing faster at hand, ends the run before production is touched', async () => {
+    const verifyBackup = async () => ({
+      uri: '',
+      bytes: 1,
+      sha256: '',
+      dumpSha256: '',
+      entries: 1,
+      tableData: 1,
+      decodedBytes: 1,
+      milliseconds: 1,
+      predictedRestore: { milliseconds: 700_000, from: 'dump' } as const,
+    });
+    for (const [snapshot, outcome] of [
+      [undefined, 'aborted'],
+      [{ kind: 'command', command: ['true'], directory: 'profile', environment: {}, timeout: 1 }, 'succeeded'],
+    ] as const) {
+      const { activities } = scriptedActivities(() => ({ verifyBackup }), {
+        recoveryPoint: { restorePoint: false, ...(snapshot && { snapshot }) },
+      });
+      const end = await runMigration(activities, async (handle) => {
+        await until(handle, atGate('approval'));
+        await handle.signal('approve', approval);
+        return endOf(handle);
+      });
+      expect(end.outcome).toBe(outcome);
+      if (outcome === 'aborted') expect(end.summary?.findings[0]).toContain('faster way back');
+    }
+  });
+});
+
 describe('the gate production', () => {
   it('refuses the requester, a stale digest and the same person twice, and counts different people', async () => {
     const { activities } = scriptedActivities(undefined, { approvals: { ...profile.approvals, required: 2 } });

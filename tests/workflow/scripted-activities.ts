@@ -10,6 +10,7 @@ import type {
   ProductionState,
   Reality,
   StoredDocument,
+  WayBackCost,
 } from '../../src/contract/evidence.ts';
 import type { MigrationPlan } from '../../src/contract/plan.ts';
 import type { Profile } from '../../src/contract/profile.ts';
@@ -76,7 +77,12 @@ export const profile: Profile = {
     recipients: ['age1example'],
     identity: secret,
     maximumAge: 3_600_000,
+    tags: {},
+    sampleAbove: 1,
   },
+  restore: { jobs: 1, capacity: { kind: 'waiver', reason: 'a scripted server' }, quarantine: 1 },
+  fence: { kind: 'none' },
+  recoveryPoint: { restorePoint: false },
   staging: { environmentFile: '.env.staging', tests: ['pytest'], testsTimeout: 60_000 },
   application: { boot: { command: ['true'], environment: {}, readyPath: '/', timeout: 1000 }, flows: [] },
   announce: [],
@@ -144,6 +150,22 @@ const production: ProductionState = {
   otherSessions: [],
 };
 
+const wayBack = (basis: WayBackCost['basis'], fencedSince: string | undefined): WayBackCost => ({
+  basis,
+  since: '',
+  backupAge: 60_000,
+  tables: [{ table: 'public.recordings', inserted: 3, updated: 2, deleted: 1 }],
+  furtherTables: 0,
+  total: { inserted: 3, updated: 2, deleted: 1 },
+  unknown: [],
+  by: fencedSince === undefined ? 'anybody' : 'migration',
+  predictedMilliseconds: 1000,
+});
+
+const notScripted = async (): Promise<never> => {
+  throw new Error('a migration has no drill');
+};
+
 /** What the scripted world looks like and what was done to it. */
 export interface World {
   readonly calls: string[];
@@ -177,6 +199,7 @@ export function scriptedActivities(
       migratorRole: 'migrator',
       rights: [],
       tls: 'off',
+      capacity: 'waived',
       bucket: 'backups',
     }),
     readLease: async () => ({ workflowId: 'migrate-whisper-transcriber', runId: 'run', since: '' }),
@@ -207,7 +230,12 @@ export function scriptedActivities(
       tables: 1,
       rows: 1,
       pgDumpVersion: '18',
+      compression: 'zstd',
       encryption: 'age',
+      sampledTables: 0,
+      largeObjects: 0,
+      milliseconds: 1,
+      manifest: `s3://backups/${step}.json`,
     }),
     verifyBackup: async ({ backup }) => ({
       uri: backup.uri,
@@ -217,6 +245,8 @@ export function scriptedActivities(
       entries: 1,
       tableData: 1,
       decodedBytes: 1,
+      milliseconds: 1,
+      predictedRestore: { milliseconds: 10, from: 'dump' },
     }),
     migrateStaging: async () => ({
       before: ['0001'],
@@ -273,8 +303,31 @@ export function scriptedActivities(
       rows: 1,
       sequences: 0,
       milliseconds: 1,
-      left: [],
+      compared: { checksums: 1, samples: 0, largeObjects: 0 },
+      cosmetic: [],
+      timings: { data: 1, indexes: 1, compare: 1 },
     }),
+    readFence: async () => ({ state: 'released', detail: {} }),
+    engageFence: async () => ({
+      state: { state: 'engaged', detail: {} },
+      since: new Date().toISOString(),
+      endedSessions: 1,
+      tried: 'refused',
+      counters: document,
+    }),
+    releaseFence: async () => ({ state: 'released', detail: {} }),
+    proveFenceHeld: async () => ({ held: true, written: [] }),
+    createRecoveryPoint: async () => ({ takenAt: '', restorePoint: null, snapshot: 'snapshot-1' }),
+    estimateWayBack: async ({ fencedSince }) => wayBack('statistics', fencedSince),
+    salvageRows: async ({ fencedSince }) => ({
+      cost: wayBack('comparison', fencedSince),
+      archive: document,
+      manifest: document,
+    }),
+    prepareDrill: notScripted,
+    restoreOnScratch: notScripted,
+    dropScratchDatabase: notScripted,
+    recordDrill: notScripted,
     swapDatabases: async () => {
       world.reality = { kind: 'unchanged' };
       return {
@@ -282,6 +335,8 @@ export function scriptedActivities(
         keptAside: 'whisper_before_1',
         endedSessions: 1,
         shutOut: 10,
+        standbySessions: 0,
+        quarantineUntil: '',
         versionRows: ['0001'],
       };
     },

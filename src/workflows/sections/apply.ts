@@ -2,7 +2,7 @@
 import { CancellationScope, isCancellation, sleep } from '@temporalio/workflow';
 import type { MeasuresEvidence, ProductionState } from '../../contract/evidence.ts';
 import { takeLease } from '../lease.ts';
-import { engage } from '../obligations.ts';
+import { engage, lowerFence, raiseFence } from '../obligations.ts';
 import { stepRefused } from '../failure.ts';
 import type { MigrationRun } from '../run.ts';
 import { CHANGE, LOOK, TRIAL } from '../step-policies.ts';
@@ -24,11 +24,15 @@ export async function prepareProduction(run: MigrationRun, reviewed: Reviewed): 
     activities.captureMeasures(run.input()),
   );
   await engage(run, 'apply.freeze', ['freeze', 'jobs']);
+  await raiseFence(run);
   await checkReplication(run);
-  const state = await refreshBackup(run, reviewed);
+  const state = await inspectAgain(run, reviewed);
+  if (needsRefresh(run)) await refreshBackup(run, state);
+  await createRecoveryPoint(run);
   await checkReplication(run);
+  await proveFenceHeld(run);
   // A backup may have taken its time: the window that was approved must still be open, and the rest fit into it.
-  judgeWindow(run, reviewed);
+  judgeWindow(run, reviewed, 'backup taken');
   return { state, baseline };
 }
 
@@ -54,23 +58,45 @@ async function awaitWindow(run: MigrationRun, reviewed: Reviewed): Promise<void>
     await sleep(opens - Date.now());
     run.wait(undefined);
   }
-  judgeWindow(run, reviewed);
+  judgeWindow(run, reviewed, 'backup to be taken');
 }
 
-function judgeWindow(run: MigrationRun, { dryRun }: Reviewed): void {
+/**
+ * Does what is left to do fit into what is left of the window, the way back included? A restore by the dump has to fit
+ * unless something faster stands ready.
+ */
+function judgeWindow(run: MigrationRun, { dryRun }: Reviewed, backup: 'backup to be taken' | 'backup taken'): void {
   run.judge('apply.window', 'The change window is open, and the rest fits', () => {
     const now = Date.now();
     const end = run.state.windowEnd === undefined ? now + run.profile.window.length : Date.parse(run.state.windowEnd);
     run.state.windowStart ??= new Date(now).toISOString();
     run.state.windowEnd ??= new Date(end).toISOString();
     run.learn({ windowStart: run.state.windowStart, windowEnd: run.state.windowEnd });
-    const needed = dryRun.staging.upgradeMilliseconds;
-    if (end - now <= needed) {
-      throw stepRefused(
-        `the upgrade took ${needed} ms on staging and ${Math.max(0, end - now)} ms of the window are left: ask for a longer window`,
-      );
-    }
-    return { windowStart: run.state.windowStart, windowEnd: run.state.windowEnd, upgradeOnStaging: needed };
+    const left = end - now;
+    const { upgradeMilliseconds: upgradeOnStaging } = dryRun.staging;
+    const { restorePoint, snapshot } = run.profile.recoveryPoint;
+    const isFaster = restorePoint || snapshot !== undefined;
+    const { backup: dump, restore } = run.state.predictions;
+    const dumpAgain = backup === 'backup to be taken' && needsRefresh(run) ? dump : 0;
+    const wayBack = dumpAgain + (isFaster ? 0 : restore);
+    const findings = [
+      ...(left <= upgradeOnStaging
+        ? [`the upgrade took ${upgradeOnStaging} ms on staging and ${Math.max(0, left)} ms of the window are left`]
+        : []),
+      ...(left <= wayBack
+        ? [
+            `backup and restore are predicted to take ${dumpAgain + restore} ms and ${Math.max(0, left)} ms of the window are left, and the profile has no faster way back (recoveryPoint)`,
+          ]
+        : []),
+    ];
+    if (findings.length > 0) throw stepRefused(`${findings.join('; ')}: ask for a longer window`, findings);
+    return {
+      windowStart: run.state.windowStart,
+      windowEnd: run.state.windowEnd,
+      upgradeOnStaging,
+      predictedBackup: dumpAgain,
+      predictedRestore: restore,
+    };
   });
 }
 
@@ -79,8 +105,8 @@ const checkReplication = (run: MigrationRun) =>
     activities.checkReplication(run.input()),
   );
 
-/** Production must still be what the plan was made for; a backup that grew old is taken anew. */
-async function refreshBackup(run: MigrationRun, { tooling }: Reviewed): Promise<ProductionState> {
+/** Production must still be what the plan was made for. */
+async function inspectAgain(run: MigrationRun, { tooling }: Reviewed): Promise<ProductionState> {
   const state = await run.step(
     'apply.refresh-backup/state',
     'Production is still what the plan was made for',
@@ -101,28 +127,68 @@ async function refreshBackup(run: MigrationRun, { tooling }: Reviewed): Promise<
       );
     }
     if (findings.length > 0) throw stepRefused(findings.join('; '), findings);
-    return { age: backupAge(run), maximumAge: run.profile.backup.maximumAge };
+    return { age: backupAge(run), maximumAge: run.profile.backup.maximumAge, fence: run.profile.fence.kind };
   });
-  if (backupAge(run) <= run.profile.backup.maximumAge) return state;
+  return state;
+}
 
+async function refreshBackup(run: MigrationRun, state: ProductionState): Promise<void> {
   const fresh = await captureAndVerify(run, {
     capture: 'apply.refresh-backup/capture',
     record: 'apply.refresh-backup/record',
     verify: 'apply.refresh-backup/verify',
   });
   run.judge('apply.refresh-backup/compare', 'The fresh backup holds what the plan was made for', () => {
-    if (fresh.objectMapDigest !== plan?.objectMapDigest || fresh.versionRows.join() !== state.versionRows.join()) {
+    if (
+      fresh.objectMapDigest !== run.state.plan?.plan.objectMapDigest ||
+      fresh.versionRows.join() !== state.versionRows.join()
+    ) {
       throw stepRefused(
         'production changed while the backup was refreshed: look at what changed, then start a new run',
       );
     }
     return { uri: fresh.uri };
   });
-  return state;
 }
 
-const backupAge = (run: MigrationRun): number =>
-  Date.now() - Date.parse(run.state.latestBackup?.capturedAt ?? '1970-01-01');
+async function createRecoveryPoint(run: MigrationRun): Promise<void> {
+  const { restorePoint, snapshot } = run.profile.recoveryPoint;
+  if (!restorePoint && snapshot === undefined) return;
+  const step = run.state.nextStepId('apply.recovery-point');
+  await run.step('apply.recovery-point', 'A way back that is faster than the dump', TRIAL, (activities) =>
+    activities.createRecoveryPoint({ ...run.input(), step }),
+  );
+}
+
+/** A fence holds well-behaved clients: that nobody went round it, the counters of the tables tell. */
+async function proveFenceHeld(run: MigrationRun): Promise<void> {
+  const { fence } = run.state;
+  if (fence === undefined) return;
+  const { held, written } = await run.step(
+    'apply.fence/held',
+    'Nobody wrote since the fence went up',
+    LOOK,
+    (activities) => activities.proveFenceHeld({ ...run.input(), fence }),
+  );
+  run.judge('apply.fence/verdict', 'The fence has held', () => {
+    if (!held) {
+      const tables = written
+        .slice(0, 5)
+        .map(({ table, inserted, updated, deleted }) => `${table} (+${inserted} ~${updated} -${deleted})`);
+      throw stepRefused(
+        `somebody wrote behind the fence: ${tables.join(', ')}. Find out who switches default_transaction_read_only off, or use the service’s maintenance mode`,
+      );
+    }
+    return { since: fence.since };
+  });
+}
+
+/** Only a backup taken behind the fence holds everything: then a restore loses nothing. */
+const needsRefresh = ({ profile, state }: MigrationRun): boolean =>
+  profile.fence.kind !== 'none' || backupAge({ state }) > profile.backup.maximumAge;
+
+const backupAge = ({ state }: Pick<MigrationRun, 'state'>): number =>
+  Date.now() - Date.parse(state.latestBackup?.capturedAt ?? '1970-01-01');
 
 /** The upgrade itself. The window's end is its deadline, and an abort stops it: both are interruptions of the run. */
 export async function upgrade(
@@ -165,13 +231,14 @@ async function interruptAt(run: MigrationRun, deadlineAt: number): Promise<void>
   });
 }
 
-/** Checks that only read, then checks that write, on what is not paused. */
+/** Checks that only read, while the fence is up; then it is lifted, and checks that write follow, on what is not paused. */
 export async function smoke(run: MigrationRun): Promise<void> {
   await once(run, 'apply.smoke', () =>
     run.step('apply.smoke', 'Smoke tests that only read', TRIAL, (activities) =>
       activities.runChecks({ ...run.input(), checks: run.profile.checks.smoke }),
     ),
   );
+  await lowerFence(run, 'apply.open');
   await once(run, 'apply.smoke-writes', () =>
     run.step('apply.smoke-writes', 'Smoke tests that write', TRIAL, (activities) =>
       activities.runChecks({ ...run.input(), checks: run.profile.checks.smokeWrites }),

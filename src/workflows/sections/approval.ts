@@ -85,6 +85,13 @@ function composePlan(run: MigrationRun, { review, access, tooling, dryRun }: Rev
       recipients: profile.backup.recipients,
       maximumAge: profile.backup.maximumAge,
     },
+    fence: profile.fence.kind,
+    recoveryPoint: {
+      restorePoint: profile.recoveryPoint.restorePoint,
+      snapshot: profile.recoveryPoint.snapshot !== undefined,
+    },
+    capacity: access.capacity,
+    predictions: run.state.predictions,
     window: {
       start: request.windowStart ?? null,
       end: request.windowEnd ?? null,
@@ -94,17 +101,27 @@ function composePlan(run: MigrationRun, { review, access, tooling, dryRun }: Rev
       rollback: automatic ? 'automatic' : profile.recovery.rollback === 'never' ? 'never' : 'ask',
       downgrade: graph.downgrade.kind === 'planned' ? graph.downgrade.commands : null,
       restore: 'by decision',
-      restoreLoses:
-        'whatever is written to production after the backup: production is not made read-only during the upgrade',
+      restoreLoses: LOSSES[profile.fence.kind],
     },
     checks: [...profile.checks.smoke, ...profile.checks.smokeWrites].map(({ name }) => name),
     approvals: { required: profile.approvals.required, approvers: profile.approvals.approvers },
-    warnings: warningsOf(graph, dryRun),
+    warnings: warningsOf(run, graph, dryRun),
     tools: { ...tools.programs, alembic: tools.alembic, sqlalchemy: tools.sqlalchemy },
   };
 }
 
-const warningsOf = (graph: GraphEvidence, { staging }: DryRun): readonly string[] => [
+const LOSSES: Record<MigrationPlan['fence'], string> = {
+  none: 'whatever is written to production after the backup: there is no fence, production stays writable',
+  'read-only': 'nothing until the fence is lifted, before the smoke tests that write; from then on what is written',
+  maintenance:
+    'nothing while the maintenance mode is on; from its end on, before the smoke tests that write, what is written',
+};
+
+const warningsOf = (run: MigrationRun, graph: GraphEvidence, { staging }: DryRun): readonly string[] => [
+  ...(run.profile.fence.kind === 'none' ? ['no fence: what is written after the backup can be lost by a restore'] : []),
+  ...(run.profile.restore.capacity.kind === 'waiver'
+    ? [`room for a second copy was not measured: ${run.profile.restore.capacity.reason}`]
+    : []),
   ...graph.risks,
   ...(graph.downgrade.kind === 'impossible' ? [`no rollback by downgrade: ${graph.downgrade.why}`] : []),
   ...(!staging.nothingToDo && staging.before.join() !== graph.startRevisions.join()
@@ -184,6 +201,8 @@ function gateMessage(
     `${plan.requestedBy} asks to migrate ${plan.service} to ${plan.releaseTag} (${plan.changeTicket}).`,
     `Revisions: ${plan.startRevisions.join(', ') || 'none'} -> ${plan.targetRevision} (${plan.revisions.length}).`,
     `Way back: ${wayBack(plan)}`,
+    `A restore loses: ${plan.recovery.restoreLoses}.`,
+    `Predicted: backup ${seconds(plan.predictions.backup)}, restore ${seconds(plan.predictions.restore)} (by the last ${plan.predictions.restoreFrom}).`,
     ...plan.warnings.map((warning) => `Warning: ${warning}`),
     `Backup: ${backup ? `${backup.uri}, ${backup.capturedAt}` : 'none'}`,
     `Plan: ${uri}, digest ${digest}`,
@@ -208,6 +227,8 @@ function gateMessage(
     },
   };
 }
+
+const seconds = (milliseconds: number): string => `${Math.ceil(milliseconds / 1000)} s`;
 
 const wayBack = (plan: MigrationPlan): string =>
   plan.recovery.downgrade

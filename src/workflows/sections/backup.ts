@@ -48,12 +48,13 @@ export async function captureAndVerify(run: MigrationRun, ids: BackupStepIds): P
       },
     }),
   );
-  await run.step(
+  const verification = await run.step(
     ids.verify,
     'Read the stored backup back: decrypt, digest, contents, full decode',
     TRANSFER,
     (activities) => activities.verifyBackup({ ...run.input(), backup: captured }),
   );
   run.state.backups.push(captured);
+  run.state.verification = verification;
   return captured;
 }

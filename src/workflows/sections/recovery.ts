@@ -1,13 +1,14 @@
 /** Section 7 of the document: rollback and restoration. */
-import type { Announcement, Evaluation } from '../../contract/evidence.ts';
+import type { Announcement, Evaluation, RestoreInput, SwapInput } from '../../contract/evidence.ts';
 import { messageCommands } from '../../contract/commands.ts';
 import type { RecoveryAction } from '../../contract/messages.ts';
 import type { Outcome } from '../../contract/profile.ts';
 import { nextRuling } from '../gate.ts';
-import { judge, realityText, retryFrom, type Situation } from '../recovery-options.ts';
+import { lowerFence, withPoolerPaused } from '../obligations.ts';
+import { judge, realityText, retryFrom, type Situation, wayBackText } from '../recovery-options.ts';
 import type { MigrationRun } from '../run.ts';
 import { type Trouble, troubleText } from '../run-state.ts';
-import { CHANGE, PUT_BACK, TRANSFER, TRIAL } from '../step-policies.ts';
+import { CHANGE, LOOK, PUT_BACK, TRANSFER, TRIAL } from '../step-policies.ts';
 import { tell } from '../telling.ts';
 import type { Before } from './apply.ts';
 import type { Reviewed } from './approval.ts';
@@ -35,6 +36,7 @@ export async function recover(run: MigrationRun, first: Trouble, reviewed: Revie
     if (verdict.kind === 'nothing-to-undo') return recovered(run, 'aborted');
     if (verdict.kind === 'undone') return recovered(run, 'rolled-back');
 
+    if (verdict.kind === 'ask' && verdict.actions.includes('restore')) await estimateWayBack(run, before);
     const action = verdict.kind === 'automatic' ? verdict.action : await askPerson(run, situation, verdict.actions);
     run.enter('recovery');
     switch (action) {
@@ -102,35 +104,69 @@ async function rollBack(run: MigrationRun, { tooling }: Reviewed, before: Before
   );
 }
 
-async function restore(run: MigrationRun, before: Before): Promise<void> {
-  const backup = run.state.latestBackup;
+/** What a restore would take back, for whoever decides. A decision does not wait for a number that cannot be had. */
+async function estimateWayBack(run: MigrationRun, before: Before): Promise<void> {
+  try {
+    run.state.wayBack = await run.step(
+      'recovery.cost',
+      'What a restore would take back, estimated',
+      LOOK,
+      (activities) => activities.estimateWayBack(restoreInput(run, before)),
+    );
+  } catch (error) {
+    run.troubleOf(error);
+    run.state.wayBack = undefined;
+  }
+}
+
+function restoreInput(run: MigrationRun, before: Before): RestoreInput {
+  const { latestBackup: backup, fence } = run.state;
   if (!backup) throw new Error('restore was offered without a verified backup');
-  const input = { ...run.input(), backup, before: before.state };
+  return { ...run.input(), backup, before: before.state, ...(fence && { fencedSince: fence.since }) };
+}
+
+async function restore(run: MigrationRun, before: Before): Promise<void> {
+  const input = restoreInput(run, before);
   const restored = await run.step(
     'recovery.restore',
     'The backup into a fresh database, compared with its ledger',
     TRANSFER,
     (activities) => activities.restoreFreshDatabase(input),
   );
-  const swapped = await run.step(
-    'recovery.restore/swap',
-    'Swap the fresh database in, keep the old one aside',
-    CHANGE,
-    (activities) => activities.swapDatabases({ ...input, restored }),
+  await salvage(run, { ...input, restored });
+  const swapped = await withPoolerPaused(run, 'recovery.restore/pooler', () =>
+    run.step('recovery.restore/swap', 'Swap the fresh database in, keep the old one aside', CHANGE, (activities) =>
+      activities.swapDatabases({ ...input, restored }),
+    ),
   );
   run.state.keptAside = swapped.keptAside;
 }
 
+/**
+ * Exports the rows that only the replaced database has. The database itself is kept aside: production does not wait, broken,
+ * for an export that fails.
+ */
+async function salvage(run: MigrationRun, input: SwapInput): Promise<void> {
+  try {
+    const { cost } = await run.step(
+      'recovery.salvage',
+      'Rows that only the replaced database has, exported',
+      TRANSFER,
+      (activities) => activities.salvageRows(input),
+    );
+    run.state.wayBack = cost;
+  } catch (error) {
+    run.troubleOf(error);
+    run.state.openItems.push(
+      'the rows that a restore takes back could not be exported (recovery.salvage): the database kept aside has them',
+    );
+  }
+}
+
 /** Smoke again, tell the stakeholders. A failing smoke test after an undo is once more for a person to judge. */
 async function recovered(run: MigrationRun, outcome: Outcome): Promise<WayOn> {
-  const checks = [...run.profile.checks.smoke, ...run.profile.checks.smokeWrites];
   for (;;) {
-    const failed = await attempt(run, async () => {
-      await run.step('recovery.smoke', 'Smoke tests again', TRIAL, (activities) =>
-        activities.runChecks({ ...run.input(), checks }),
-      );
-      await ownSteps(run, 'recovery');
-    });
+    const failed = await attempt(run, () => smokeAgain(run));
     if (!failed) break;
     const action = await decide(run, `after the undo (${outcome}) ${troubleText(failed)}`, [
       'retry',
@@ -146,6 +182,19 @@ async function recovered(run: MigrationRun, outcome: Outcome): Promise<WayOn> {
   }
   await inform(run, outcome);
   return { kind: 'ended', outcome };
+}
+
+/** What only reads, then the fence down where it is still up, then what writes. */
+async function smokeAgain(run: MigrationRun): Promise<void> {
+  const { smoke, smokeWrites } = run.profile.checks;
+  await run.step('recovery.smoke', 'Smoke tests again', TRIAL, (activities) =>
+    activities.runChecks({ ...run.input(), checks: smoke }),
+  );
+  await lowerFence(run, 'recovery.open');
+  await run.step('recovery.smoke-writes', 'Smoke tests that write, again', TRIAL, (activities) =>
+    activities.runChecks({ ...run.input(), checks: smokeWrites }),
+  );
+  await ownSteps(run, 'recovery');
 }
 
 async function inform(run: MigrationRun, outcome: Outcome): Promise<void> {
@@ -165,7 +214,8 @@ async function askPerson(
   situation: Situation,
   actions: readonly RecoveryAction[],
 ): Promise<RecoveryAction> {
-  return decide(run, `${troubleText(situation.trouble)}; ${realityText(situation.reality)}`, actions);
+  const cost = actions.includes('restore') ? `; ${wayBackText(run.state.wayBack)}` : '';
+  return decide(run, `${troubleText(situation.trouble)}; ${realityText(situation.reality)}${cost}`, actions);
 }
 
 /**
@@ -222,6 +272,6 @@ function recoveryMessage(
       commands[0]?.temporal ?? '',
       commands[0]?.tctl ?? '',
     ].join('\n'),
-    facts: { service, releaseTag, changeTicket, why, actions },
+    facts: { service, releaseTag, changeTicket, why, actions, wayBack: { ...run.state.wayBack?.total } },
   };
 }
