@@ -10,6 +10,14 @@ export const ENDING_ERRORS = {
   'handed-over': 'MigrationHandedOver',
 } as const;
 
+/** How a drill that did not pass ends. */
+export const DRILL_ERRORS = {
+  /** The backup did not come back, or not as it was, or something was left behind. Details: the `DrillRecord`. */
+  failed: 'DrillFailed',
+  /** There was nothing to begin with: request, profile, backup. Nothing was touched. Details: `{ findings: string[] }`. */
+  refused: 'DrillRefused',
+} as const;
+
 /** Thrown by activities. */
 export const STEP_ERRORS = {
   /** The input, the profile or the world is not as it must be; trying again changes nothing. Details: `{ findings: string[] }`. */

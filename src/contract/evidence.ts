@@ -531,6 +531,8 @@ export interface PrepareDrillInput {
   readonly runId: string;
   /** URI of a backup; absent = the latest verified one. */
   readonly backup?: string;
+  /** What the workflow found wrong by itself, so that one message names everything. */
+  readonly findings: readonly string[];
 }
 
 export interface PreparedDrill {

@@ -1,3 +1,5 @@
+import { LINE_FORM, readFields, SERVICE_FORM } from './fields.ts';
+
 /** The one argument of the workflow `databaseMigration`: a flat JSON object. */
 export interface MigrationRequest {
   readonly service: string;
@@ -25,22 +27,10 @@ export type ParsedRequest =
 
 /** Search attributes over 2,048 bytes end a run on the server, ids are limited to 1,000 characters: every field is bounded far below. */
 const FIELDS = {
-  service: {
-    required: true,
-    pattern: /^[a-z0-9][a-z0-9._-]{0,62}$/,
-    form: 'lower-case letters, digits, dot, dash, underscore; 63 at most',
-  },
+  service: { required: true, ...SERVICE_FORM },
   releaseTag: { required: true, pattern: /^(?!-)[\w][\w./+@-]{0,127}$/, form: 'a git tag of 128 characters at most' },
-  changeTicket: {
-    required: true,
-    pattern: /^[^\s\p{Cc}][^\p{Cc}]{0,127}$/u,
-    form: 'one line of 128 characters at most',
-  },
-  requestedBy: {
-    required: true,
-    pattern: /^[^\s\p{Cc}][^\p{Cc}]{0,127}$/u,
-    form: 'one line of 128 characters at most',
-  },
+  changeTicket: { required: true, ...LINE_FORM },
+  requestedBy: { required: true, ...LINE_FORM },
   windowStart: {
     required: false,
     pattern: /^\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:?\d\d)$/,
@@ -64,28 +54,10 @@ type FieldName = keyof typeof FIELDS;
  * @param now milliseconds since the epoch, by the workflow's clock
  */
 export function parseRequest(args: readonly unknown[], now: number): ParsedRequest {
-  if (args.length !== 1) {
-    return { kind: 'invalid', findings: [`one JSON object is expected as argument, got ${args.length} arguments`] };
-  }
-  const value = args[0];
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    return { kind: 'invalid', findings: [`the argument must be a JSON object, got ${describe(value)}`] };
-  }
-  const input = value as Record<string, unknown>;
-  const findings: string[] = [];
-  for (const [name, rule] of Object.entries(FIELDS)) {
-    const field = input[name];
-    if (field === undefined || field === null) {
-      if (rule.required) findings.push(`"${name}" is missing`);
-    } else if (typeof field !== 'string') {
-      findings.push(`"${name}" must be a string, got ${describe(field)}`);
-    } else if (!rule.pattern.test(field)) {
-      findings.push(`"${name}" must be ${rule.form}`);
-    }
-  }
-  for (const name of Object.keys(input)) {
-    if (!(name in FIELDS)) findings.push(`"${name.slice(0, 60)}" is not a field of a request`);
-  }
+  const read = readFields(args, FIELDS);
+  if (read.kind === 'no-object') return { kind: 'invalid', findings: read.findings };
+  const { input } = read;
+  const findings = [...read.findings];
   findings.push(...windowFindings(input, now));
   if (findings.length > 0) return { kind: 'invalid', findings };
   const request = Object.fromEntries(
@@ -96,7 +68,7 @@ export function parseRequest(args: readonly unknown[], now: number): ParsedReque
   return { kind: 'valid', request };
 }
 
-function windowFindings(input: Record<string, unknown>, now: number): string[] {
+function windowFindings(input: Readonly<Record<string, unknown>>, now: number): string[] {
   const { windowStart, windowEnd } = input;
   if (windowStart === undefined && windowEnd === undefined) return [];
   if (typeof windowStart !== 'string' || typeof windowEnd !== 'string') {
@@ -111,6 +83,3 @@ function windowFindings(input: Record<string, unknown>, now: number): string[] {
   if (end <= now) findings.push(`the window lies in the past: it ended ${windowEnd}`);
   return findings;
 }
-
-const describe = (value: unknown): string =>
-  value === null ? 'null' : value === undefined ? 'nothing' : Array.isArray(value) ? 'an array' : `a ${typeof value}`;
