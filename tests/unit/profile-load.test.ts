@@ -81,7 +81,7 @@ describe('a profile is refused', () => {
         .replace('minimumReviewers: 1', 'minimumReviewers: many')
         .replace('length: 1h', 'length: 1h\n  lenght: 2h')
         .replace('required: 1', 'required: 3')
-        .replace("'{{service}}', '{{runId}}'] }", "'{{servcie}}', '{{runId}}'] }"),
+        .replace("schedule, '{{service}}', '{{runId}}'] }", "schedule, '{{servcie}}', '{{runId}}'] }"),
     );
     expect(findings).toHaveLength(5);
     const lineOf = (needle: string): number => template.slice(0, template.indexOf(needle)).split('\n').length;

@@ -25,6 +25,7 @@ function keysOf(schema: z.ZodType, seen = new Set<z.ZodType>()): Set<string> {
     }
   } else if (schema instanceof z.ZodArray) add(schema.element);
   else if (schema instanceof z.ZodPipe) add(schema.in);
+  else if (schema instanceof z.ZodUnion) for (const option of schema.options) add(option);
   else if (schema instanceof z.ZodRecord) add(schema.valueType);
   else if (schema instanceof z.ZodOptional || schema instanceof z.ZodDefault || schema instanceof z.ZodPrefault) {
     add(schema.unwrap());
