@@ -23,6 +23,11 @@ export interface ConnectionOptions {
   readonly searchPath?: string;
   /** `none`: acts as the login role itself, whatever `ALTER ROLE ... SET role` says. Default: as the server sets it. */
   readonly role?: 'as-configured' | 'none';
+  /**
+   * `read-write`, the default: `default_transaction_read_only`, by which the fence keeps others from writing, does not hold
+   * this session. `as-configured`: it is held as any other session of its role is, to try the fence.
+   */
+  readonly transactions?: 'read-write' | 'as-configured';
 }
 
 export interface OpenConnection {
@@ -207,6 +212,8 @@ async function prepareSession(client: Client, target: ConnectionTarget, options:
     extra_float_digits: 1,
     bytea_output: 'hex',
     quote_all_identifiers: 'off',
+    // Set here and not by a startup option, which poolers and proxies refuse; the backup role begins READ ONLY itself.
+    ...(options.transactions === 'as-configured' ? {} : { default_transaction_read_only: 'off' }),
   };
   if (options.role === 'none') await client.query('SET ROLE NONE');
   // Settings an older server does not know (transaction_timeout came with 17) are left out by the join.

@@ -16,6 +16,8 @@ export interface Session {
   readonly transactionAge: number | null;
   readonly queryAge: number | null;
   readonly superuser: boolean;
+  /** As `pg_stat_activity.backend_type`: `client backend`, `walsender`, `background worker`, `logical replication worker`. */
+  readonly backendType: string | null;
 }
 
 /** Whose sessions: all of a login role on the server, or all in a database. */
@@ -33,7 +35,7 @@ export async function listSessions(client: Client, of: SessionsOf): Promise<Sess
             a.state,
             (extract(epoch FROM clock_timestamp() - a.xact_start) * 1000)::float8 AS "transactionAge",
             (extract(epoch FROM clock_timestamp() - a.query_start) * 1000)::float8 AS "queryAge",
-            coalesce(r.rolsuper, false) AS "superuser"
+            coalesce(r.rolsuper, false) AS "superuser", a.backend_type AS "backendType"
      FROM pg_stat_activity a LEFT JOIN pg_roles r ON r.oid = a.usesysid
      WHERE ${column} = $1 AND a.pid <> pg_backend_pid()
        AND coalesce(a.backend_type, 'client backend') IN ('client backend', 'walsender', 'background worker', 'logical replication worker')
@@ -47,6 +49,8 @@ export interface EndSessionsOptions {
   readonly of: SessionsOf;
   /** Backends to leave alone. */
   readonly except?: readonly number[];
+  /** Default: all of them. */
+  readonly only?: (session: Session) => boolean;
   /** Milliseconds until whoever is left is reported. Default 15 s. */
   readonly within?: number;
   readonly signal: AbortSignal;
@@ -69,7 +73,9 @@ export async function endSessions(client: Client, options: EndSessionsOptions): 
   const refused = new Map<number, string>();
   for (;;) {
     options.signal.throwIfAborted();
-    const present = (await listSessions(client, options.of)).filter(({ pid }) => !options.except?.includes(pid));
+    const present = (await listSessions(client, options.of)).filter(
+      (session) => !options.except?.includes(session.pid) && (options.only?.(session) ?? true),
+    );
     if (present.length === 0) return { ended: [...seen.values()] };
     for (const session of present) {
       const first = !seen.has(keyOf(session));
@@ -137,7 +143,7 @@ export async function oldTransactions(client: Client, age: number): Promise<Sess
     `SELECT 0 AS pid, owner AS "role", database, 'prepared transaction ' || gid AS "application",
             to_char(prepared AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS "backendStart", 'prepared' AS state,
             (extract(epoch FROM clock_timestamp() - prepared) * 1000)::float8 AS "transactionAge", NULL AS "queryAge",
-            false AS superuser
+            false AS superuser, NULL AS "backendType"
      FROM pg_prepared_xacts
      WHERE database = current_database() AND clock_timestamp() - prepared > $1 * interval '1 millisecond'`,
     [age],
