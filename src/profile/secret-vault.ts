@@ -1,10 +1,10 @@
 import type { ConfiguredValue, Profile, SecretReference } from '../contract/profile.ts';
 import { createRedactor, type Redactor } from '../process/redactor.ts';
-import { resolveSecret } from '../profile/secrets.ts';
+import { resolveSecret } from './secrets.ts';
 
 /**
- * Resolves secret references inside an activity and remembers the values for as long as the worker lives, only to be able
- * to strike them out of every text that leaves the worker: failures, heartbeats, logs, archived documents.
+ * Resolves secret references and remembers the values for as long as the worker or command lives, only to be able
+ * to strike them out of every text that leaves it: failures, heartbeats, logs, archived documents.
  */
 export interface SecretVault {
   /** @throws StepError `StepRefused`, naming the reference, never the value */

@@ -119,10 +119,9 @@ describe('a drill', () => {
   it('hands on the backup it was asked for', async () => {
     const asked: unknown[] = [];
     const { activities } = scriptedDrill();
-    const { prepareDrill } = activities;
     const backup = 's3://backups/runbook/whisper-transcriber/run/backup.capture.backup.json';
     await drill(
-      { ...activities, prepareDrill: (input) => (asked.push(input.backup), prepareDrill(input)) },
+      { ...activities, prepareDrill: (input) => (asked.push(input.backup), activities.prepareDrill(input)) },
       (handle) => handle.result(),
       { args: [{ ...request, backup }] },
     );
@@ -254,9 +253,8 @@ describe('a drill is refused, with nothing touched', () => {
   it('for an execution timeout, with which nobody would tidy up: the finding is handed on, to be told with all others', async () => {
     const given: (readonly string[])[] = [];
     const { activities } = scriptedDrill();
-    const { prepareDrill } = activities;
     await drill(
-      { ...activities, prepareDrill: (input) => (given.push(input.findings), prepareDrill(input)) },
+      { ...activities, prepareDrill: (input) => (given.push(input.findings), activities.prepareDrill(input)) },
       (handle) => handle.result(),
       { workflowExecutionTimeout: '1 hour' },
     );

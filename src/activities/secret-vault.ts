@@ -1,0 +1,1 @@
+export { createSecretVault, type SecretVault } from '../profile/secret-vault.ts';
