@@ -1,4 +1,4 @@
-import type { BackupEvidence } from './evidence.ts';
+import type { BackupEvidence, WayBackCost } from './evidence.ts';
 import type { SealedPlan } from './plan.ts';
 import type { Outcome } from './profile.ts';
 import type { DecisionRecord, Obligation, Refusal, StepRecord } from './status.ts';
@@ -40,6 +40,8 @@ export interface RunReport {
   readonly trouble: string | null;
   readonly plan: SealedPlan | null;
   readonly backups: readonly BackupEvidence[];
+  /** What a restore took back, or would have, as it was last known; null where nobody had to know. */
+  readonly wayBack: WayBackCost | null;
   readonly timeline: readonly StepRecord[];
   readonly decisions: readonly DecisionRecord[];
   readonly obligations: readonly Obligation[];

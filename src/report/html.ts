@@ -6,8 +6,10 @@ import { STYLE } from './html-style.ts';
 import { Html, html, nothing } from './html-text.ts';
 import { planFacts, schemaChanges } from './plan-facts.ts';
 import { durationText, sizeText, timeText } from './quantity.ts';
+import { rowsText } from './backup-facts.ts';
 import { recordedSender, senderText } from './recorded-sender.ts';
 import { STATUS_SYMBOLS, type TimelineEntry, type TimelineSection, timelineSections } from './timeline.ts';
+import { wayBackRows, wayBackSentence } from './way-back-facts.ts';
 
 /** The verdict comes first, then what is still to do, then everything that led to it. */
 export function renderHtml(report: RunReport): string {
@@ -35,6 +37,8 @@ ${decisions(report)}
 ${timeline(report)}
 <h2>Backups</h2>
 ${backups(report)}
+<h2>What a restore takes back</h2>
+${wayBack(report)}
 <h2>Obligations</h2>
 ${obligations(report)}
 <h2>Refused messages</h2>
@@ -156,12 +160,18 @@ function backups({ backups: taken }: RunReport): Html {
       ['Taken', timeText(backup.capturedAt)],
       ['Where', html`<code>${backup.uri}</code>`],
       ['Size', `${sizeText(backup.bytes)} (dump ${sizeText(backup.dumpBytes)})`],
-      ['Rows', `${backup.rows} in ${backup.tables} tables`],
+      ['Rows', rowsText(backup)],
       ['LSN', html`<code>${backup.lsn}</code>`],
       ['SHA-256', html`<code>${backup.sha256}</code>`],
       ['Encryption', backup.encryption],
     ]),
   )}`;
+}
+
+function wayBack({ wayBack: cost }: RunReport): Html {
+  if (cost === null) return html`<p>Nobody had to know.</p>`;
+  const rows = wayBackRows(cost);
+  return html`<p>${wayBackSentence(cost)}</p>${rows.length === 0 ? nothing : table(['Table', 'Inserted', 'Updated', 'Deleted'], rows)}`;
 }
 
 function obligations({ obligations: owed }: RunReport): Html {

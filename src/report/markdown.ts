@@ -5,8 +5,10 @@ import { evidenceText, hasEvidence } from './evidence-text.ts';
 import { code, fenced, list, plain, table } from './markdown-text.ts';
 import { planFacts, schemaChanges } from './plan-facts.ts';
 import { durationText, sizeText, timeText } from './quantity.ts';
+import { rowsText } from './backup-facts.ts';
 import { recordedSender, senderText } from './recorded-sender.ts';
 import { STATUS_SYMBOLS, type TimelineSection, timelineSections } from './timeline.ts';
+import { wayBackRows, wayBackSentence } from './way-back-facts.ts';
 
 /** The verdict comes first, then what is still to do, then everything that led to it. */
 export function renderMarkdown(report: RunReport): string {
@@ -24,6 +26,8 @@ export function renderMarkdown(report: RunReport): string {
     ...timelineSections(report.timeline).map(sectionText),
     '## Backups',
     backups(report),
+    '## What a restore takes back',
+    wayBack(report),
     '## Obligations',
     obligations(report),
     '## Refused messages',
@@ -121,12 +125,28 @@ function backups({ backups: taken }: RunReport): string {
       timeText(backup.capturedAt),
       code(backup.uri),
       `${sizeText(backup.bytes)} (dump ${sizeText(backup.dumpBytes)})`,
-      `${backup.rows} in ${backup.tables} tables`,
+      rowsText(backup),
       code(backup.lsn),
       code(backup.sha256),
       plain(backup.encryption),
     ]),
   );
+}
+
+function wayBack({ wayBack: cost }: RunReport): string {
+  if (cost === null) return 'Nobody had to know.';
+  const rows = wayBackRows(cost);
+  return [
+    plain(wayBackSentence(cost)),
+    ...(rows.length === 0
+      ? []
+      : [
+          table(
+            ['Table', 'Inserted', 'Updated', 'Deleted'],
+            rows.map((cells) => cells.map(plain)),
+          ),
+        ]),
+  ].join('\n\n');
 }
 
 function obligations({ obligations: owed }: RunReport): string {

@@ -104,6 +104,17 @@ export const sample: RunReport = {
       tools: { pg_dump: '18.6', alembic: '1.17.0' },
     },
   },
+  wayBack: {
+    basis: 'comparison',
+    since: at(3),
+    backupAge: 600_000,
+    tables: [{ table: 'public.transcripts', inserted: 0, updated: 20_000, deleted: 0 }],
+    furtherTables: 0,
+    total: { inserted: 0, updated: 20_000, deleted: 0 },
+    unknown: [],
+    by: 'migration',
+    predictedMilliseconds: 16_000,
+  },
   backups: [backup],
   timeline: [
     step('preconditions.request', 0, 0.2, { evidence: { profileDigest: '1'.repeat(64) } }),

@@ -106,6 +106,7 @@ function reportOf(run: MigrationRun, outcome: Outcome): RunReport {
     trouble: findingsOf(state.trouble).join('; ') || null,
     plan: state.plan ?? null,
     backups: state.backups,
+    wayBack: state.wayBack ?? null,
     timeline: state.timeline,
     decisions: state.decisions,
     obligations: state.obligations,
