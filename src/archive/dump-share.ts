@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Client } from 'pg';
-import type { RowCounts } from '../postgres/row-counts.ts';
+import type { DatabaseContents } from '../postgres/contents.ts';
 import { parseQualifiedName, type RelationName } from './relation-name.ts';
 
 const INTERVAL = 1_000;
@@ -14,11 +14,11 @@ const INTERVAL = 1_000;
  */
 export async function followDump(
   client: Client,
-  dump: { readonly application: string; readonly counts: RowCounts },
+  dump: { readonly application: string; readonly tables: DatabaseContents['tables'] },
   told: (share: number) => void,
   signal: AbortSignal,
 ): Promise<void> {
-  const tables = dump.counts.tables
+  const tables = dump.tables
     .map(({ table, rows }) => ({ ...parseQualifiedName(table), rows }))
     .sort((one, other) => compare(one, other));
   const total = tables.reduce((sum, { rows }) => sum + rows, 0);

@@ -5,6 +5,7 @@ import { STEP_ERRORS, StepError } from '../contract/errors.ts';
 import { applicationName, type OpenConnection, withConnection } from '../postgres/connection.ts';
 import { type ConnectionTarget, describeTarget, libpqEnvironment } from '../postgres/connection-url.ts';
 import { readIdentity } from '../postgres/identity.ts';
+import { readCounters, type TableCounters } from '../postgres/write-counters.ts';
 import { ProcessFailed } from '../process/errors.ts';
 import type { Redactor } from '../process/redactor.ts';
 import { streamProcess } from '../process/run.ts';
@@ -43,6 +44,8 @@ export interface BackupRequest {
   readonly runId: string;
   readonly step: string;
   readonly recipients: readonly string[];
+  /** Bytes, of the profile. @default no sampling */
+  readonly sampleAbove?: number;
   /** Milliseconds pg_dump waits behind others for a lock. @default 10000 */
   readonly lockWait?: number;
   readonly redactor: Redactor;
@@ -86,6 +89,7 @@ export async function captureDump(request: BackupRequest): Promise<BackupEvidenc
     const database = await readIdentity(client);
     requireOwnMajor(request.pgDump, database, connection.target);
     await endEarlierAttempts(client, names);
+    const counters = await readCounters(client);
     const snapshot = await exportSnapshot(client, signal);
     const capturedAt = new Date().toISOString();
     const report = progressReporter(request, database);
@@ -96,6 +100,7 @@ export async function captureDump(request: BackupRequest): Promise<BackupEvidenc
         database,
         snapshot,
         capturedAt,
+        counters,
         report,
       });
       const stored = await store.put(keys.ledger, serializeLedger(ledger), 'application/json', signal);
@@ -113,8 +118,8 @@ export async function captureDump(request: BackupRequest): Promise<BackupEvidenc
         versionRows: ledger.versionRows,
         objectMapDigest: ledger.objectMapDigest,
         ledger: stored,
-        tables: ledger.counts.tables.length,
-        rows: ledger.counts.tables.reduce((sum, { rows }) => sum + rows, 0),
+        tables: ledger.contents.tables.length,
+        rows: ledger.contents.tables.reduce((sum, { rows }) => sum + rows, 0),
         pgDumpVersion: request.pgDump.version,
         encryption: ENCRYPTION,
       };
@@ -150,6 +155,7 @@ interface OpenSnapshot {
   readonly database: DatabaseIdentity;
   readonly snapshot: ExportedSnapshot;
   readonly capturedAt: string;
+  readonly counters: TableCounters;
   readonly report: ProgressReporter;
 }
 
@@ -166,12 +172,12 @@ async function dumpBesideLedger(
     () => ended.abort(),
   );
   try {
-    const facts = { ...open, versionTable: request.versionTable };
-    const ledger = await readLedger(open.client, facts, (_table, done, of) =>
+    const facts = { ...open, versionTable: request.versionTable, sampleAbove: request.sampleAbove ?? Infinity };
+    const ledger = await readLedger([open.client], facts, (_table, done, of) =>
       open.report.update({ countedTables: done, tables: of }),
     );
     if (open.database.serverMajor >= PROGRESS_OF_COPY) {
-      const watched = { application: sessionNames(request).dump, counts: ledger.counts };
+      const watched = { application: sessionNames(request).dump, tables: ledger.contents.tables };
       // A backup does not fail for want of an estimate.
       await followDump(open.client, watched, (share) => open.report.update({ share }), ended.signal).catch(
         () => undefined,

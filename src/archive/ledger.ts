@@ -3,11 +3,13 @@ import type { DatabaseIdentity } from '../contract/evidence.ts';
 import type { AlembicProfile } from '../contract/profile.ts';
 import { qualifiedName, sqlName } from '../postgres/identifier.ts';
 import { digestOf, type ObjectMap, readObjectMap, withoutTable } from '../postgres/object-map.ts';
-import { readRowCounts, type RowCounts } from '../postgres/row-counts.ts';
+import type { TableCounters } from '../postgres/write-counters.ts';
+import { type DatabaseContents, readContents } from '../postgres/contents.ts';
+import { type DatabaseProperties, readDatabaseProperties, readRoles } from '../postgres/database-properties.ts';
 import { canonicalJson } from './canonical.ts';
 import type { ExportedSnapshot } from './snapshot.ts';
 
-const FORMAT = 'migration-runbook/ledger/1';
+const FORMAT = 'migration-runbook/ledger/2';
 
 /** What a restored database is compared with, read in the dump's own snapshot. Kept as JSON beside the dump. */
 export interface Ledger {
@@ -19,32 +21,53 @@ export interface Ledger {
   readonly database: DatabaseIdentity;
   /** Rows of Alembic's version table, sorted; empty where there is no such table. */
   readonly versionRows: readonly string[];
-  readonly counts: RowCounts;
+  readonly contents: DatabaseContents;
+  /** Read before the snapshot: what is compared with them later is an upper bound of what was written since. */
+  readonly counters: TableCounters;
+  /** What is in no dump: it belongs to the database as a whole. */
+  readonly properties: DatabaseProperties;
+  /** Every role that owners, grants, policies, default privileges or settings name: a server to restore on must have them. */
+  readonly roles: readonly string[];
   /** Of the map without the version table: what an upgrade is judged by. */
   readonly objectMapDigest: string;
   readonly objectMap: ObjectMap;
 }
 
-/** Reads the ledger in the transaction that exported the snapshot. */
+export interface LedgerFacts {
+  readonly snapshot: ExportedSnapshot;
+  readonly capturedAt: string;
+  readonly database: DatabaseIdentity;
+  readonly versionTable: AlembicProfile['versionTable'];
+  /** See `readCounters`: taken before the snapshot. */
+  readonly counters: TableCounters;
+  /** Bytes, of the profile. */
+  readonly sampleAbove: number;
+}
+
+/**
+ * Reads the ledger of one snapshot.
+ *
+ * @param sessions all in that snapshot; the first is the transaction that exported it, in which the tables are locked
+ */
 export async function readLedger(
-  client: Client,
-  facts: {
-    readonly snapshot: ExportedSnapshot;
-    readonly capturedAt: string;
-    readonly database: DatabaseIdentity;
-    readonly versionTable: AlembicProfile['versionTable'];
-  },
+  sessions: readonly [Client, ...Client[]],
+  facts: LedgerFacts,
   progress: (table: string, done: number, of: number) => void,
 ): Promise<Ledger> {
+  const [client] = sessions;
   const objectMap = await readObjectMap(client);
+  const { snapshot, capturedAt, database, versionTable, counters, sampleAbove } = facts;
   return {
     format: FORMAT,
-    capturedAt: facts.capturedAt,
-    lsn: facts.snapshot.lsn,
-    database: facts.database,
-    versionRows: await readVersionRows(client, facts.versionTable),
-    counts: await readRowCounts(client, progress),
-    objectMapDigest: digestOf(withoutTable(objectMap, facts.versionTable)),
+    capturedAt,
+    lsn: snapshot.lsn,
+    database,
+    versionRows: await readVersionRows(client, versionTable),
+    properties: await readDatabaseProperties(client, database.database),
+    roles: await readRoles(client),
+    contents: await readContents(sessions, { sampleAbove, progress }),
+    counters,
+    objectMapDigest: digestOf(withoutTable(objectMap, versionTable)),
     objectMap,
   };
 }
@@ -54,7 +77,7 @@ export const serializeLedger = (ledger: Ledger): string => canonicalJson(ledger)
 /** @throws Error when the text is no ledger */
 export function parseLedger(text: string): Ledger {
   const value = JSON.parse(text) as Partial<Ledger> | null;
-  if (value?.format !== FORMAT || value.counts === undefined || value.objectMap === undefined) {
+  if (value?.format !== FORMAT || value.contents === undefined || value.objectMap === undefined) {
     throw new Error(`not a ledger of format ${FORMAT}`);
   }
   return value as Ledger;

@@ -150,7 +150,7 @@ function drained(reader: PassThrough): Promise<void> {
 }
 
 function compareWithLedger(ledger: Ledger, contents: ContentsList, decoded: CopyRowCounter): string[] {
-  return ledger.counts.tables.flatMap(({ table, rows }) => {
+  return ledger.contents.tables.flatMap(({ table, rows }) => {
     const name = parseQualifiedName(table);
     if (!contents.hasDataOf(name)) return [`its contents list has no data of table ${table} (${rows} rows)`];
     const found = decoded.rows.get(relationKey(name)) ?? 0;

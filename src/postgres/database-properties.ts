@@ -5,7 +5,7 @@ import { sqlName } from './identifier.ts';
  * What belongs to a database as a whole and is in no dump of it: it stays with the OID, so a database that takes another's
  * name has to be given it (PostgreSQL documentation, "pg_dump", on `--create`).
  */
-interface DatabaseProperties {
+export interface DatabaseProperties {
   readonly owner: string;
   readonly encoding: string;
   readonly collate: string;
@@ -17,10 +17,27 @@ interface DatabaseProperties {
   readonly tablespace: string;
   readonly connectionLimit: number;
   readonly comment: string | null;
+  readonly grants: readonly DatabaseGrant[];
+  readonly settings: readonly DatabaseSetting[];
 }
 
-async function readProperties(client: Client, database: string): Promise<DatabaseProperties> {
-  const { rows } = await client.query<DatabaseProperties>(
+export interface DatabaseGrant {
+  /** null = PUBLIC. */
+  readonly grantee: string | null;
+  readonly privilege: string;
+  readonly grantable: boolean;
+}
+
+/** `ALTER DATABASE SET`, and with a role `ALTER ROLE ... IN DATABASE SET`. Values may be secrets. */
+export interface DatabaseSetting {
+  readonly role: string | null;
+  readonly name: string;
+  readonly value: string;
+}
+
+/** Reads them in any database of the server: they are in shared catalogs. */
+export async function readDatabaseProperties(client: Client, database: string): Promise<DatabaseProperties> {
+  const { rows } = await client.query<Omit<DatabaseProperties, 'grants' | 'settings'>>(
     // daticulocale became datlocale with PostgreSQL 17; older servers have neither.
     `SELECT pg_get_userbyid(d.datdba) AS "owner", pg_encoding_to_char(d.encoding) AS "encoding",
             d.datcollate AS "collate", d.datctype AS "ctype", j->>'datlocprovider' AS "provider",
@@ -31,23 +48,77 @@ async function readProperties(client: Client, database: string): Promise<Databas
      WHERE d.datname = $1`,
     [database],
   );
-  return rows[0]!;
+  const [properties] = rows;
+  if (properties === undefined) throw new Error(`database "${database}" does not exist`);
+  return { ...properties, grants: await readGrants(client, database), settings: await readSettings(client, database) };
+}
+
+async function readGrants(client: Client, database: string): Promise<DatabaseGrant[]> {
+  const { rows } = await client.query<DatabaseGrant>(
+    `SELECT r.rolname AS "grantee", a.privilege_type AS "privilege", a.is_grantable AS "grantable"
+     FROM pg_database d, LATERAL aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
+     LEFT JOIN pg_roles r ON r.oid = a.grantee
+     WHERE d.datname = $1 AND (a.grantee = 0 OR r.oid IS NOT NULL)
+     ORDER BY r.rolname COLLATE "C" NULLS FIRST, a.privilege_type COLLATE "C", a.is_grantable`,
+    [database],
+  );
+  return rows;
+}
+
+async function readSettings(client: Client, database: string): Promise<DatabaseSetting[]> {
+  const { rows } = await client.query<DatabaseSetting>(
+    `SELECT r.rolname AS "role", split_part(a, '=', 1) AS "name", substr(a, strpos(a, '=') + 1) AS "value"
+     FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase LEFT JOIN pg_roles r ON r.oid = s.setrole,
+          LATERAL unnest(s.setconfig) a
+     WHERE d.datname = $1 AND (s.setrole = 0 OR r.oid IS NOT NULL)
+     ORDER BY r.rolname COLLATE "C" NULLS FIRST, a COLLATE "C"`,
+    [database],
+  );
+  return rows;
 }
 
 /**
- * Creates an empty database like another one: owner, encoding, locale, tablespace. Nobody but owner and administrator may
- * connect to it yet.
+ * Every role that something in this database depends on. The server's first superuser depends on nothing and is listed only
+ * where it owns a schema, a relation, a function or a type, or the database.
  */
-export async function createDatabaseLike(client: Client, original: string, name: string): Promise<void> {
-  const like = await readProperties(client, original);
+export async function readRoles(client: Client): Promise<string[]> {
+  const { rows } = await client.query<{ name: string }>(
+    `SELECT DISTINCT r.rolname COLLATE "C" AS "name"
+     FROM pg_roles r, pg_database d
+     WHERE d.datname = current_database() AND (
+       EXISTS (SELECT FROM pg_shdepend s WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = r.oid
+               AND (s.dbid = d.oid OR (s.dbid = 0 AND s.classid = 'pg_database'::regclass AND s.objid = d.oid)))
+       OR EXISTS (SELECT FROM pg_db_role_setting s WHERE s.setdatabase = d.oid AND s.setrole = r.oid)
+       OR d.datdba = r.oid
+       OR (r.oid < 16384 AND (
+         EXISTS (SELECT FROM pg_namespace n WHERE n.nspowner = r.oid AND n.oid >= 16384 AND n.nspname !~ '^pg_')
+         OR EXISTS (SELECT FROM pg_class c WHERE c.relowner = r.oid AND c.oid >= 16384 AND c.relpersistence <> 't')
+         OR EXISTS (SELECT FROM pg_proc p WHERE p.proowner = r.oid AND p.oid >= 16384)
+         OR EXISTS (SELECT FROM pg_type t WHERE t.typowner = r.oid AND t.oid >= 16384))))
+     ORDER BY 1`,
+  );
+  return rows.map(({ name }) => name);
+}
+
+/**
+ * Creates an empty database: owner, encoding, locale, tablespace. Nobody but owner and administrator may connect to it yet.
+ *
+ * @param like properties, or the name of a database of this server that has them
+ */
+export async function createDatabaseLike(
+  client: Client,
+  like: DatabaseProperties | string,
+  name: string,
+): Promise<void> {
+  const properties = typeof like === 'string' ? await readDatabaseProperties(client, like) : like;
   const options = [
-    `OWNER ${sqlName(like.owner)}`,
+    `OWNER ${sqlName(properties.owner)}`,
     'TEMPLATE template0',
-    `ENCODING ${escapeLiteral(like.encoding)}`,
-    `LC_COLLATE ${escapeLiteral(like.collate)}`,
-    `LC_CTYPE ${escapeLiteral(like.ctype)}`,
-    ...localeOptions(like),
-    ...(like.tablespace === 'pg_default' ? [] : [`TABLESPACE ${sqlName(like.tablespace)}`]),
+    `ENCODING ${escapeLiteral(properties.encoding)}`,
+    `LC_COLLATE ${escapeLiteral(properties.collate)}`,
+    `LC_CTYPE ${escapeLiteral(properties.ctype)}`,
+    ...localeOptions(properties),
+    ...(properties.tablespace === 'pg_default' ? [] : [`TABLESPACE ${sqlName(properties.tablespace)}`]),
   ];
   await client.query(`CREATE DATABASE ${sqlName(name)} ${options.join(' ')}`);
   await client.query(`REVOKE ALL ON DATABASE ${sqlName(name)} FROM PUBLIC`);
@@ -70,43 +141,44 @@ function localeOptions({ provider, locale, icuRules }: DatabaseProperties): stri
  *
  * @returns what could not be carried over, in words; empty = all was
  */
-export async function carryProperties(client: Client, from: string, to: string): Promise<string[]> {
+export const carryProperties = async (client: Client, from: string, to: string): Promise<string[]> =>
+  applyProperties(client, await readDatabaseProperties(client, from), to);
+
+/**
+ * Gives a database recorded rights, settings and connection limit; it loses those it has. Not its comment: that is a mark of
+ * ours until the database is in its place, see `commentStatement`. May be done again.
+ *
+ * @returns what could not be given, in words; empty = all was
+ */
+export async function applyProperties(client: Client, properties: DatabaseProperties, name: string): Promise<string[]> {
   const findings: string[] = [];
   const attempt = async (what: string, sql: string): Promise<void> => {
     await client.query(sql).catch((error: unknown) => {
-      findings.push(`${what} of database "${from}" cannot be carried over: ${(error as Error).message.slice(0, 300)}`);
+      findings.push(`${what} of database "${name}" cannot be set: ${(error as Error).message.slice(0, 300)}`);
     });
   };
-  const properties = await readProperties(client, from);
-  for (const sql of await grantStatements(client, from, to)) await attempt('a right', sql);
-  for (const sql of await settingStatements(client, from, to)) await attempt('a setting', sql);
-  await attempt('the connection limit', `ALTER DATABASE ${sqlName(to)} CONNECTION LIMIT ${properties.connectionLimit}`);
+  const present = await readDatabaseProperties(client, name);
+  for (const sql of grantStatements(properties.grants, present.grants, name)) await attempt('a right', sql);
+  for (const sql of settingStatements(properties.settings, present.settings, name)) await attempt('a setting', sql);
+  const { connectionLimit } = properties;
+  await attempt('the connection limit', `ALTER DATABASE ${sqlName(name)} CONNECTION LIMIT ${connectionLimit}`);
   return findings;
 }
 
 /** The comment of a database, as SQL that gives it to another. For the transaction that swaps the names. */
 export async function commentStatement(client: Client, from: string, to: string): Promise<string> {
-  const { comment } = await readProperties(client, from);
+  const { comment } = await readDatabaseProperties(client, from);
   return `COMMENT ON DATABASE ${sqlName(to)} IS ${comment === null ? 'NULL' : escapeLiteral(comment)}`;
 }
 
-async function grantStatements(client: Client, from: string, to: string): Promise<string[]> {
-  const target = sqlName(to);
-  const entries = async (database: string) => {
-    const { rows } = await client.query<{ grantee: string | null; privilege: string; grantable: boolean }>(
-      `SELECT r.rolname AS "grantee", a.privilege_type AS "privilege", a.is_grantable AS "grantable"
-       FROM pg_database d, LATERAL aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
-       LEFT JOIN pg_roles r ON r.oid = a.grantee
-       WHERE d.datname = $1 AND (a.grantee = 0 OR r.oid IS NOT NULL)`,
-      [database],
-    );
-    return rows;
-  };
+function grantStatements(wanted: readonly DatabaseGrant[], present: readonly DatabaseGrant[], name: string): string[] {
+  const target = sqlName(name);
   const named = (grantee: string | null): string => (grantee === null ? 'PUBLIC' : sqlName(grantee));
-  const present = new Set((await entries(to)).map(({ grantee }) => named(grantee)));
   return [
-    ...[...present].map((grantee) => `REVOKE ALL ON DATABASE ${target} FROM ${grantee}`),
-    ...(await entries(from)).map(
+    ...[...new Set(present.map(({ grantee }) => named(grantee)))].map(
+      (grantee) => `REVOKE ALL ON DATABASE ${target} FROM ${grantee}`,
+    ),
+    ...wanted.map(
       ({ grantee, privilege, grantable }) =>
         `GRANT ${privilege} ON DATABASE ${target} TO ${named(grantee)}${grantable ? ' WITH GRANT OPTION' : ''}`,
     ),
@@ -121,26 +193,18 @@ const QUOTED_LISTS = new Set([
   'session_preload_libraries',
 ]);
 
-async function settingStatements(client: Client, from: string, to: string): Promise<string[]> {
-  const settings = async (database: string) => {
-    const { rows } = await client.query<{ role: string | null; settings: string[] }>(
-      `SELECT r.rolname AS "role", s.setconfig AS "settings"
-       FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase LEFT JOIN pg_roles r ON r.oid = s.setrole
-       WHERE d.datname = $1`,
-      [database],
-    );
-    return rows;
-  };
+function settingStatements(
+  wanted: readonly DatabaseSetting[],
+  present: readonly DatabaseSetting[],
+  name: string,
+): string[] {
   const subject = (role: string | null): string =>
-    role === null ? `ALTER DATABASE ${sqlName(to)}` : `ALTER ROLE ${sqlName(role)} IN DATABASE ${sqlName(to)}`;
+    role === null ? `ALTER DATABASE ${sqlName(name)}` : `ALTER ROLE ${sqlName(role)} IN DATABASE ${sqlName(name)}`;
   return [
-    ...(await settings(to)).map(({ role }) => `${subject(role)} RESET ALL`),
-    ...(await settings(from)).flatMap(({ role, settings: assignments }) =>
-      assignments.map((assignment) => {
-        const [, name = '', value = ''] = /^([^=]+)=(.*)$/s.exec(assignment) ?? [];
-        const text = QUOTED_LISTS.has(name) && value !== '' ? value : escapeLiteral(value);
-        return `${subject(role)} SET ${sqlName(...name.split('.'))} = ${text}`;
-      }),
-    ),
+    ...[...new Set(present.map(({ role }) => role))].map((role) => `${subject(role)} RESET ALL`),
+    ...wanted.map(({ role, name: setting, value }) => {
+      const text = QUOTED_LISTS.has(setting) && value !== '' ? value : escapeLiteral(value);
+      return `${subject(role)} SET ${sqlName(...setting.split('.'))} = ${text}`;
+    }),
   ];
 }

@@ -28,6 +28,33 @@ export const compareRestored = (original: ObjectMap, restored: ObjectMap): Objec
     kind === 'extension' ? definition.replace(/ version .*$/, '') : normalizedDefinition(definition),
   );
 
+/** How a restored database relates to its original. Differences in words; `cosmetic` ones mean the same thing. */
+export interface RestoreComparison {
+  readonly verdict: 'equal' | 'cosmetic' | 'different';
+  readonly cosmetic: readonly string[];
+  readonly different: readonly string[];
+}
+
+/**
+ * A restored database against its original. Cosmetic: the order of columns, names that PostgreSQL made up, expressions that
+ * are written differently after a dump and restore.
+ */
+export function compareForRestore(original: ObjectMap, restored: ObjectMap): RestoreComparison {
+  const exact = compareMaps(original, restored);
+  const change = compareRestored(original, restored);
+  const remaining = new Set(change.changed.map(keyOf));
+  const cosmetic = exact.changed.filter((object) => !remaining.has(keyOf(object))).map(describeChanged);
+  const different = describeChange(change);
+  return {
+    verdict: different.length > 0 ? 'different' : cosmetic.length > 0 ? 'cosmetic' : 'equal',
+    cosmetic,
+    different,
+  };
+}
+
+const describeChanged = (object: ObjectMapChange['changed'][number]): string =>
+  `changed ${keyOf(object)}: ${object.before.slice(0, 120)} -> ${object.after.slice(0, 120)}`;
+
 function compareBy(before: ObjectMap, after: ObjectMap, form: (object: DatabaseObject) => string): ObjectMapChange {
   const first = new Map(before.objects.map((object) => [keyOf(object), object]));
   const second = new Map(after.objects.map((object) => [keyOf(object), object]));
@@ -59,9 +86,7 @@ export const namesOf = (
 export const describeChange = (change: ObjectMapChange): string[] => [
   ...change.added.map((object) => `added ${keyOf(object)}`),
   ...change.removed.map((object) => `removed ${keyOf(object)}`),
-  ...change.changed.map(
-    (object) => `changed ${keyOf(object)}: ${object.before.slice(0, 120)} -> ${object.after.slice(0, 120)}`,
-  ),
+  ...change.changed.map(describeChanged),
 ];
 
 /** Roles may be named differently on staging: owners, grants and policies' roles are not part of what a release changes. */

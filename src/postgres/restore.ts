@@ -14,6 +14,7 @@ import { readIdentity } from './identity.ts';
 import { listInvalidIndexes } from './leftover-indexes.ts';
 import { captureObjectMap, type ObjectMap } from './object-map.ts';
 import { compareRestored, describeChange } from './object-map-change.ts';
+import { compareContents, type DatabaseContents, readContents } from './contents.ts';
 import { compareRowCounts, readRowCounts, type RowCounts } from './row-counts.ts';
 import { advanceSequences } from './sequences.ts';
 import { endSessions } from './sessions.ts';
@@ -27,7 +28,7 @@ export interface RestoreRequest {
   /** What the backup recorded of the database in its own snapshot. */
   readonly ledger: {
     readonly database: Pick<DatabaseIdentity, 'systemIdentifier' | 'database'>;
-    readonly counts: RowCounts;
+    readonly contents: DatabaseContents;
     readonly objectMap: ObjectMap;
   };
   /** The decrypted custom-format dump; throws, rather than ends, when it is not whole. */
@@ -79,8 +80,12 @@ export async function restoreFresh(request: RestoreRequest): Promise<RestoreEvid
   await runPgRestore(request, inDatabase(administrator, fresh), (bytes) => progress('restore', { bytes }));
 
   const compared = await withConnection(inDatabase(administrator, fresh), sessionOf(request), async (client) => {
-    const sequences = await advanceSequences(client, request.ledger.counts.sequences);
-    const counts = await readRowCounts(client, (table) => progress('compare', { bytes: request.dumpBytes, table }));
+    const sequences = await advanceSequences(client, request.ledger.contents.sequences);
+    const counts = await readContents([client], {
+      sampleAbove: Infinity,
+      like: request.ledger.contents,
+      progress: (table) => progress('compare', { bytes: request.dumpBytes, table }),
+    });
     await requireEqual(client, fresh, counts, request);
     progress('analyze', { bytes: request.dumpBytes });
     await analyze(client, fresh);
@@ -227,13 +232,11 @@ async function* countChunks(
 async function requireEqual(
   client: Client,
   fresh: string,
-  counts: RowCounts,
+  counts: DatabaseContents,
   { ledger }: RestoreRequest,
 ): Promise<void> {
   const findings = [
-    ...compareRowCounts(ledger.counts, counts).map(
-      ({ table, before, after }) => `table ${table}: ${before} rows were backed up, ${after} were restored`,
-    ),
+    ...compareContents(ledger.contents, counts),
     ...describeChange(compareRestored(ledger.objectMap, await captureObjectMap(client))),
     ...(await listInvalidIndexes(client)).map(({ name }) => `index ${name} is invalid`),
   ];

@@ -1,16 +1,11 @@
 import type { Client } from 'pg';
 import { qualifiedName, sqlName } from './identifier.ts';
+import type { SequenceState } from './sequences.ts';
 
 /** Exact counts of a snapshot. `lastValue` is text: a bigint may not fit a JSON number. */
 export interface RowCounts {
   readonly tables: readonly { readonly table: string; readonly rows: number }[];
   readonly sequences: readonly SequenceState[];
-}
-
-export interface SequenceState {
-  readonly sequence: string;
-  readonly lastValue: string;
-  readonly isCalled: boolean;
 }
 
 /**

@@ -1,6 +1,25 @@
 import type { Client } from 'pg';
 import { qualifiedName, sqlName } from './identifier.ts';
-import type { SequenceState } from './row-counts.ts';
+
+/** `lastValue` is text: a bigint may not fit a JSON number. */
+export interface SequenceState {
+  /** Named as in the object map. */
+  readonly sequence: string;
+  readonly lastValue: string;
+  readonly isCalled: boolean;
+}
+
+/** Every sequence but extensions' own. Not under MVCC: a value may be later than the caller's snapshot. */
+export async function readSequences(client: Client): Promise<SequenceState[]> {
+  const states: SequenceState[] = [];
+  for (const { schema, name } of await listSequences(client)) {
+    const { rows } = await client.query<Omit<SequenceState, 'sequence'>>(
+      `SELECT last_value::text AS "lastValue", is_called AS "isCalled" FROM ${sqlName(schema, name)}`,
+    );
+    states.push({ sequence: qualifiedName(schema, name), ...rows[0]! });
+  }
+  return states;
+}
 
 interface Sequence {
   readonly schema: string;
