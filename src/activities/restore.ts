@@ -1,16 +1,15 @@
 import type { RecoveryActivities } from '../contract/activities.ts';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
-import type { RestoreEvidence, RestoreInput, StepInput, SwapEvidence, SwapInput } from '../contract/evidence.ts';
+import type { RestoreEvidence, RestoreInput, SwapEvidence, SwapInput } from '../contract/evidence.ts';
 import { findPrograms } from '../archive/programs.ts';
 import { fetchLedger, openBackup } from '../archive/stored-backup.ts';
 import { readVersion } from '../alembic/version-table.ts';
-import { holdMigrationLock } from '../postgres/advisory-lock.ts';
 import { withConnection } from '../postgres/connection.ts';
-import { parseConnectionUrl } from '../postgres/connection-url.ts';
 import { restoreFresh } from '../postgres/restore.ts';
 import { swapDatabases } from '../postgres/swap.ts';
 import { runStep, type StepTools } from './activity-step.ts';
 import type { ActivityDependencies } from './dependencies.ts';
+import { withMigrationLock } from './migration-lock.ts';
 import { type RunStore, withRunStore } from './run-store.ts';
 
 type Needed = Pick<ActivityDependencies, 'secrets'>;
@@ -39,27 +38,6 @@ export function createRestoreActivities(
         ),
       ),
   };
-}
-
-/** Nobody migrates or restores this database meanwhile; when the lock is lost the work stops. */
-async function withMigrationLock<T>(
-  { secrets }: Needed,
-  { run, profile }: StepInput,
-  step: string,
-  signal: AbortSignal,
-  work: (administratorUrl: string, signal: AbortSignal) => Promise<T>,
-): Promise<T> {
-  const { administrator, maintenanceDatabase } = profile.databases.production;
-  const url = await secrets.resolve(administrator, profile, signal);
-  const { database } = parseConnectionUrl(url);
-  const lock = await holdMigrationLock(url, { database, maintenanceDatabase, runId: run.runId, step, signal });
-  try {
-    const lost = new AbortController();
-    void lock.lost.then((reason) => lost.abort(reason));
-    return await work(url, AbortSignal.any([signal, lost.signal]));
-  } finally {
-    await lock.release();
-  }
 }
 
 async function restoreFromBackup(

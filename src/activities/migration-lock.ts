@@ -1,0 +1,27 @@
+import type { StepInput } from '../contract/evidence.ts';
+import { holdMigrationLock } from '../postgres/advisory-lock.ts';
+import { parseConnectionUrl } from '../postgres/connection-url.ts';
+import type { ActivityDependencies } from './dependencies.ts';
+
+type Needed = Pick<ActivityDependencies, 'secrets'>;
+
+/** Nobody migrates or restores this database meanwhile; when the lock is lost the work stops. */
+export async function withMigrationLock<T>(
+  { secrets }: Needed,
+  { run, profile }: StepInput,
+  step: string,
+  signal: AbortSignal,
+  work: (administratorUrl: string, signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const { administrator, maintenanceDatabase } = profile.databases.production;
+  const url = await secrets.resolve(administrator, profile, signal);
+  const { database } = parseConnectionUrl(url);
+  const lock = await holdMigrationLock(url, { database, maintenanceDatabase, runId: run.runId, step, signal });
+  try {
+    const lost = new AbortController();
+    void lock.lost.then((reason) => lost.abort(reason));
+    return await work(url, AbortSignal.any([signal, lost.signal]));
+  } finally {
+    await lock.release();
+  }
+}
