@@ -43,6 +43,13 @@ function senderIdentity(): string {
 const UNAVAILABLE = 14;
 const DEADLINE_EXCEEDED = 4;
 const NOT_FOUND = 5;
+const INVALID_ARGUMENT = 3;
+
+/** What the server says is wrong with what it was given; undefined for any other error. */
+export function invalidArgument(error: unknown): string | undefined {
+  const cause = grpcCause(error);
+  return cause?.code === INVALID_ARGUMENT ? cause.details : undefined;
+}
 
 function serverError(error: unknown, address: string, namespace: string): unknown {
   if (error instanceof CommandError) return error;

@@ -4,6 +4,7 @@ import { addAbort } from './abort.ts';
 import { addApprove } from './approve.ts';
 import { CommandError, EXIT_CODES, type ExitCode } from './command-error.ts';
 import type { CommandContext } from './context.ts';
+import { addDrill } from './drill.ts';
 import type { Output } from './output.ts';
 import { addRecover } from './recover.ts';
 import { addReject } from './reject.ts';
@@ -26,6 +27,7 @@ const COMMANDS = [
   addAbort,
   addRecover,
   addReport,
+  addDrill,
 ];
 
 /**
