@@ -5,6 +5,7 @@ import { upgradeProduction } from './apply.ts';
 import { createBackupActivities } from './backup.ts';
 import { createCheckActivities } from './checks.ts';
 import type { ActivityDependencies } from './dependencies.ts';
+import { createFenceActivities } from './fence.ts';
 import { readMigrationGraph } from './graph.ts';
 import { readLease } from './lease.ts';
 import { createOwnStepActivities } from './own-steps.ts';
@@ -26,6 +27,7 @@ export function createActivities(deps: ActivityDependencies): MigrationActivitie
     ...createAccessActivities(deps),
     ...createAnnouncementActivities(deps),
     ...createSwitchActivities(deps),
+    ...createFenceActivities(deps),
     ...createToolingActivities(deps),
     readMigrationGraph: readMigrationGraph(deps),
     ...createBackupActivities(deps),

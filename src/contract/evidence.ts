@@ -325,7 +325,7 @@ export interface FenceEvidence {
   readonly endedSessions: number;
   /** How it was tried: a write as the service's role that was refused, or the check of the maintenance mode. */
   readonly tried: string;
-  /** Rows written by all tables' counters at that moment: `readFence` later compares. */
+  /** Rows written by all tables' counters at that moment: `proveFenceHeld` compares. */
   readonly counters: StoredDocument;
 }
 
@@ -341,6 +341,10 @@ export interface FenceHeldInput extends StepInput {
 export interface FenceHeld {
   readonly held: boolean;
   readonly written: readonly TableCost[];
+  /** What the counters cannot tell, in words: then the fence counts as not held. */
+  readonly unknown: readonly string[];
+  /** As they stand now: what a later proof may begin with, e.g. after the migration's own writes. */
+  readonly counters: StoredDocument;
 }
 
 export interface RecoveryPointInput extends StepInput {

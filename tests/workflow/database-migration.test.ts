@@ -109,6 +109,8 @@ describe('the fence', () => {
         proveFenceHeld: async () => ({
           held: false,
           written: [{ table: 'public.jobs', inserted: 1, updated: 0, deleted: 0 }],
+          unknown: [],
+          counters: { uri: 's3://bucket/counters.json', sha256: '', bytes: 1 },
         }),
       }),
       fenced,

@@ -316,7 +316,7 @@ export function scriptedActivities(
       counters: document,
     }),
     releaseFence: async () => ({ state: 'released', detail: {} }),
-    proveFenceHeld: async () => ({ held: true, written: [] }),
+    proveFenceHeld: async () => ({ held: true, written: [], unknown: [], counters: document }),
     createRecoveryPoint: async () => ({ takenAt: '', restorePoint: null, snapshot: 'snapshot-1' }),
     estimateWayBack: async ({ fencedSince }) => wayBack('statistics', fencedSince),
     salvageRows: async ({ fencedSince }) => ({

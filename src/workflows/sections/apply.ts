@@ -164,7 +164,7 @@ async function createRecoveryPoint(run: MigrationRun): Promise<void> {
 async function proveFenceHeld(run: MigrationRun): Promise<void> {
   const { fence } = run.state;
   if (fence === undefined) return;
-  const { held, written } = await run.step(
+  const { held, written, unknown } = await run.step(
     'apply.fence/held',
     'Nobody wrote since the fence went up',
     LOOK,
@@ -176,7 +176,7 @@ async function proveFenceHeld(run: MigrationRun): Promise<void> {
         .slice(0, 5)
         .map(({ table, inserted, updated, deleted }) => `${table} (+${inserted} ~${updated} -${deleted})`);
       throw stepRefused(
-        `somebody wrote behind the fence: ${tables.join(', ')}. Find out who switches default_transaction_read_only off, or use the service’s maintenance mode`,
+        `somebody wrote behind the fence, or may have: ${[...tables, ...unknown.slice(0, 5)].join(', ')}. Find out who switches default_transaction_read_only off, or use the service’s maintenance mode`,
       );
     }
     return { since: fence.since };
