@@ -1,7 +1,7 @@
 import { type Client, escapeIdentifier } from 'pg';
 import type { Sample, TableContents } from './contents.ts';
 import { qualifiedName, sqlName } from './identifier.ts';
-import { rowHashSql } from './row-hash.ts';
+import { type HashedColumn, oneInSql, rowHashSql } from './row-hash.ts';
 
 /** What decides how a table is read. */
 export interface ReadableTable {
@@ -12,7 +12,7 @@ export interface ReadableTable {
   /** Of the heap; null where rows cannot be addressed by block. */
   readonly blocks: number | null;
   /** Without generated ones: their values follow from the others by a definition that the object map compares. */
-  readonly columns: readonly string[];
+  readonly columns: readonly HashedColumn[];
   /** Columns that tell rows apart at little cost: the primary key, another unique one, or those of fixed length. */
   readonly key: readonly string[];
 }
@@ -39,14 +39,19 @@ export interface Sums {
   readonly checksum: string;
 }
 
+/** Of type `t`, or of type `b` where `t` is a domain over it. */
+const BUILT_IN_TYPE = `CASE WHEN t.typnamespace = 'pg_catalog'::regnamespace THEN t.typname
+                            WHEN b.typnamespace = 'pg_catalog'::regnamespace THEN b.typname ELSE '' END`;
+
 /** Ordinary tables and leaf partitions. */
 export async function readableTables(client: Client): Promise<ReadableTable[]> {
   const { rows } = await client.query<ReadableTable>(
     `SELECT n.nspname AS "schema", c.relname AS "name", pg_table_size(c.oid)::float8 AS "bytes",
             CASE WHEN m.amname = 'heap'
                  THEN (pg_relation_size(c.oid) / current_setting('block_size')::int)::float8 END AS "blocks",
-            ARRAY(SELECT a.attname::text FROM pg_attribute a
-                  WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '') AS "columns",
+            (SELECT coalesce(jsonb_agg(jsonb_build_object('name', a.attname, 'type', ${BUILT_IN_TYPE})), '[]')
+             FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_type b ON b.oid = t.typbasetype
+             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '') AS "columns",
             coalesce(
               (SELECT ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = ANY (i.indkey))
                FROM pg_index i
@@ -70,7 +75,7 @@ export function shapeOf(
   { sampleAbove, like }: { readonly sampleAbove: number; readonly like: TableContents | undefined },
 ): TableShape {
   const table = qualifiedName(source.schema, source.name);
-  const columns = [...source.columns].sort();
+  const columns = source.columns.map(({ name }) => name).sort();
   const has = (wanted: readonly string[]): boolean => wanted.every((column) => columns.includes(column));
   if (like !== undefined) {
     const by = like.sample.kind === 'all' ? [] : like.sample.by;
@@ -104,22 +109,17 @@ export function partsOf(shape: TableShape): TablePart[] {
   }));
 }
 
-/** For the choice of a sample another hash than that of the row. */
-const PICK = 1;
-
 export async function hashPart(client: Client, { shape, from, to }: TablePart): Promise<Sums> {
-  const { source, columns, sample } = shape;
-  const picked =
-    sample.kind === 'all'
-      ? ''
-      : `FILTER (WHERE (${rowHashSql('t', sample.by, PICK)} & 9223372036854775807) % ${sample.n} = 0)`;
+  const { source, sample } = shape;
+  const typed = (names: readonly string[]): HashedColumn[] => source.columns.filter(({ name }) => names.includes(name));
+  const picked = sample.kind === 'all' ? '' : `FILTER (WHERE ${oneInSql('t', typed(sample.by), sample.n)})`;
   const range = [
     ...(from === null ? [] : [`t.ctid >= '(${from},0)'::tid`]),
     ...(to === null ? [] : [`t.ctid < '(${to},0)'::tid`]),
   ];
   // ONLY: children of an inheritance parent are tables of their own.
   const { rows } = await client.query<Sums>(
-    `SELECT count(*)::text AS "rows", coalesce(sum(${rowHashSql('t', columns)}) ${picked}, 0)::text AS "checksum"
+    `SELECT count(*)::text AS "rows", coalesce(sum(${rowHashSql('t', typed(shape.columns))}) ${picked}, 0)::text AS "checksum"
      FROM ONLY ${sqlName(source.schema, source.name)} AS ${escapeIdentifier('t')}
      ${range.length === 0 ? '' : `WHERE ${range.join(' AND ')}`}`,
   );
