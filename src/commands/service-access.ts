@@ -1,4 +1,4 @@
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { type ObjectStore, openObjectStore } from '../archive/object-store.ts';
 import { StepError } from '../contract/errors.ts';
 import type { Profile } from '../contract/profile.ts';
@@ -8,7 +8,11 @@ import { CommandError, EXIT_CODES } from './command-error.ts';
 
 /** Commands that work by a service's profile, with the secrets it refers to resolved on the machine where they run. */
 export const withProfiles = (command: Command): Command =>
-  command.requiredOption('--profiles <folder>', 'profiles, one <service>.yaml per service, as the workers have them');
+  command.addOption(
+    new Option('--profiles <folder>', 'profiles, one <service>.yaml per service, as the workers have them')
+      .env('RUNBOOK_PROFILES')
+      .default('config/services'),
+  );
 
 /** What a command may use of a service. */
 export interface ServiceAccess {
