@@ -2,6 +2,7 @@ import type { ApplyActivities, PreconditionActivities } from '../contract/activi
 import type { AccessEvidence, StepInput } from '../contract/evidence.ts';
 import type { SecretReference } from '../contract/profile.ts';
 import { type DatabaseUrls, inspectDatabases } from '../postgres/access.ts';
+import { checkCapacity } from '../postgres/capacity.ts';
 import { withConnection } from '../postgres/connection.ts';
 import { parseConnectionUrl } from '../postgres/connection-url.ts';
 import { Findings } from '../postgres/findings.ts';
@@ -9,10 +10,12 @@ import { serializeObjectMap } from '../postgres/object-map.ts';
 import { readProductionState } from '../postgres/production-state.ts';
 import { checkReplication } from '../postgres/replication.ts';
 import { runStep, type StepTools } from './activity-step.ts';
+import { freeBytesReading } from './capacity.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { withRunStore } from './run-store.ts';
+import { standbyAccess } from './standby-access.ts';
 
-type Needed = Pick<ActivityDependencies, 'secrets'>;
+type Needed = Pick<ActivityDependencies, 'secrets' | 'stateDirectory'>;
 
 export function createAccessActivities(
   dependencies: Needed,
@@ -56,11 +59,9 @@ export function createAccessActivities(
 }
 
 /** One message with all that is missing: secrets, databases, roles, rights, bucket. */
-async function inspectAccess(
-  { secrets }: Needed,
-  input: StepInput,
-  { signal, progress }: StepTools,
-): Promise<AccessEvidence> {
+async function inspectAccess(dependencies: Needed, input: StepInput, tools: StepTools): Promise<AccessEvidence> {
+  const { secrets } = dependencies;
+  const { signal, progress } = tools;
   const { run, profile } = input;
   const { production, staging, scratch } = profile.databases;
   const findings = new Findings();
@@ -74,9 +75,13 @@ async function inspectAccess(
     stagingMigrator: await resolved('staging.migrator', staging.migrator),
     scratchAdministrator: await resolved('scratch.administrator', scratch.administrator),
   };
+  const standbys = await findings.attempt('databases.production.standbys', () =>
+    standbyAccess(secrets, profile, signal),
+  );
   const found = await inspectDatabases(
     {
       urls,
+      standbys: standbys ?? [],
       production,
       runId: run.runId,
       step: 'preconditions.access',
@@ -85,6 +90,16 @@ async function inspectAccess(
     },
     findings,
   );
+  progress({ looking: 'room for a second copy' });
+  const capacity =
+    found.need &&
+    (await checkCapacity({
+      need: found.need,
+      standbys: production.standbys.map(({ name }) => name),
+      capacity: profile.restore.capacity,
+      freeBytes: freeBytesReading(dependencies, input, tools),
+    }));
+  findings.add(...(capacity?.findings ?? []));
   progress({ looking: 'bucket' });
   const bucket = await findings.attempt('backup bucket', () =>
     withRunStore(secrets, input, signal, async ({ store, folder }) => {
@@ -94,7 +109,7 @@ async function inspectAccess(
   );
   findings.throwIfAny();
   const { migratorRole, rights, tls } = found;
-  if (!found.production || !found.staging || !found.scratch || !migratorRole || !tls || !bucket) {
+  if (!found.production || !found.staging || !found.scratch || !migratorRole || !tls || !bucket || !capacity) {
     // What is missing without a finding was looked at without an answer: not access.
     throw new Error('the inspection of access is incomplete');
   }
@@ -106,5 +121,6 @@ async function inspectAccess(
     rights,
     tls,
     bucket,
+    capacity: capacity.text,
   };
 }

@@ -4,7 +4,7 @@ import { type ConnectionTarget, inDatabase, parseConnectionUrl } from '../postgr
 import { type DroppedIndexes, dropInvalidIndexes } from '../postgres/leftover-indexes.ts';
 import { withConnection } from '../postgres/connection.ts';
 import { freshDatabaseName } from '../postgres/restore.ts';
-import { reopenAfterInterruptedSwap } from '../postgres/swap.ts';
+import { reopenAfterInterruptedSwap } from '../postgres/swap-record.ts';
 import { endSessions } from '../postgres/sessions.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 

@@ -524,6 +524,11 @@ export interface SwapEvidence {
   /** When `runbook sweep` offers to drop the database kept aside, ISO. */
   readonly quarantineUntil: string;
   readonly versionRows: readonly string[];
+  /**
+   * What could not be finished after the names had changed, e.g. sessions on a standby that does not answer: the swap stands,
+   * a person has to see to these.
+   */
+  readonly openItems: readonly string[];
 }
 
 // ---- drill ------------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 import type { Client } from 'pg';
 import type { AccessEvidence, DatabaseIdentity } from '../contract/evidence.ts';
 import type { ProductionDatabase } from '../contract/profile.ts';
-import { findSwapBlockers } from './blockers.ts';
+import { type CapacityNeed, readCapacityNeed } from './capacity.ts';
 import { applicationPrefix, type ConnectionOptions, runTag, withConnection } from './connection.ts';
 import { parseConnectionUrl } from './connection-url.ts';
 import type { Findings } from './findings.ts';
@@ -9,6 +9,8 @@ import { boundedIdentifier, sqlName } from './identifier.ts';
 import { isInRecovery, isSameDatabase, readIdentity } from './identity.ts';
 import { inspectAdministrator, inspectBackupRole, inspectMigrator, type RightsFindings } from './role-rights.ts';
 import { describeSession, listSessions } from './sessions.ts';
+import type { StandbyAccess } from './standbys.ts';
+import { findWayBackBlockers } from './way-back-blockers.ts';
 
 /** Resolved addresses; undefined where the secret could not be resolved, which is a finding already. */
 export interface DatabaseUrls {
@@ -22,6 +24,8 @@ export interface DatabaseUrls {
 
 export interface AccessRequest {
   readonly urls: DatabaseUrls;
+  /** The profile's standbys with their administrators' addresses. */
+  readonly standbys: readonly StandbyAccess[];
   readonly production: ProductionDatabase;
   readonly runId: string;
   readonly step: string;
@@ -31,7 +35,11 @@ export interface AccessRequest {
 
 export type InspectedDatabases = Partial<
   Pick<AccessEvidence, 'production' | 'staging' | 'scratch' | 'migratorRole' | 'tls'>
-> & { readonly rights: readonly string[] };
+> & {
+  readonly rights: readonly string[];
+  /** What a second copy of production would take; undefined where that could not be read, which is a finding already. */
+  readonly need?: CapacityNeed;
+};
 
 /**
  * Looks at every database the run will touch: can it be reached by each role, is it the right one, may the role do what it
@@ -65,7 +73,7 @@ export async function inspectDatabases(request: AccessRequest, findings: Finding
     await inspectHeadRoom(client, request.production, findings);
     return readIdentity(client);
   });
-  await reachMaintenance(request, production, findings);
+  const need = await inspectWayBack(request, production, rights, findings);
   const migratorRole = await onProduction('production as migrator', urls.migrator, async (client) => {
     note(await inspectMigrator(client));
     requireSame(await readIdentity(client), production, 'the migrator', findings);
@@ -105,6 +113,7 @@ export async function inspectDatabases(request: AccessRequest, findings: Finding
     ...(staging === undefined ? {} : { staging }),
     ...(scratch === undefined ? {} : { scratch }),
     ...(migratorRole === undefined ? {} : { migratorRole }),
+    ...(need === undefined ? {} : { need }),
   };
 }
 
@@ -201,24 +210,34 @@ async function tlsOf(
   return encrypted ? (rows[0]?.version ?? 'TLS') : 'not encrypted (allowed by the profile)';
 }
 
-/** Renames are done, and locks held, from another database of the same server. */
-async function reachMaintenance(
+/** Could a restore be done, and swapped in? Renames are done, and locks held, from another database of the same server. */
+async function inspectWayBack(
   request: AccessRequest,
   production: DatabaseIdentity | undefined,
+  rights: string[],
   findings: Findings,
-): Promise<void> {
-  const { urls, production: profile } = request;
+): Promise<CapacityNeed | undefined> {
+  const { urls, standbys, production: profile } = request;
   const url = urls.administrator;
-  if (url === undefined || production === undefined) return;
-  if (profile.maintenanceDatabase === production.database) {
+  if (url === undefined || production === undefined) return undefined;
+  const { maintenanceDatabase } = profile;
+  if (maintenanceDatabase === production.database) {
     findings.add(`the maintenance database must not be the production database "${production.database}" itself`);
-    return;
+    return undefined;
   }
-  await findings.attempt('maintenance database', () =>
-    withConnection(url, { ...sessionOf(request), database: profile.maintenanceDatabase }, async (client) => {
-      findings.add(...(await findSwapBlockers(client, production.database)));
-    }),
+  const session = sessionOf(request);
+  const need = await findings.attempt('maintenance database', () =>
+    withConnection(url, { ...session, database: maintenanceDatabase }, (client) =>
+      readCapacityNeed(client, production.database),
+    ),
   );
+  await findings.attempt('way back', async () => {
+    const administrator = parseConnectionUrl(url);
+    const found = await findWayBackBlockers({ administrator, maintenanceDatabase, standbys, session });
+    findings.add(...found.findings);
+    rights.push(...found.notes.map((text) => `note: ${text}`));
+  });
+  return need;
 }
 
 /** Its sessions are the migration's: somebody else's under the same role could be ended, or could be taken for ours. */
@@ -270,7 +289,9 @@ async function inspectHeadRoom(client: Client, production: ProductionDatabase, f
   if (production.standbys.length === 0) return;
   const standbys = await client.query<{ count: number }>('SELECT count(*)::int AS count FROM pg_stat_replication');
   if (standbys.rows[0]!.count === 0) {
-    findings.add(`no standby is connected, the profile names ${production.standbys.join(', ')}`);
+    findings.add(
+      `no standby is connected, the profile names ${production.standbys.map(({ name }) => name).join(', ')}`,
+    );
   }
 }
 

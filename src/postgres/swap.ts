@@ -2,71 +2,107 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { type Client, escapeLiteral } from 'pg';
 import type { SwapEvidence } from '../contract/evidence.ts';
 import { refusal, STEP_ERRORS, StepError } from '../contract/errors.ts';
-import { findSwapBlockers } from './blockers.ts';
 import { type ConnectionOptions, runTag, withConnection } from './connection.ts';
 import { type ConnectionTarget, inDatabase, parseConnectionUrl } from './connection-url.ts';
+import { databaseMark, markDatabase } from './database-mark.ts';
 import { sqlState } from './database-error.ts';
 import { carryProperties, commentStatement } from './database-properties.ts';
+import { emptyDatabases } from './emptying.ts';
 import { boundedIdentifier, sqlName } from './identifier.ts';
+import { readIdentity } from './identity.ts';
 import { endSessions } from './sessions.ts';
+import { endStandbySessions, type StandbyAccess } from './standbys.ts';
+import {
+  closingMark,
+  databaseNamed,
+  type DatabaseState,
+  findSwapRecord,
+  keptAsideMark,
+  reopenAfterInterruptedSwap,
+  requireOpen,
+  type SwapIdentity,
+} from './swap-record.ts';
+import { findWayBackBlockers } from './way-back-blockers.ts';
 
-export interface SwapRequest {
+export interface SwapRequest extends SwapIdentity {
   /** libpq URL of production's administrator, resolved; leads to the production database. */
   readonly url: string;
   readonly maintenanceDatabase: string;
   /** The restored and compared database that takes production's name. */
   readonly fresh: string;
-  readonly runId: string;
   readonly step: string;
+  readonly standbys: readonly StandbyAccess[];
+  /** Milliseconds each standby may take to replay the swap and lose its sessions. Default 20 s. */
+  readonly standbyLimit?: number;
+  /** A last look at the restored database, before anybody is shut out. @returns findings; empty = it may take the place */
+  readonly inspectFresh?: (client: Client) => Promise<readonly string[]>;
   readonly signal: AbortSignal;
   readonly progress: (phase: SwapPhase) => void;
 }
 
 /** `shut-out`: nobody can connect from here until `swapped` or until connections are let in again. */
-export type SwapPhase = 'prepare' | 'shut-out' | 'sessions-ended' | 'swapped';
+export type SwapPhase = 'prepare' | 'shut-out' | 'sessions-ended' | 'swapped' | 'standbys';
 
-interface DatabaseState {
+export type SwapResult = Omit<SwapEvidence, 'versionRows'>;
+
+/** The part on the primary. */
+type Swapped = Pick<SwapEvidence, 'database' | 'keptAside' | 'endedSessions' | 'shutOut' | 'quarantineUntil'> & {
+  /** OID of the database put aside. */
   readonly oid: number;
-  readonly name: string;
-  readonly open: boolean;
-  readonly comment: string | null;
-}
+};
 
 /** Milliseconds nobody may connect before the swap gives up and lets everybody in again. */
 const SHUT_OUT_LIMIT = 30_000;
+const STANDBY_LIMIT = 20_000;
 
 /**
  * Puts the restored database in production's place: connections are shut out, all sessions ended, both names changed in
- * one transaction. The old database is kept aside, closed, under a name that tells the run.
+ * one transaction. The old database is kept aside, closed, under a name that tells the run. Then sessions that are still in
+ * the old database on standbys are ended there.
  *
  * Nothing that can be prepared is left for the time of the shut-out. If anything fails before the names have changed,
  * connections are let in again; an attempt that died in between left a mark in the fresh database's comment, by which the
- * next attempt knows that the closed door is this run's own doing. Sessions on standbys survive and go on reading the old
- * database: they cannot be ended from the primary.
+ * next attempt knows that the closed door is this run's own doing. Where commits wait for a synchronous standby, so do the
+ * two of the swap. What fails on a standby does not undo the swap: it is told among the evidence's open items.
  */
-export async function swapDatabases(request: SwapRequest): Promise<Omit<SwapEvidence, 'versionRows'>> {
+export async function swapDatabases(request: SwapRequest): Promise<SwapResult> {
   const administrator = parseConnectionUrl(request.url);
   const maintenance = inDatabase(administrator, request.maintenanceDatabase);
-  const production = administrator.database;
+  const swapped = await swapOnPrimary(request, administrator, maintenance);
+  request.progress('standbys');
+  const { oid, ...evidence } = swapped;
+  const standbys = await endOnStandbys(request, maintenance, { oid, name: swapped.keptAside });
+  return { ...evidence, standbySessions: standbys.ended, openItems: standbys.open };
+}
 
-  const prepared = await withConnection(maintenance, sessionOf(request), (client) =>
-    prepare(client, production, request),
-  );
-  if (prepared.kind === 'swapped') return prepared.evidence;
-
+async function swapOnPrimary(
+  request: SwapRequest,
+  administrator: ConnectionTarget,
+  maintenance: ConnectionTarget,
+): Promise<Swapped> {
   request.progress('prepare');
+  const production = administrator.database;
+  const prepared = await withConnection(maintenance, sessionOf(request), (client) =>
+    prepare(client, administrator, request),
+  );
+  if (prepared.kind === 'swapped') return prepared.swapped;
   try {
     return await withConnection(maintenance, sessionOf(request), (client) =>
       exchange(client, prepared, production, request),
     );
   } catch (error) {
-    const after = await afterFailure(maintenance, prepared, production, request);
+    const after = await settleAfterFailure(maintenance, prepared, production, request);
     if (after !== undefined) return after;
     throw error;
   }
 }
 
-const sessionOf = ({ runId, step, signal }: SwapRequest): ConnectionOptions => ({ runId, step, signal });
+const sessionOf = ({ runId, step, signal }: SwapRequest): ConnectionOptions => ({
+  runId,
+  step,
+  signal,
+  statementTimeout: 20_000,
+});
 
 interface Prepared {
   readonly kind: 'prepared';
@@ -77,28 +113,36 @@ interface Prepared {
   readonly comment: string;
 }
 
-type Preparation = Prepared | { readonly kind: 'swapped'; readonly evidence: Omit<SwapEvidence, 'versionRows'> };
+type Preparation = Prepared | { readonly kind: 'swapped'; readonly swapped: Swapped };
 
-async function prepare(client: Client, production: string, request: SwapRequest): Promise<Preparation> {
+async function prepare(client: Client, administrator: ConnectionTarget, request: SwapRequest): Promise<Preparation> {
+  const production = administrator.database;
   const original = await databaseNamed(client, production);
   if (original === undefined) {
     throw new StepError(
       STEP_ERRORS.stateUnexpected,
       `there is no database "${production}": was it renamed by somebody else?`,
-      {
-        database: production,
-      },
+      { database: production },
     );
   }
-  const fresh = await databaseNamed(client, request.fresh);
-  if (fresh === undefined) return alreadySwapped(client, original, request);
-  await letInAgain(client, original, fresh, request);
+  if ((await databaseNamed(client, request.fresh)) === undefined) {
+    return { kind: 'swapped', swapped: await alreadySwapped(client, original, request) };
+  }
+  await reopenAfterInterruptedSwap(client, production, request);
+  const fresh = (await databaseNamed(client, request.fresh))!;
+  requireOpen((await databaseNamed(client, production))!);
+  requireOpen(fresh);
 
-  const findings = [
-    ...(await findSwapBlockers(client, production)),
-    ...(await carryProperties(client, production, request.fresh)),
-  ];
-  if (findings.length > 0) throw refusal(findings);
+  const { maintenanceDatabase, standbys, inspectFresh } = request;
+  const session = sessionOf(request);
+  const { findings } = await findWayBackBlockers({ administrator, maintenanceDatabase, standbys, session });
+  const inspected =
+    inspectFresh === undefined
+      ? []
+      : await withConnection(inDatabase(administrator, request.fresh), session, inspectFresh);
+  const uncarried = await carryProperties(client, production, request.fresh);
+  const all = [...findings, ...inspected, ...uncarried];
+  if (all.length > 0) throw refusal(all);
   return {
     kind: 'prepared',
     original,
@@ -109,70 +153,17 @@ async function prepare(client: Client, production: string, request: SwapRequest)
 }
 
 /** The names were swapped by an attempt whose answer was lost. Its record is the comment of the database kept aside. */
-async function alreadySwapped(client: Client, original: DatabaseState, request: SwapRequest): Promise<Preparation> {
-  const { rows } = await client.query<{ name: string; comment: string }>(
-    `SELECT datname AS "name", shobj_description(oid, 'pg_database') AS "comment" FROM pg_database
-     WHERE strpos(shobj_description(oid, 'pg_database'), $1) > 0`,
-    [replacedBy(request, original.oid)],
-  );
-  const kept = rows[0];
-  const numbers = /\((\d+) ms without connections, (\d+) sessions ended\)/.exec(kept?.comment ?? '');
-  if (kept === undefined || numbers === null) {
+async function alreadySwapped(client: Client, production: DatabaseState, request: SwapRequest): Promise<Swapped> {
+  const record = await findSwapRecord(client, production, request.runId);
+  if (record === undefined) {
     throw new StepError(
       STEP_ERRORS.stateUnexpected,
-      `the restored database "${request.fresh}" is gone and no database kept aside tells that it took the place of "${original.name}": restore again`,
-      { database: original.name, fresh: request.fresh },
+      `the restored database "${request.fresh}" is gone and no database kept aside tells that it took the place of "${production.name}": restore again`,
+      { database: production.name, fresh: request.fresh },
     );
   }
-  return {
-    kind: 'swapped',
-    evidence: {
-      database: original.name,
-      keptAside: kept.name,
-      shutOut: Number(numbers[1]),
-      endedSessions: Number(numbers[2]),
-    },
-  };
-}
-
-/**
- * Lets connections in again that an interrupted swap of this run had shut out: asked in the maintenance database before
- * anything needs to look into production.
- *
- * @param client of the administrator, in the maintenance database
- */
-export async function reopenAfterInterruptedSwap(
-  client: Client,
-  production: string,
-  request: Pick<SwapRequest, 'fresh' | 'runId'>,
-): Promise<void> {
-  const original = await databaseNamed(client, production);
-  const fresh = await databaseNamed(client, request.fresh);
-  if (original === undefined || original.open || fresh?.comment?.startsWith(closedBy(request)) !== true) return;
-  await client.query(`ALTER DATABASE ${sqlName(production)} ALLOW_CONNECTIONS true`);
-}
-
-const replacedBy = ({ runId }: SwapRequest, oid: number): string =>
-  `Put aside by run ${runId} of migration-runbook, replaced by the database with OID ${oid}`;
-
-const closedBy = ({ runId }: Pick<SwapRequest, 'runId'>): string => `Run ${runId} of migration-runbook has closed `;
-
-/** A production database that is closed was closed by an earlier attempt of this run, or is none of our business. */
-async function letInAgain(
-  client: Client,
-  original: DatabaseState,
-  fresh: DatabaseState,
-  request: SwapRequest,
-): Promise<void> {
-  if (original.open) return;
-  if (fresh.comment?.startsWith(closedBy(request)) !== true) {
-    throw new StepError(
-      STEP_ERRORS.stateUnexpected,
-      `database "${original.name}" accepts no connections (ALLOW_CONNECTIONS false), and it was not this run that closed it`,
-      { database: original.name },
-    );
-  }
-  await client.query(`ALTER DATABASE ${sqlName(original.name)} ALLOW_CONNECTIONS true`);
+  const { oid, keptAside, shutOut, endedSessions, quarantineUntil } = record;
+  return { oid, database: production.name, keptAside, shutOut, endedSessions, quarantineUntil };
 }
 
 async function exchange(
@@ -180,101 +171,133 @@ async function exchange(
   prepared: Prepared,
   production: string,
   request: SwapRequest,
-): Promise<Omit<SwapEvidence, 'versionRows'>> {
-  const { fresh, keptAside } = prepared;
-  // Whoever is in the fresh database, such as a curious psql, would stop its renaming.
+): Promise<Swapped> {
+  const { original, fresh } = prepared;
+  await markDatabase(client, fresh.name, closingMark(request, production));
+  // Whoever is in the fresh database, such as a curious psql, would stop its renaming; it is opened with its new name.
+  await client.query(`ALTER DATABASE ${sqlName(fresh.name)} ALLOW_CONNECTIONS false`);
   await endSessions(client, { of: { database: fresh.name }, signal: request.signal });
-  // The mark comes before the deed.
-  const mark = `${closedBy(request)}database "${production}" at ${new Date().toISOString()} to put this one in its place`;
-  await client.query(`COMMENT ON DATABASE ${sqlName(fresh.name)} IS ${escapeLiteral(mark)}`);
 
   const started = performance.now();
   await client.query(`ALTER DATABASE ${sqlName(production)} ALLOW_CONNECTIONS false`);
   request.progress('shut-out');
-  const ended = new Set<string>();
+  let endedSessions = 0;
   for (;;) {
     const left = SHUT_OUT_LIMIT - (performance.now() - started);
-    const { ended: sessions } = await endSessions(client, {
-      of: { database: production },
+    endedSessions += await emptyDatabases(client, {
+      databases: [original.oid, fresh.oid],
       within: Math.max(0, Math.min(15_000, left)),
       signal: request.signal,
     });
-    for (const session of sessions) ended.add(`${session.pid} ${session.backendStart ?? ''}`);
     request.progress('sessions-ended');
+    // The last moment at which it is certain that nothing has happened.
+    request.signal.throwIfAborted();
     try {
-      const shutOut = await rename(client, prepared, production, request, { started, endedSessions: ended.size });
+      const swapped = await rename(client, prepared, production, request, { started, endedSessions });
       request.progress('swapped');
-      return { database: production, keptAside, endedSessions: ended.size, shutOut };
+      return swapped;
     } catch (error) {
       // object_in_use: somebody was just logging in as the door was closed.
       if (sqlState(error) !== '55006' || left <= 0) throw error;
-      await pause(100, undefined, { signal: request.signal });
     }
-  }
-}
-
-/** Both names, or neither. The comments change with them, so that the record cannot differ from the deed. */
-async function rename(
-  client: Client,
-  { fresh, keptAside, comment }: Prepared,
-  production: string,
-  request: SwapRequest,
-  measured: { readonly started: number; readonly endedSessions: number },
-): Promise<number> {
-  await client.query('BEGIN');
-  try {
-    await client.query(`ALTER DATABASE ${sqlName(production)} RENAME TO ${sqlName(keptAside)}`);
-    await client.query(`ALTER DATABASE ${sqlName(fresh.name)} RENAME TO ${sqlName(production)}`);
-    const shutOut = Math.ceil(performance.now() - measured.started);
-    const record = `${replacedBy(request, fresh.oid)} at ${new Date().toISOString()} (${shutOut} ms without connections, ${measured.endedSessions} sessions ended). Closed to connections; drop it once nothing in it is needed any more.`;
-    await client.query(`COMMENT ON DATABASE ${sqlName(keptAside)} IS ${escapeLiteral(record)}`);
-    await client.query(comment);
-    await client.query('COMMIT');
-    return Math.ceil(performance.now() - measured.started);
-  } catch (error) {
-    await client.query('ROLLBACK').catch(() => undefined);
-    throw error;
   }
 }
 
 /**
- * Reads what really happened, by OID: a lost answer to COMMIT does not say. Names swapped: the evidence. Not swapped:
- * connections are let in again, even when the step was cancelled.
+ * Both names, or neither; the comments change with them, so that the record cannot differ from the deed. Sent in one
+ * message: a round trip to a distant server costs as much as the renaming.
  */
-async function afterFailure(
-  maintenance: ConnectionTarget,
-  { original }: Prepared,
+async function rename(
+  client: Client,
+  { original, fresh, keptAside, comment }: Prepared,
   production: string,
   request: SwapRequest,
-): Promise<Omit<SwapEvidence, 'versionRows'> | undefined> {
-  const session = { ...sessionOf(request), signal: AbortSignal.timeout(20_000) };
-  return withConnection(maintenance, session, async (client) => {
-    const { rows } = await client.query<{ name: string }>('SELECT datname AS "name" FROM pg_database WHERE oid = $1', [
-      original.oid,
-    ]);
-    if (rows[0]?.name === production) {
-      await client.query(`ALTER DATABASE ${sqlName(production)} ALLOW_CONNECTIONS true`);
-      return undefined;
-    }
-    const successor = await databaseNamed(client, production);
-    if (successor === undefined) return undefined;
-    const found = await alreadySwapped(client, successor, request);
-    return found.kind === 'swapped' ? found.evidence : undefined;
-  }).catch((error: unknown) => {
-    throw new StepError(
-      STEP_ERRORS.unavailable,
-      `the swap was interrupted and database "${production}" may still be closed to connections; another attempt looks and lets them in again. ${error instanceof Error ? error.message : ''}`,
-    );
+  measured: { readonly started: number; readonly endedSessions: number },
+): Promise<Swapped> {
+  const { started, endedSessions } = measured;
+  const shutOut = (): number => Math.ceil(performance.now() - started);
+  const mark = keptAsideMark(request, production, {
+    keptAside,
+    replacedBy: fresh.oid,
+    shutOut: shutOut(),
+    endedSessions,
   });
+  try {
+    await client.query(`
+      BEGIN;
+      ALTER DATABASE ${sqlName(production)} RENAME TO ${sqlName(keptAside)};
+      ALTER DATABASE ${sqlName(fresh.name)} RENAME TO ${sqlName(production)};
+      ALTER DATABASE ${sqlName(production)} ALLOW_CONNECTIONS true;
+      COMMENT ON DATABASE ${sqlName(keptAside)} IS ${escapeLiteral(databaseMark(mark, original.oid))};
+      ${comment};
+      COMMIT`);
+  } catch (error) {
+    await client.query('ROLLBACK').catch(() => undefined);
+    throw error;
+  }
+  return {
+    oid: original.oid,
+    database: production,
+    keptAside,
+    endedSessions,
+    shutOut: shutOut(),
+    quarantineUntil: mark.expiresAt,
+  };
 }
 
-async function databaseNamed(client: Client, name: string): Promise<DatabaseState | undefined> {
-  const { rows } = await client.query<DatabaseState>(
-    `SELECT oid::int8::float8 AS "oid", datname AS "name", datallowconn AS "open", shobj_description(oid, 'pg_database') AS "comment"
-     FROM pg_database WHERE datname = $1`,
-    [name],
+/** Milliseconds between tries to let connections in again: clients that log in by the dozen may hold every slot. */
+const REOPEN_PAUSES = [0, 250, 500, 1_000, 2_000, 4_000] as const;
+
+/**
+ * Reads what really happened, by OID: a lost answer to COMMIT does not say. Names swapped: the record. Not swapped:
+ * connections are let in again, even when the step was cancelled.
+ */
+async function settleAfterFailure(
+  maintenance: ConnectionTarget,
+  { original, fresh }: Prepared,
+  production: string,
+  request: SwapRequest,
+): Promise<Swapped | undefined> {
+  let last: unknown;
+  for (const wait of REOPEN_PAUSES) {
+    await pause(wait);
+    const session = { ...sessionOf(request), signal: AbortSignal.timeout(20_000) };
+    try {
+      return await withConnection(maintenance, session, async (client) => {
+        const successor = await databaseNamed(client, production);
+        if (successor?.oid === fresh.oid) return alreadySwapped(client, successor, request);
+        if (successor?.oid === original.oid) await reopenAfterInterruptedSwap(client, production, request);
+        return undefined;
+      });
+    } catch (error) {
+      last = error;
+    }
+  }
+  throw new StepError(
+    STEP_ERRORS.unavailable,
+    `the swap was interrupted and database "${production}" may still be closed to connections; another attempt looks and lets them in again. By hand: ALTER DATABASE ${sqlName(production)} ALLOW_CONNECTIONS true. ${last instanceof Error ? last.message : ''}`,
   );
-  return rows[0];
+}
+
+async function endOnStandbys(
+  request: SwapRequest,
+  maintenance: ConnectionTarget,
+  old: { readonly oid: number; readonly name: string },
+): Promise<{ readonly ended: number; readonly open: readonly string[] }> {
+  if (request.standbys.every(({ sessions }) => sessions === 'none')) return { ended: 0, open: [] };
+  const { maintenanceDatabase, standbys, standbyLimit: within = STANDBY_LIMIT } = request;
+  const position = await withConnection(maintenance, sessionOf(request), async (client) => {
+    const { rows } = await client.query<{ lsn: string }>('SELECT pg_current_wal_flush_lsn()::text AS lsn');
+    return { swappedAt: rows[0]!.lsn, systemIdentifier: (await readIdentity(client)).systemIdentifier };
+  });
+  return endStandbySessions({
+    standbys,
+    maintenanceDatabase,
+    old,
+    ...position,
+    within,
+    session: sessionOf(request),
+  });
 }
 
 /** `<database>_before_<run>`, numbered where one run restores more than once. */

@@ -338,6 +338,7 @@ export function scriptedActivities(
         standbySessions: 0,
         quarantineUntil: '',
         versionRows: ['0001'],
+        openItems: [],
       };
     },
     archiveReport: async ({ report }) => {
