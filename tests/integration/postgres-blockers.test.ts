@@ -6,6 +6,7 @@ import { stackRoot } from '../../scripts/stack/layout.ts';
 import { type Stack, startStack } from '../../scripts/stack/stack.ts';
 import { findSwapBlockers } from '../../src/postgres/blockers.ts';
 import { withConnection } from '../../src/postgres/connection.ts';
+import { fenceObstacles } from '../../src/postgres/fence-obstacles.ts';
 import { oldTransactions } from '../../src/postgres/sessions.ts';
 import { execute, withClient } from '../postgres-service.ts';
 
@@ -50,6 +51,11 @@ it('names prepared transactions, logical slots and subscriptions, which a swap w
     expect.stringMatching(/^prepared transaction 'order 7' of role "postgres"/),
     expect.stringMatching(/^logical replication slot "audit_feed" \(pgoutput, not in use\)/),
     expect.stringMatching(/^subscription "catalogue"/),
+  ]);
+  // A subscription that is disabled writes nothing; a prepared transaction could be committed behind a fence.
+  const fence = { database: 'service', roles: [] };
+  expect(await withConnection(superuserUrl, session, (client) => fenceObstacles(client, fence))).toEqual([
+    expect.stringMatching(/^prepared transaction 'order 7' of role "postgres" could be committed behind the fence/),
   ]);
   const old = await withConnection(service.href, session, (client) => oldTransactions(client, 0));
   expect(old.map(({ application }) => application)).toContain('prepared transaction order 7');

@@ -1,0 +1,412 @@
+import { randomUUID } from 'node:crypto';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { ApplicationFailure } from '@temporalio/common';
+import { MockActivityEnvironment } from '@temporalio/testing';
+import { DefaultLogger } from '@temporalio/worker';
+import { Client } from 'pg';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createFenceActivities } from '../../src/activities/fence.ts';
+import { createSecretVault } from '../../src/activities/secret-vault.ts';
+import { STEP_ERRORS } from '../../src/contract/errors.ts';
+import type { FenceEvidence, StepInput, SwitchState } from '../../src/contract/evidence.ts';
+import type { Profile, SecretReference } from '../../src/contract/profile.ts';
+import { withConnection } from '../../src/postgres/connection.ts';
+import { counterDelta, readCounters } from '../../src/postgres/write-counters.ts';
+import { testProfile, testRun } from '../integration-context.ts';
+import { createService, execute, query, type TestService, withClient } from '../postgres-service.ts';
+import { createRole, databaseUrl, randomName, useStack } from '../stack.ts';
+import { createKeys } from './archive-source.ts';
+
+const stack = useStack();
+const server = stack.postgres.primary;
+const READ_ONLY = 'cannot execute INSERT in a read-only transaction';
+const WRITE = `INSERT INTO public.notes (user_id, body) VALUES (1, 'a note')`;
+
+let home: string;
+beforeAll(async () => {
+  home = await mkdtemp(join(tmpdir(), 'postgres-fence-'));
+});
+afterAll(() => rm(home, { recursive: true, force: true }));
+
+async function secret(value: string): Promise<SecretReference> {
+  const path = join(home, randomName('secret'));
+  await writeFile(path, value, { mode: 0o600 });
+  return { kind: 'file', path };
+}
+
+/** A run on a production of its own whose profile asks for a fence. */
+async function createRun(
+  change: (profile: Profile) => Partial<Profile> = () => ({}),
+): Promise<{ service: TestService; input: StepInput }> {
+  const service = await createService(server);
+  const keys = await createKeys();
+  const template = testProfile(home);
+  const profile: Profile = {
+    ...template,
+    fence: { kind: 'read-only' },
+    databases: {
+      ...template.databases,
+      production: {
+        ...template.databases.production,
+        administrator: await secret(service.administratorUrl),
+        migrator: await secret(service.migratorUrl),
+        backup: await secret(service.backupUrl),
+        application: await secret(service.applicationUrl),
+        applicationRoles: [service.roles.application],
+        maintenanceDatabase: 'postgres',
+        standbys: [],
+        tls: 'allow',
+      },
+    },
+    backup: {
+      ...template.backup,
+      bucket: stack.s3.bucket,
+      region: stack.s3.region,
+      endpoint: stack.s3.endpoint,
+      forcePathStyle: true,
+      prefix: randomName('fence'),
+      accessKeyId: await secret(stack.s3.accessKeyId),
+      secretAccessKey: await secret(stack.s3.secretAccessKey),
+      recipients: [keys.recipient],
+      identity: await secret(keys.identity),
+    },
+  };
+  const input = { run: { ...testRun, runId: randomUUID() }, profile: { ...profile, ...change(profile) } };
+  return { service, input };
+}
+
+const activities = createFenceActivities({ secrets: createSecretVault(), stateDirectory: tmpdir() });
+const asActivity = <T>(work: () => Promise<T>): Promise<T> =>
+  new MockActivityEnvironment({ heartbeatTimeoutMs: 4_000 }, { logger: new DefaultLogger('ERROR') }).run(work);
+const readFence = (input: StepInput) => asActivity(() => activities.readFence(input));
+const raise = (input: StepInput) => asActivity(() => activities.engageFence(input));
+const lower = (input: StepInput, before: SwitchState) =>
+  asActivity(() => activities.releaseFence({ ...input, before }));
+const prove = (input: StepInput, fence: FenceEvidence) =>
+  asActivity(() => activities.proveFenceHeld({ ...input, fence }));
+
+const failureOf = async (work: Promise<unknown>): Promise<ApplicationFailure> => {
+  const error = await work.then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
+  expect(error).toBeInstanceOf(ApplicationFailure);
+  return error as ApplicationFailure;
+};
+
+/** Every setting of the database and of roles in it. */
+const settingsOf = (service: TestService) =>
+  query<{ role: string | null; settings: string[] }>(
+    server.superuserUrl,
+    `SELECT r.rolname AS role, array(SELECT unnest(s.setconfig) ORDER BY 1) AS settings
+     FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase LEFT JOIN pg_roles r ON r.oid = s.setrole
+     WHERE d.datname = $1 ORDER BY 1`,
+    [service.database],
+  );
+
+describe('the fence', () => {
+  it('keeps a service that reconnects from writing, lets the migrator write, and is lowered without a trace', async () => {
+    const { service, input } = await createRun();
+    const settings = await settingsOf(service);
+    const before = await readFence(input);
+    expect(before.state).toBe('released');
+    const refused: string[] = [];
+    let rows = 0;
+    const stop = new AbortController();
+    const writer = writeUntil(stop.signal, service.applicationUrl, {
+      written: () => (rows += 1),
+      refused: (text) => refused.push(text),
+    });
+    await expect.poll(() => rows).toBeGreaterThan(3);
+
+    const fence = await raise(input);
+    const rowsAtFence = rows;
+    expect(fence.endedSessions).toBeGreaterThanOrEqual(1);
+    expect(fence.tried).toContain('SQLSTATE 25006');
+    expect(fence.tried).toContain(service.roles.application);
+    await expect.poll(() => refused.filter((text) => text === READ_ONLY).length).toBeGreaterThan(3);
+    expect(rows).toBe(rowsAtFence);
+    expect(await prove(input, fence)).toMatchObject({ held: true, written: [], unknown: [] });
+    expect((await readFence(input)).state).toBe('engaged');
+
+    await execute(service.migratorUrl, `UPDATE public.users SET name = 'migrated' WHERE id = 1`);
+    const proof = await prove(input, fence);
+    expect(proof).toMatchObject({ held: false, written: [{ table: 'public.users', updated: 1 }] });
+    expect(await prove(input, { ...fence, counters: proof.counters })).toMatchObject({ held: true });
+
+    const released = await lower(input, before);
+    expect(released.state).toBe('released');
+    expect(await settingsOf(service)).toEqual(settings);
+    await expect.poll(() => rows).toBeGreaterThan(rowsAtFence + 3);
+    stop.abort();
+    await writer;
+  });
+
+  it('ends a session that was open before, in the midst of its transaction', async () => {
+    const { service, input } = await createRun();
+    const pooled = new Client({ connectionString: service.applicationUrl });
+    pooled.on('error', () => undefined);
+    await pooled.connect();
+    await pooled.query('BEGIN');
+    await pooled.query(WRITE);
+    const ended = new Promise((resolve) => pooled.on('end', resolve));
+    const fence = await raise(input);
+    await ended;
+    expect(fence.endedSessions).toBe(1);
+    const rows = await query(service.backupUrl, `SELECT FROM public.notes WHERE body = 'a note'`);
+    expect(rows).toEqual([]);
+    expect(await prove(input, fence)).toMatchObject({ held: true });
+  });
+
+  it('holds a role that has switched read-only off for itself, whether the profile names it or not', async () => {
+    const { service, input } = await createRun();
+    const other = await createRole(server, 'reports');
+    await execute(
+      service.superuserUrl,
+      `ALTER ROLE ${service.roles.application} SET default_transaction_read_only = off`,
+      `ALTER ROLE ${other.name} SET default_transaction_read_only = off`,
+      `GRANT CONNECT ON DATABASE ${service.database} TO ${other.name}`,
+      `GRANT pg_write_all_data, pg_read_all_data TO ${other.name}`,
+    );
+    const before = await readFence(input);
+    const refusedBefore = await failureOf(raise(input));
+    expect(refusedBefore.type).toBe(STEP_ERRORS.refused);
+    expect(refusedBefore.message).toContain(`GRANT ${other.name} TO ${service.roles.administrator} WITH ADMIN`);
+    // Nothing was changed.
+    expect(await readFence(input)).toEqual(before);
+
+    await execute(
+      service.superuserUrl,
+      `GRANT ${other.name} TO ${service.roles.administrator} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE`,
+    );
+    await raise(input);
+    for (const url of [service.applicationUrl, databaseUrl(server, service.database, other)]) {
+      await expect(execute(url, WRITE)).rejects.toThrow(READ_ONLY);
+    }
+    await lower(input, before);
+    await execute(databaseUrl(server, service.database, other), WRITE);
+  });
+
+  it('puts back what was set before, also where the database was read-only', async () => {
+    const { service, input } = await createRun();
+    await execute(
+      service.superuserUrl,
+      `ALTER DATABASE ${service.database} SET default_transaction_read_only = true`,
+      `ALTER ROLE ${service.roles.application} IN DATABASE ${service.database} SET default_transaction_read_only = 'off'`,
+      `ALTER ROLE ${service.roles.migrator} IN DATABASE ${service.database} SET default_transaction_read_only = 'no'`,
+    );
+    const settings = await settingsOf(service);
+    const before = await readFence(input);
+    await raise(input);
+    await expect(execute(service.applicationUrl, WRITE)).rejects.toThrow(READ_ONLY);
+    const released = await lower(input, before);
+    expect(await settingsOf(service)).toEqual(settings);
+    expect(released.detail['tried']).toContain('let through');
+    await execute(service.applicationUrl, WRITE);
+  });
+
+  it('is lowered onto a database whose service was read-only before, and says so', async () => {
+    const { service, input } = await createRun();
+    await execute(service.superuserUrl, `ALTER DATABASE ${service.database} SET default_transaction_read_only = on`);
+    const before = await readFence(input);
+    expect(before.state).toBe('released');
+    await raise(input);
+    const released = await lower(input, before);
+    expect(released.detail['tried']).toContain('25006');
+  });
+
+  it('may be raised and lowered again by attempts that know nothing of each other', async () => {
+    const { service, input } = await createRun();
+    const settings = await settingsOf(service);
+    const before = await readFence(input);
+    // An attempt that died between the settings and the sessions.
+    await execute(
+      service.administratorUrl.replace(`/${service.database}`, '/postgres'),
+      `ALTER DATABASE ${service.database} SET default_transaction_read_only = on`,
+    );
+    await raise(input);
+    const fence = await raise(input);
+    expect(fence.state.state).toBe('engaged');
+    await expect(execute(service.applicationUrl, WRITE)).rejects.toThrow(READ_ONLY);
+    await lower(input, before);
+    await lower(input, before);
+    expect(await settingsOf(service)).toEqual(settings);
+  });
+
+  it('is lowered under production’s name where another database has taken it', async () => {
+    const { service, input } = await createRun();
+    const before = await readFence(input);
+    await raise(input);
+    const aside = `${service.database}_aside`;
+    await execute(
+      server.superuserUrl,
+      `ALTER DATABASE ${service.database} RENAME TO ${aside}`,
+      `CREATE DATABASE ${service.database} TEMPLATE ${aside} OWNER ${service.roles.owner}`,
+      `GRANT CONNECT ON DATABASE ${service.database} TO ${service.roles.application}`,
+      `ALTER DATABASE ${service.database} SET default_transaction_read_only = on`,
+      `ALTER ROLE ${service.roles.application} IN DATABASE ${service.database} SET default_transaction_read_only = on`,
+    );
+    await lower(input, before);
+    await execute(service.applicationUrl, WRITE);
+    await expect(execute(service.applicationUrl.replace(service.database, aside), WRITE)).rejects.toThrow(READ_ONLY);
+  });
+
+  it('lets the administration go on behind it', async () => {
+    const { service, input } = await createRun();
+    await execute(service.migratorUrl, 'CREATE INDEX leftover ON public.notes (body)');
+    await raise(input);
+    await withConnection(
+      service.administratorUrl,
+      { runId: input.run.runId, step: 'test', signal: new AbortController().signal },
+      (client) => client.query('DROP INDEX CONCURRENTLY public.leftover'),
+    );
+  });
+
+  it('is not raised while something could write behind it: superusers, subscriptions', async () => {
+    const { service, input } = await createRun();
+    await execute(
+      service.superuserUrl,
+      `CREATE SUBSCRIPTION inflow CONNECTION 'host=127.0.0.1 port=1 dbname=none' PUBLICATION none WITH (connect = false, slot_name = none_such)`,
+      'ALTER SUBSCRIPTION inflow ENABLE',
+    );
+    await withClient(service.superuserUrl, async () => {
+      const failure = await failureOf(raise(input));
+      expect(failure.type).toBe(STEP_ERRORS.refused);
+      expect(failure.message).toContain('sessions remain that could write: a superuser is connected');
+      expect(failure.message).toContain('ALTER SUBSCRIPTION inflow DISABLE');
+    });
+    await execute(
+      service.superuserUrl,
+      'ALTER SUBSCRIPTION inflow DISABLE',
+      'ALTER SUBSCRIPTION inflow SET (slot_name = NONE)',
+      'DROP SUBSCRIPTION inflow',
+    );
+    expect((await readFence(input)).state).toBe('released');
+    await execute(service.applicationUrl, WRITE);
+    await raise(input);
+  });
+
+  it('is not raised without the service’s own login to try it with', async () => {
+    const missing = await createRun(({ databases }) => {
+      const { application: _left, ...production } = databases.production;
+      return { databases: { ...databases, production } };
+    });
+    expect((await failureOf(raise(missing.input))).message).toContain('names no databases.production.application');
+    expect((await readFence(missing.input)).state).toBe('released');
+
+    const foreign = await createRun();
+    const { databases } = foreign.input.profile;
+    const production = { ...databases.production, application: databases.production.backup };
+    const failure = await failureOf(
+      raise({ ...foreign.input, profile: { ...foreign.input.profile, databases: { ...databases, production } } }),
+    );
+    expect(failure.message).toContain('which is none of applicationRoles');
+  });
+
+  it('is tried by other means where the service may write no table', async () => {
+    const { service, input } = await createRun();
+    await execute(service.superuserUrl, `REVOKE ALL ON ALL TABLES IN SCHEMA public FROM ${service.roles.application}`);
+    expect((await raise(input)).tried).toMatch(/^CREATE TEMPORARY TABLE .*25006/);
+  });
+});
+
+describe('the counters', () => {
+  it('give away who switches read-only off for itself', async () => {
+    const { service, input } = await createRun();
+    const fence = await raise(input);
+    await withClient(service.applicationUrl, async (client) => {
+      await client.query('SET default_transaction_read_only = off');
+      await client.query(WRITE);
+      // Idle, its statistics not yet reported.
+      const proof = await prove(input, fence);
+      expect(proof.held).toBe(false);
+      expect(proof.written).toEqual([{ table: 'public.notes', inserted: 1, updated: 0, deleted: 0 }]);
+    });
+  }, 40_000);
+
+  it('give away a writer who is still at it, and large objects', async () => {
+    const { service, input } = await createRun();
+    const fence = await raise(input);
+    await withClient(service.applicationUrl, async (client) => {
+      await client.query('BEGIN READ WRITE');
+      await client.query('SELECT lo_from_bytea(0, $1)', [Buffer.from('recording')]);
+      const proof = await prove(input, fence);
+      expect(proof.held).toBe(false);
+      expect(proof.unknown.join()).toContain(`role "${service.roles.application}"`);
+      await client.query('COMMIT');
+    });
+    const { written } = await prove(input, fence);
+    expect(written).toEqual([{ table: 'pg_catalog.pg_largeobject', inserted: 1, updated: 0, deleted: 0 }]);
+  }, 60_000);
+
+  it('are not disturbed by readers, vacuum and analyze', async () => {
+    const { service, input } = await createRun();
+    const fence = await raise(input);
+    await withClient(service.backupUrl, async (client) => {
+      await client.query('SELECT count(*) FROM public.notes');
+      await execute(service.superuserUrl, 'VACUUM (ANALYZE) public.notes');
+      expect(await prove(input, fence)).toMatchObject({ held: true });
+    });
+  }, 40_000);
+
+  it('do not pretend to know where statistics were reset, a table made anew, truncated or dropped', async () => {
+    const { service } = await createRun();
+    const read = () => withClient(service.superuserUrl, (client) => readCounters(client));
+    await execute(
+      service.migratorUrl,
+      'CREATE TABLE public.first (id int)',
+      'CREATE TABLE public.second (id int)',
+      'CREATE TABLE public.third (id int)',
+    );
+    const before = await read();
+    await execute(
+      service.migratorUrl,
+      'DROP TABLE public.first',
+      'DROP TABLE public.second',
+      'CREATE TABLE public.second (id int)',
+      'TRUNCATE public.third',
+      'CREATE TABLE public.fourth AS SELECT generate_series(1, 3) AS id',
+      'DELETE FROM public.notes WHERE id <= 10',
+    );
+    expect(counterDelta(before, await read())).toEqual({
+      written: [
+        { table: 'public.notes', inserted: 0, updated: 0, deleted: 10 },
+        { table: 'public.fourth', inserted: 3, updated: 0, deleted: 0 },
+      ],
+      unknown: ['public.first', 'public.second', 'public.third'],
+    });
+    await execute(service.superuserUrl, 'SELECT pg_stat_reset()');
+    const { written, unknown } = counterDelta(before, await read());
+    expect(written).toEqual([]);
+    expect(unknown).toContain('public.notes');
+  });
+});
+
+interface WriterEvents {
+  readonly written: () => void;
+  readonly refused: (text: string) => void;
+}
+
+/** A service: keeps one connection, writes, and connects again when it has lost it. */
+async function writeUntil(stopped: AbortSignal, url: string, events: WriterEvents): Promise<void> {
+  let client: Client | undefined;
+  while (!stopped.aborted) {
+    try {
+      if (client === undefined) {
+        client = new Client({ connectionString: url });
+        client.on('error', () => undefined);
+        await client.connect();
+      }
+      await client.query(WRITE);
+      events.written();
+    } catch (error) {
+      events.refused((error as Error).message);
+      if ((error as Error).message !== READ_ONLY) client = undefined;
+    }
+    await pause(20);
+  }
+  await client?.end();
+}
