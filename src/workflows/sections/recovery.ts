@@ -140,6 +140,7 @@ async function restore(run: MigrationRun, before: Before): Promise<void> {
     ),
   );
   run.state.keptAside = swapped.keptAside;
+  run.state.openItems.push(...swapped.openItems);
 }
 
 /**
