@@ -1,6 +1,9 @@
 import type { BackupActivities } from '../contract/activities.ts';
+import { drillFolder, serviceFolder } from '../archive/backup-names.ts';
 import { captureDump } from '../archive/dump.ts';
+import { latestManifest, recordVerification } from '../archive/manifest.ts';
 import { findPrograms } from '../archive/programs.ts';
+import { predictRestore } from '../archive/restore-prediction.ts';
 import { verifyStoredBackup } from '../archive/verify.ts';
 import { runStep } from './activity-step.ts';
 import type { ActivityDependencies } from './dependencies.ts';
@@ -15,15 +18,18 @@ export function createBackupActivities({ secrets }: Pick<ActivityDependencies, '
           const url = await secrets.resolve(profile.databases.production.backup, profile, signal);
           const { redactor } = secrets;
           const programs = await findPrograms(profile, { signal, redactor });
+          const last = await latestManifest(store, `${serviceFolder(profile.backup, run.service)}/`, signal);
           return captureDump({
             url,
             versionTable: profile.alembic.versionTable,
             pgDump: programs.pg_dump,
             store,
             folder,
-            runId: run.runId,
+            run,
             step,
             recipients: profile.backup.recipients,
+            sampleAbove: profile.backup.sampleAbove,
+            ...(last === undefined ? {} : { last }),
             redactor,
             signal,
             progress: (now) => progress({ ...now }),
@@ -34,11 +40,11 @@ export function createBackupActivities({ secrets }: Pick<ActivityDependencies, '
     verifyBackup: (input) =>
       runStep(secrets, ({ signal, progress }) =>
         withRunStore(secrets, input, signal, async ({ store }) => {
-          const { profile, backup } = input;
+          const { profile, run, backup } = input;
           const identity = await secrets.resolve(profile.backup.identity, profile, signal);
           const { redactor } = secrets;
           const programs = await findPrograms(profile, { signal, redactor, serverMajor: backup.database.serverMajor });
-          return verifyStoredBackup({
+          const verified = await verifyStoredBackup({
             store,
             backup,
             identity,
@@ -47,6 +53,16 @@ export function createBackupActivities({ secrets }: Pick<ActivityDependencies, '
             signal,
             progress: (now) => progress({ ...now }),
           });
+          const { milliseconds } = verified;
+          const at = new Date().toISOString();
+          await recordVerification(store, backup, { at, milliseconds, by: `run ${run.runId}` }, signal);
+          const predictedRestore = await predictRestore(
+            store,
+            drillFolder(profile.backup, run.service),
+            backup,
+            signal,
+          );
+          return { ...verified, predictedRestore };
         }),
       ),
   };

@@ -7,13 +7,18 @@ const DOT = 0x2e;
 /** Longest SQL line kept while looking for a COPY statement; one with 1,600 columns of 63 bytes fits. */
 const LONGEST_LINE = 256 * 1024;
 
+/** Header of their data; `BLOB` in dumps of old versions. */
+const LARGE_OBJECTS = /^-- Data for Name: .*; Type: (?:BLOBS|BLOB);/;
+
 /**
- * Counts the rows of each table in the SQL that `pg_restore --file=-` writes. In COPY's text format a line break inside a
+ * Counts the rows of each table, and the large objects, in the SQL that `pg_restore --file=-` writes. In COPY's text format a line break inside a
  * value is escaped, so a line is a row and the line `\.` ends the table (PostgreSQL documentation, "COPY").
  */
 export class CopyRowCounter {
   readonly rows = new Map<string, number>();
   #bytes = 0;
+  #largeObjects = 0;
+  #inLargeObjects: 'yes' | 'no' = 'no';
   /** The table whose data is passing; undefined between tables. */
   #table: string | undefined;
   #count = 0;
@@ -25,6 +30,11 @@ export class CopyRowCounter {
 
   get bytes(): number {
     return this.#bytes;
+  }
+
+  /** Large objects whose data was written. */
+  get largeObjects(): number {
+    return this.#largeObjects;
   }
 
   add(chunk: Buffer): void {
@@ -61,6 +71,8 @@ export class CopyRowCounter {
   #sqlLine(line: Buffer): void {
     if (line.byteLength === 0) return;
     const text = line.toString('utf8');
+    if (text.startsWith('-- ')) this.#inLargeObjects = LARGE_OBJECTS.test(text) ? 'yes' : 'no';
+    else if (this.#inLargeObjects === 'yes' && text.startsWith('SELECT pg_catalog.lo_open(')) this.#largeObjects += 1;
     if (text.startsWith('-- Data for Name: ') || text.startsWith('-- Data Pos: ')) this.#announced = true;
     else if (this.#announced && text.startsWith('COPY ') && text.endsWith(' FROM stdin;')) {
       this.#table = relationKey(parseQualifiedName(text.slice('COPY '.length)));

@@ -1,7 +1,9 @@
 import {
   AbortMultipartUploadCommand,
   CompleteMultipartUploadCommand,
+  type CompleteMultipartUploadCommandInput,
   CreateMultipartUploadCommand,
+  HeadObjectCommand,
   ListMultipartUploadsCommand,
   type ListMultipartUploadsCommandOutput,
   PutObjectCommand,
@@ -10,13 +12,16 @@ import {
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
 import { ByteCounter } from './byte-counter.ts';
+import { type Patience, patiently } from './patience.ts';
+import { contentDigest, type StorageParameters } from './storage-options.ts';
 import { isMissing, isNoUpload } from './store-errors.ts';
 
 /** Where an object goes, and how the store is to keep it. */
-export type UploadTarget = Pick<PutObjectCommandInput, 'Bucket' | 'Key' | 'ContentType' | 'ServerSideEncryption'> & {
-  readonly Bucket: string;
-  readonly Key: string;
-};
+export type UploadTarget = Pick<PutObjectCommandInput, 'ContentType'> &
+  StorageParameters & {
+    readonly Bucket: string;
+    readonly Key: string;
+  };
 
 export interface UploadOptions {
   /** Bytes of one part; the store takes at most 10,000 of them. */
@@ -24,6 +29,8 @@ export interface UploadOptions {
   readonly signal: AbortSignal;
   /** Bytes the store has taken so far. */
   readonly progress: (bytes: number) => void;
+  /** Called when all of it is stored, right before it becomes the object of its key. */
+  readonly beforeReplacing?: () => Promise<void>;
 }
 
 export interface Uploaded {
@@ -39,9 +46,17 @@ const PREFERRED_PART = 8 * 1024 * 1024;
 /** Parts under way at once: one fills while two travel, so that neither side waits and memory stays at three parts. */
 const PARTS_IN_FLIGHT = 2;
 
-/** Part size for a stream whose size is only estimated: room for twice the estimate. */
-export const partSizeFor = (estimatedBytes: number): number =>
-  Math.max(PREFERRED_PART, Math.ceil((2 * estimatedBytes) / MAXIMUM_PARTS));
+/**
+ * Part size for the compressed dump of a database. Compressed it is smaller than the database with its indexes; memory
+ * grows only from 80 GB on.
+ */
+export const partSizeFor = (databaseBytes: number): number =>
+  Math.max(PREFERRED_PART, Math.ceil(databaseBytes / MAXIMUM_PARTS));
+
+/** The server knows nothing of the upload under way: some keep it in memory, and were restarted. */
+export class UploadForgotten extends Error {
+  override readonly name = 'UploadForgotten';
+}
 
 /**
  * Uploads a stream of unknown length with flat memory. It is all or nothing: if the source or the store fails or the
@@ -55,6 +70,7 @@ export async function uploadStream(
   target: UploadTarget,
   source: AsyncIterable<Uint8Array>,
   options: UploadOptions,
+  patience: Patience,
 ): Promise<Uploaded> {
   const stop = new AbortController();
   const signal = AbortSignal.any([options.signal, stop.signal]);
@@ -68,10 +84,14 @@ export async function uploadStream(
   let taken = 0;
 
   const send = (body: Buffer, number: number): void => {
-    const part = client
-      .send(new UploadPartCommand({ ...location(target), UploadId: uploadId, PartNumber: number, Body: body }), {
-        abortSignal: signal,
-      })
+    const command = {
+      ...location(target),
+      UploadId: uploadId,
+      PartNumber: number,
+      Body: body,
+      ...contentDigest(body, target),
+    };
+    const part = patiently(patience, signal, () => client.send(new UploadPartCommand(command), { abortSignal: signal }))
       .then((answer) => {
         parts.push({ PartNumber: number, ETag: answer.ETag });
         if (body.byteLength === partSize) pool.giveBack(body);
@@ -92,24 +112,30 @@ export async function uploadStream(
     for await (const body of inParts(counter.count(source), partSize, pool)) {
       signal.throwIfAborted();
       if (number === 0 && body.byteLength < partSize) {
-        await client.send(new PutObjectCommand({ ...target, Body: body }), { abortSignal: signal });
+        await options.beforeReplacing?.();
+        const command = { ...target, Body: body, ...contentDigest(body, target) };
+        await patiently(patience, signal, () => client.send(new PutObjectCommand(command), { abortSignal: signal }));
         options.progress(body.byteLength);
         return { bytes: counter.bytes, sha256: counter.digest() };
       }
       number += 1;
       if (number > MAXIMUM_PARTS) throw new RangeError(`more than ${MAXIMUM_PARTS} parts of ${partSize} bytes`);
-      uploadId ??= (await client.send(new CreateMultipartUploadCommand(target))).UploadId;
+      uploadId ??= await begin(client, target, patience, signal);
       while (underWay.size >= PARTS_IN_FLIGHT) await Promise.race(underWay);
       send(body, number);
     }
     await Promise.all(underWay);
     signal.throwIfAborted();
-    await client.send(
-      new CompleteMultipartUploadCommand({
-        ...location(target),
+    await options.beforeReplacing?.();
+    await complete(
+      client,
+      target,
+      {
         UploadId: uploadId,
         MultipartUpload: { Parts: parts.sort((a, b) => a.PartNumber - b.PartNumber) },
-      }),
+        bytes: counter.bytes,
+      },
+      { patience, signal: options.signal },
     );
     return { bytes: counter.bytes, sha256: counter.digest() };
   } catch (error) {
@@ -118,8 +144,41 @@ export async function uploadStream(
     // Where even this fails, the next attempt removes what is left before it begins.
     if (uploadId !== undefined) await abortUpload(client, target, uploadId).catch(() => undefined);
     options.signal.throwIfAborted();
-    throw failure ?? error;
+    const cause = failure ?? error;
+    throw isNoUpload(cause) ? new UploadForgotten('the upload under way is unknown to the server') : cause;
   }
+}
+
+async function begin(
+  client: S3Client,
+  target: UploadTarget,
+  patience: Patience,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  return patiently(patience, signal, async (attempt) => {
+    // An answer that was lost may have been a yes.
+    if (attempt > 1) await abortLeftoverUploads(client, target, signal);
+    return (await client.send(new CreateMultipartUploadCommand(target), { abortSignal: signal })).UploadId;
+  });
+}
+
+/** The signal ends the waiting, not a request: whether that was carried out must be known. */
+async function complete(
+  client: S3Client,
+  target: UploadTarget,
+  { bytes, ...upload }: Pick<CompleteMultipartUploadCommandInput, 'UploadId' | 'MultipartUpload'> & { bytes: number },
+  { patience, signal }: { readonly patience: Patience; readonly signal: AbortSignal },
+): Promise<void> {
+  await patiently(patience, signal, async (attempt) => {
+    try {
+      await client.send(new CompleteMultipartUploadCommand({ ...location(target), ...upload }));
+    } catch (error) {
+      if (attempt === 1 || !isNoUpload(error)) throw error;
+      // The answer of the attempt before was lost. Is it the object? Its digest is proven by the verification.
+      const { ContentLength } = await client.send(new HeadObjectCommand(location(target)));
+      if (ContentLength !== bytes) throw error;
+    }
+  });
 }
 
 /** Removes what interrupted uploads of this key left behind. Returns how many there were. */
@@ -128,12 +187,31 @@ export async function abortLeftoverUploads(
   target: Pick<UploadTarget, 'Bucket' | 'Key'>,
   signal: AbortSignal,
 ): Promise<number> {
-  const found: string[] = [];
+  const found = (await listInterruptedUploads(client, target, signal)).filter(({ key }) => key === target.Key);
+  for (const { uploadId } of found) await abortUpload(client, target, uploadId);
+  return found.length;
+}
+
+export interface InterruptedUpload {
+  readonly key: string;
+  readonly uploadId: string;
+  /** ISO 8601, UTC. */
+  readonly startedAt: string;
+}
+
+/** The uploads begun and neither completed nor aborted, of all keys that begin with `Key`. */
+export async function listInterruptedUploads(
+  client: S3Client,
+  target: Pick<UploadTarget, 'Bucket' | 'Key'>,
+  signal: AbortSignal,
+): Promise<readonly InterruptedUpload[]> {
+  const found: InterruptedUpload[] = [];
   let marker: { readonly KeyMarker?: string; readonly UploadIdMarker?: string } | undefined = {};
   while (marker !== undefined) {
     const page = await listUploads(client, target, marker, signal);
-    for (const upload of page.Uploads ?? []) {
-      if (upload.Key === target.Key && upload.UploadId !== undefined) found.push(upload.UploadId);
+    for (const { Key, UploadId, Initiated } of page.Uploads ?? []) {
+      if (Key === undefined || UploadId === undefined) continue;
+      found.push({ key: Key, uploadId: UploadId, startedAt: (Initiated ?? new Date(0)).toISOString() });
     }
     marker =
       page.IsTruncated === true && page.NextKeyMarker !== undefined
@@ -143,8 +221,7 @@ export async function abortLeftoverUploads(
           }
         : undefined;
   }
-  for (const uploadId of found) await abortUpload(client, target, uploadId);
-  return found.length;
+  return found;
 }
 
 async function listUploads(

@@ -4,34 +4,44 @@ import {
   HeadObjectCommand,
   ListObjectsV2Command,
   PutObjectCommand,
-  S3Client,
-  type ServerSideEncryption,
+  type S3Client,
 } from '@aws-sdk/client-s3';
+import { STEP_ERRORS, StepError } from '../contract/errors.ts';
 import type { StoredDocument } from '../contract/evidence.ts';
 import type { BackupProfile } from '../contract/profile.ts';
 import { sha256 } from './canonical.ts';
-import { abortLeftoverUploads, type Uploaded, type UploadOptions, uploadStream } from './multipart-upload.ts';
+import {
+  abortLeftoverUploads,
+  type InterruptedUpload,
+  listInterruptedUploads,
+  UploadForgotten,
+  type Uploaded,
+  type UploadOptions,
+  uploadStream,
+} from './multipart-upload.ts';
+import { DEFAULT_PATIENCE, type Patience, patiently } from './patience.ts';
 import { downloadRanges, ObjectChanged } from './ranged-download.ts';
+import { contentDigest, type Keeping, type StorageOptions, storageParameters } from './storage-options.ts';
+import { createClient, type StoreCredentials, type StoreServer } from './store-client.ts';
 import { isMissing, storeError } from './store-errors.ts';
 import { probeStore } from './store-probe.ts';
-import { type WatchedSource, watchSource } from './watched-source.ts';
+import { watchSource } from './watched-source.ts';
 
-/** Where the store is; the part of a backup profile that says so. */
-export type StoreLocation = Pick<
-  BackupProfile,
-  'bucket' | 'region' | 'endpoint' | 'forcePathStyle' | 'serverSideEncryption'
->;
+/** Where the store is and how it keeps things; the part of a backup profile that says so. */
+export type StoreLocation = Pick<BackupProfile, 'bucket'> & StoreServer & StorageOptions;
 
-export interface StoreCredentials {
-  readonly accessKeyId: string;
-  readonly secretAccessKey: string;
-}
+export type { StoreCredentials };
 
 export interface StoredObject {
   readonly key: string;
   readonly bytes: number;
   /** ISO 8601, UTC. */
   readonly modifiedAt: string;
+}
+
+/** With what was noted on it; empty where the server keeps no such notes. */
+export interface FoundObject extends StoredObject {
+  readonly metadata: Readonly<Record<string, string>>;
 }
 
 /**
@@ -43,21 +53,31 @@ export interface ObjectStore {
   /** Origin of the server, for messages. */
   readonly where: string;
   readonly uri: (key: string) => string;
-  /** Stores a document, small enough to be held in memory. */
-  put(key: string, content: string | Uint8Array, contentType: string, signal: AbortSignal): Promise<StoredDocument>;
+  /** The same store with more patience, for long work. */
+  patient(patience: Patience): ObjectStore;
+  /** Stores what is small enough to be held in memory. */
+  put(
+    key: string,
+    content: string | Uint8Array,
+    contentType: string,
+    signal: AbortSignal,
+    keeping?: Keeping,
+  ): Promise<StoredDocument>;
   /** The whole of a document; undefined where there is none. */
   get(key: string, signal: AbortSignal): Promise<Uint8Array | undefined>;
-  head(key: string, signal: AbortSignal): Promise<StoredObject | undefined>;
+  head(key: string, signal: AbortSignal): Promise<FoundObject | undefined>;
   /** Sorted by key. */
   list(prefix: string, signal: AbortSignal): Promise<readonly StoredObject[]>;
   /** Absent objects are no error. */
   delete(key: string, signal: AbortSignal): Promise<void>;
   /** All or nothing: see `uploadStream`. Errors of the source come through as they are. */
-  upload(key: string, source: AsyncIterable<Uint8Array>, options: UploadOptions): Promise<Uploaded>;
+  upload(key: string, source: AsyncIterable<Uint8Array>, options: UploadOptions, keeping?: Keeping): Promise<Uploaded>;
   /** An object of known size as a stream; see `downloadRanges`. Throws `ObjectChanged` where it is gone or shorter. */
   download(key: string, bytes: number, signal: AbortSignal): AsyncGenerator<Uint8Array, void, undefined>;
   /** Removes what interrupted uploads of this key left behind; returns how many there were. */
   abortUploads(key: string, signal: AbortSignal): Promise<number>;
+  /** Uploads that were neither completed nor aborted, of all keys that begin with the prefix. */
+  interruptedUploads(prefix: string, signal: AbortSignal): Promise<readonly InterruptedUpload[]>;
   /**
    * Everything this project does with a bucket, done once with a small object below the prefix. Returns what is missing,
    * in words; empty = all is well.
@@ -67,60 +87,73 @@ export interface ObjectStore {
 }
 
 export function openObjectStore(location: StoreLocation, credentials: StoreCredentials): ObjectStore {
-  const client = createClient(location, credentials);
+  const client = createClient(location, credentials, 'retried-by-caller');
   const where = location.endpoint === undefined ? `AWS S3 ${location.region}` : originOf(location.endpoint);
+  return storeOf({ client, location, credentials, where }, DEFAULT_PATIENCE);
+}
+
+interface OpenStore {
+  readonly client: S3Client;
+  readonly location: StoreLocation;
+  readonly credentials: StoreCredentials;
+  readonly where: string;
+}
+
+const DOCUMENT: Keeping = { as: 'document' };
+
+function storeOf(open: OpenStore, patience: Patience): ObjectStore {
+  const { client, location, where } = open;
   const { bucket } = location;
   const uri = (key: string): string => `s3://${bucket}/${key}`;
-  const encryption: { ServerSideEncryption?: ServerSideEncryption } =
-    location.serverSideEncryption === undefined ? {} : { ServerSideEncryption: location.serverSideEncryption };
 
-  const attempt = async <T>(
-    doing: string,
-    signal: AbortSignal,
-    work: () => Promise<T>,
-    source?: WatchedSource,
-  ): Promise<T> => {
+  const attempt = async <T>(doing: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> => {
     try {
-      return await work();
+      return await patiently(patience, signal, work);
     } catch (error) {
       signal.throwIfAborted();
-      source?.throwIfFailed();
       throw storeError(error, doing, where);
     }
   };
 
-  const put: ObjectStore['put'] = async (key, content, contentType, signal) => {
+  const ifPresent = async <T>(work: () => Promise<T>): Promise<T | undefined> => {
+    try {
+      return await work();
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw error;
+    }
+  };
+
+  const put: ObjectStore['put'] = async (key, content, contentType, signal, keeping = DOCUMENT) => {
     const body = typeof content === 'string' ? Buffer.from(content, 'utf8') : content;
-    await attempt(`store ${uri(key)}`, signal, () =>
-      client.send(
-        new PutObjectCommand({ Bucket: bucket, Key: key, Body: body, ContentType: contentType, ...encryption }),
-        { abortSignal: signal },
-      ),
-    );
+    await attempt(`store ${uri(key)}`, signal, () => {
+      const target = { Bucket: bucket, Key: key, ContentType: contentType, ...storageParameters(location, keeping) };
+      const command = new PutObjectCommand({ ...target, Body: body, ...contentDigest(body, target) });
+      return client.send(command, { abortSignal: signal });
+    });
     return { uri: uri(key), sha256: sha256(body), bytes: body.byteLength };
   };
 
   const head: ObjectStore['head'] = (key, signal) =>
-    attempt(`look at ${uri(key)}`, signal, async () => {
-      try {
+    attempt(`look at ${uri(key)}`, signal, () =>
+      ifPresent(async () => {
         const found = await client.send(new HeadObjectCommand({ Bucket: bucket, Key: key }), { abortSignal: signal });
-        return { key, bytes: found.ContentLength ?? 0, modifiedAt: (found.LastModified ?? new Date(0)).toISOString() };
-      } catch (error) {
-        if (isMissing(error)) return undefined;
-        throw error;
-      }
-    });
+        return {
+          key,
+          bytes: found.ContentLength ?? 0,
+          modifiedAt: (found.LastModified ?? new Date(0)).toISOString(),
+          metadata: found.Metadata ?? {},
+        };
+      }),
+    );
 
   const get: ObjectStore['get'] = (key, signal) =>
-    attempt(`read ${uri(key)}`, signal, async () => {
-      try {
+    attempt(`read ${uri(key)}`, signal, () =>
+      ifPresent(async () => {
         const found = await client.send(new GetObjectCommand({ Bucket: bucket, Key: key }), { abortSignal: signal });
-        return await found.Body?.transformToByteArray();
-      } catch (error) {
-        if (isMissing(error)) return undefined;
-        throw error;
-      }
-    });
+        return found.Body?.transformToByteArray();
+      }),
+    );
 
   const list: ObjectStore['list'] = (prefix, signal) =>
     attempt(`list ${uri(prefix)}`, signal, async () => {
@@ -138,24 +171,32 @@ export function openObjectStore(location: StoreLocation, credentials: StoreCrede
     });
 
   const remove: ObjectStore['delete'] = async (key, signal) => {
-    await attempt(`delete ${uri(key)}`, signal, async () => {
-      try {
-        await client.send(new DeleteObjectCommand({ Bucket: bucket, Key: key }), { abortSignal: signal });
-      } catch (error) {
-        if (!isMissing(error)) throw error;
-      }
-    });
+    await attempt(`delete ${uri(key)}`, signal, () =>
+      ifPresent(() => client.send(new DeleteObjectCommand({ Bucket: bucket, Key: key }), { abortSignal: signal })),
+    );
   };
 
-  const upload: ObjectStore['upload'] = async (key, source, options) => {
+  const upload: ObjectStore['upload'] = async (key, source, options, keeping = DOCUMENT) => {
     const watched = watchSource(source);
-    const target = { Bucket: bucket, Key: key, ContentType: 'application/octet-stream', ...encryption };
-    return attempt(
-      `upload ${uri(key)}`,
-      options.signal,
-      () => uploadStream(client, target, watched.stream, options),
-      watched,
-    );
+    const target = {
+      Bucket: bucket,
+      Key: key,
+      ContentType: 'application/octet-stream',
+      ...storageParameters(location, keeping),
+    };
+    try {
+      return await uploadStream(client, target, watched.stream, options, patience);
+    } catch (error) {
+      options.signal.throwIfAborted();
+      watched.throwIfFailed();
+      if (error instanceof UploadForgotten) {
+        throw new StepError(
+          STEP_ERRORS.unavailable,
+          `The object store ${where} has forgotten the upload of ${uri(key)} while it was under way: it was probably restarted. Nothing was stored; it has to begin anew.`,
+        );
+      }
+      throw storeError(error, `upload ${uri(key)}`, where);
+    }
   };
 
   async function* download(
@@ -164,7 +205,7 @@ export function openObjectStore(location: StoreLocation, credentials: StoreCrede
     signal: AbortSignal,
   ): AsyncGenerator<Uint8Array, void, undefined> {
     try {
-      yield* downloadRanges(client, { Bucket: bucket, Key: key }, bytes, signal);
+      yield* downloadRanges(client, { Bucket: bucket, Key: key }, bytes, signal, patience);
     } catch (error) {
       signal.throwIfAborted();
       if (error instanceof ObjectChanged) throw error;
@@ -176,6 +217,7 @@ export function openObjectStore(location: StoreLocation, credentials: StoreCrede
     bucket,
     where,
     uri,
+    patient: (more) => storeOf(open, more),
     put,
     get,
     head,
@@ -187,7 +229,19 @@ export function openObjectStore(location: StoreLocation, credentials: StoreCrede
       attempt(`remove interrupted uploads of ${uri(key)}`, signal, () =>
         abortLeftoverUploads(client, { Bucket: bucket, Key: key }, signal),
       ),
-    probe: (prefix, signal) => probeStore(client, { bucket, prefix, where, encryption }, signal),
+    interruptedUploads: (prefix, signal) =>
+      attempt(`list interrupted uploads below ${uri(prefix)}`, signal, () =>
+        listInterruptedUploads(client, { Bucket: bucket, Key: prefix }, signal),
+      ),
+    probe: async (prefix, signal) => {
+      const retrying = createClient(location, open.credentials, 'retried');
+      try {
+        const encryption = storageParameters(location, DOCUMENT);
+        return await probeStore(retrying, { bucket, prefix, where, encryption }, signal);
+      } finally {
+        retrying.destroy();
+      }
+    },
     close: () => client.destroy(),
   };
 }
@@ -201,22 +255,6 @@ const listPage = (client: S3Client, bucket: string, prefix: string, token: strin
     }),
     { abortSignal: signal },
   );
-
-function createClient(location: StoreLocation, credentials: StoreCredentials): S3Client {
-  return new S3Client({
-    region: location.region,
-    ...(location.endpoint === undefined ? {} : { endpoint: location.endpoint }),
-    forcePathStyle: location.forcePathStyle,
-    credentials: { accessKeyId: credentials.accessKeyId, secretAccessKey: credentials.secretAccessKey },
-    maxAttempts: 4,
-    retryMode: 'standard',
-    // Every request carries one part at most, so a socket silent for this long is dead.
-    requestHandler: { connectionTimeout: 5_000, socketTimeout: 60_000 },
-    // Not every S3 server knows the newer checksum headers; what is stored is read back and compared anyway.
-    requestChecksumCalculation: 'WHEN_REQUIRED',
-    responseChecksumValidation: 'WHEN_REQUIRED',
-  });
-}
 
 const originOf = (endpoint: string): string => {
   const url = URL.parse(endpoint);

@@ -1,5 +1,5 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { GetObjectCommand, type S3Client, S3ServiceException } from '@aws-sdk/client-s3';
+import { type Patience, patiently } from './patience.ts';
 import { isMissing } from './store-errors.ts';
 
 export interface DownloadSource {
@@ -11,8 +11,9 @@ export interface DownloadSource {
 const RANGE = 8 * 1024 * 1024;
 
 /** Consumers need not be handed megabytes at once: progress and backpressure go by pieces of this size. */
-const PIECE = 64 * 1024;
+const PIECE = 1024 * 1024;
 
+/** A body that comes short this often is no accident of the line. */
 const ATTEMPTS = 4;
 
 /**
@@ -25,11 +26,12 @@ export async function* downloadRanges(
   source: DownloadSource,
   bytes: number,
   signal: AbortSignal,
+  patience: Patience,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const stop = new AbortController();
   const fetching = AbortSignal.any([signal, stop.signal]);
   const begin = (start: number): Promise<Uint8Array> => {
-    const range = fetchRange(client, source, start, Math.min(start + RANGE, bytes), fetching);
+    const range = fetchRange(client, source, start, Math.min(start + RANGE, bytes), fetching, patience);
     // Met where it is awaited; a reader that has gone never comes there.
     range.catch(() => undefined);
     return range;
@@ -52,33 +54,38 @@ export class ObjectChanged extends Error {
   override readonly name = 'ObjectChanged';
 }
 
+/** A body that broke off or came short; the request itself was answered. */
+class BodyIncomplete extends Error {
+  override readonly name = 'BodyIncomplete';
+  readonly code = 'INCOMPLETE';
+}
+
 async function fetchRange(
   client: S3Client,
   source: DownloadSource,
   start: number,
   end: number,
   signal: AbortSignal,
+  patience: Patience,
 ): Promise<Uint8Array> {
-  for (let attempt = 1; ; attempt += 1) {
-    try {
+  try {
+    return await patiently(patience, signal, async (attempt) => {
       const answer = await client.send(new GetObjectCommand({ ...source, Range: `bytes=${start}-${end - 1}` }), {
         abortSignal: signal,
       });
-      // The client's own retries cover the answer's head only: a body that breaks off is tried again here.
       const body = await answer.Body?.transformToByteArray();
       if (body?.byteLength === end - start) return body;
-      if (attempt >= ATTEMPTS) {
-        throw new ObjectChanged(`bytes ${start} to ${end - 1} were asked for, ${body?.byteLength ?? 0} came`);
-      }
-    } catch (error) {
-      signal.throwIfAborted();
-      if (isMissing(error)) throw new ObjectChanged('it is gone');
-      if (error instanceof S3ServiceException && error.$metadata.httpStatusCode === 416) {
-        throw new ObjectChanged(`it ends before byte ${end - 1}`);
-      }
-      // An answer of the server has been through the client's own retries.
-      if (attempt >= ATTEMPTS || error instanceof S3ServiceException) throw error;
+      const what = `bytes ${start} to ${end} were asked for, ${body?.byteLength ?? 0} came`;
+      if (attempt >= ATTEMPTS) throw new ObjectChanged(what);
+      throw new BodyIncomplete(what);
+    });
+  } catch (error) {
+    signal.throwIfAborted();
+    if (isMissing(error)) throw new ObjectChanged(`it is gone (asked for bytes ${start} to ${end})`);
+    if (error instanceof BodyIncomplete) throw new ObjectChanged(error.message);
+    if (error instanceof S3ServiceException && error.$metadata.httpStatusCode === 416) {
+      throw new ObjectChanged(`it ends before byte ${end}`);
     }
-    await delay(200 * 2 ** attempt, undefined, { signal });
+    throw error;
   }
 }

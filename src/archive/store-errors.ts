@@ -1,5 +1,6 @@
 import { S3ServiceException } from '@aws-sdk/client-s3';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
+import { isPassingStatus } from './patience.ts';
 
 /** Codes and status an object store answers with when something does not exist. */
 export function isMissing(error: unknown): boolean {
@@ -44,14 +45,11 @@ export function storeError(error: unknown, doing: string, where: string): StepEr
     );
   }
   const type =
-    status !== undefined && status >= 400 && status < 500 && !passing.has(status)
+    status !== undefined && status >= 400 && status < 500 && !isPassingStatus(status)
       ? STEP_ERRORS.refused
       : STEP_ERRORS.unavailable;
   return new StepError(type, `The object store ${where} refused: could not ${doing} (${answer}).`);
 }
-
-/** Request time-out, conflict, too early, too many requests: another try may pass. */
-const passing = new Set([408, 409, 425, 429]);
 
 function networkReason(error: unknown): string {
   if (!(error instanceof Error)) return 'unknown error';

@@ -9,15 +9,15 @@ import {
   PutObjectCommand,
   type S3Client,
   S3ServiceException,
-  type ServerSideEncryption,
 } from '@aws-sdk/client-s3';
+import type { StorageParameters } from './storage-options.ts';
 import { isDenied, isMissing, isNoUpload, storeError } from './store-errors.ts';
 
 export interface ProbeTarget {
   readonly bucket: string;
   readonly prefix: string;
   readonly where: string;
-  readonly encryption: { readonly ServerSideEncryption?: ServerSideEncryption };
+  readonly encryption: StorageParameters;
 }
 
 /** Does what the project will do with the bucket, with one small object. Returns findings, in words; empty = all is well. */

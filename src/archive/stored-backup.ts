@@ -1,16 +1,19 @@
-import { STEP_ERRORS, StepError } from '../contract/errors.ts';
 import type { BackupEvidence } from '../contract/evidence.ts';
-import { sha256 } from './canonical.ts';
 import { ByteCounter } from './byte-counter.ts';
+import { decompressed } from './compression.ts';
+import { damaged, wrongIdentity } from './damage.ts';
 import { DecryptionFailed, decrypted } from './encryption.ts';
-import { type Ledger, parseLedger } from './ledger.ts';
+import { describeOwner } from './object-owner.ts';
 import type { ObjectStore } from './object-store.ts';
+import { TRANSFER_PATIENCE } from './patience.ts';
 import { ObjectChanged } from './ranged-download.ts';
+
+export { fetchLedger } from './stored-ledger.ts';
 
 /** What identifies a backup and proves that it is the one that was taken. */
 export type StoredBackup = Pick<
   BackupEvidence,
-  'uri' | 'key' | 'bytes' | 'sha256' | 'dumpBytes' | 'dumpSha256' | 'ledger'
+  'uri' | 'key' | 'bytes' | 'sha256' | 'dumpBytes' | 'dumpSha256' | 'ledger' | 'manifest'
 >;
 
 export interface OpenBackup {
@@ -21,23 +24,34 @@ export interface OpenBackup {
   readonly signal: AbortSignal;
   /** Bytes of the dump handed on so far. */
   readonly progress?: (bytes: number) => void;
+  /** Milliseconds a store that does not answer is waited for, with each range. @default 90000 */
+  readonly patience?: number;
+  /** Told since when the store has not answered, and `undefined` once it does again. */
+  readonly storeSilent?: (since: Date | undefined) => void;
 }
 
 /**
- * The decrypted dump of a stored backup, as a stream. Its last chunk is handed on only once the size and the digest of
- * both the object and the dump have been found to be those of the day it was taken. So whoever has read it to its end has
- * read exactly that dump; otherwise it throws, and a reader such as pg_restore never gets a whole archive.
+ * The dump of a stored backup, decrypted and decompressed: what `pg_dump -Fc -Z0` wrote. Its last chunk is handed on only
+ * once the size and the digest of both the object and the dump have been found to be those of the day it was taken. So
+ * whoever has read it to its end has read exactly that dump; otherwise it throws, and a reader such as pg_restore never gets
+ * a whole archive.
  *
  * @throws StepError `BackupDamaged`, naming the place; `StepRefused` where the object is right and the identity is not
  */
 export async function* openBackup(open: OpenBackup): AsyncGenerator<Uint8Array, void, undefined> {
-  const { backup, signal, store } = open;
+  const { backup, signal } = open;
+  const store = open.store.patient({
+    milliseconds: open.patience ?? TRANSFER_PATIENCE,
+    ...(open.storeSilent === undefined ? {} : { silent: open.storeSilent }),
+  });
   const object = await store.head(backup.key, signal);
   if (object === undefined) throw damaged(backup, 'the object is no longer in the store');
+  const owner = describeOwner(object);
+  if (owner !== undefined) throw damaged(backup, `the object is not the one that was stored: ${owner}`);
   if (object.bytes !== backup.bytes) {
     throw damaged(
       backup,
-      `the object has ${object.bytes} bytes, ${backup.bytes} were stored: it was truncated or replaced`,
+      `the object has ${object.bytes} bytes, ${backup.bytes} were stored: it was ${object.bytes < backup.bytes ? `truncated at byte ${object.bytes}, or replaced` : 'replaced'}`,
     );
   }
   const cipher = new ByteCounter();
@@ -45,43 +59,41 @@ export async function* openBackup(open: OpenBackup): AsyncGenerator<Uint8Array, 
   try {
     const source = cipher.count(store.download(backup.key, backup.bytes, signal));
     let held: Uint8Array | undefined;
-    for await (const chunk of decrypted(source, open.identity)) {
+    for await (const chunk of decompressed(decrypted(source, open.identity))) {
       dump.add(chunk);
+      if (dump.bytes > backup.dumpBytes) {
+        throw damaged(backup, `the dump has more than the ${backup.dumpBytes} bytes that were taken`);
+      }
       if (held !== undefined) yield held;
       held = chunk;
       open.progress?.(dump.bytes);
     }
     requireDigest(backup, 'object', cipher, backup.bytes, backup.sha256);
-    requireDigest(backup, 'decrypted dump', dump, backup.dumpBytes, backup.dumpSha256);
+    requireDigest(backup, 'dump', dump, backup.dumpBytes, backup.dumpSha256);
     if (held !== undefined) yield held;
   } catch (error) {
     if (error instanceof ObjectChanged)
       throw damaged(backup, `while it was read, the object changed: ${error.message}`);
-    if (error instanceof DecryptionFailed) throw await decryptionFailure(open, error, cipher.bytes);
+    if (error instanceof DecryptionFailed)
+      throw error.reason === 'damaged'
+        ? damaged(backup, `the object was changed or replaced: ${error.message}`)
+        : await identityFailure({ ...open, store });
+    if (isDecompressionError(error)) {
+      throw damaged(
+        backup,
+        `it does not decompress (${error.message.slice(0, 200)}) behind byte ${dump.bytes} of the dump, near byte ${cipher.bytes} of the object`,
+      );
+    }
     throw error;
   }
 }
 
-/** The ledger of a backup. @throws StepError `BackupDamaged` */
-export async function fetchLedger(store: ObjectStore, backup: StoredBackup, signal: AbortSignal): Promise<Ledger> {
-  const key = backup.ledger.uri.slice(store.uri('').length);
-  const content = await store.get(key, signal);
-  if (content === undefined) throw damaged(backup, `its ledger ${backup.ledger.uri} is no longer in the store`);
-  if (content.byteLength !== backup.ledger.bytes || sha256(content) !== backup.ledger.sha256) {
-    throw damaged(backup, `its ledger ${backup.ledger.uri} is not the one that was stored`);
-  }
-  return parseLedger(Buffer.from(content).toString('utf8'));
-}
-
-export const damaged = (backup: Pick<StoredBackup, 'uri'>, what: string): StepError =>
-  new StepError(STEP_ERRORS.backupDamaged, `The backup ${backup.uri} cannot be trusted: ${what}. Take a new one.`, {
-    uri: backup.uri,
-    place: what,
-  });
+const isDecompressionError = (error: unknown): error is Error =>
+  error instanceof Error && /^(ZSTD_|Z_)/.test(String((error as NodeJS.ErrnoException).code));
 
 function requireDigest(
   backup: StoredBackup,
-  part: 'object' | 'decrypted dump',
+  part: 'object' | 'dump',
   found: ByteCounter,
   bytes: number,
   digest: string,
@@ -91,14 +103,13 @@ function requireDigest(
   if (foundDigest !== digest) {
     throw damaged(
       backup,
-      `the ${part} has the SHA-256 ${foundDigest}, stored was ${digest}: it was changed or replaced`,
+      `the ${part} has the SHA-256 ${foundDigest}, stored was ${digest}: bytes 0 to ${bytes} were changed or replaced`,
     );
   }
 }
 
-/** Decryption fails on changed bytes and with another identity; which of the two it is, the object's own digest tells. */
-async function decryptionFailure(open: OpenBackup, failure: DecryptionFailed, read: number): Promise<StepError> {
-  const { backup, signal, store } = open;
+/** No recipient of the header fits: another identity, or a changed header. Which of the two it is, the object's digest tells. */
+async function identityFailure({ backup, signal, store }: OpenBackup): Promise<Error> {
   const whole = new ByteCounter();
   try {
     for await (const chunk of store.download(backup.key, backup.bytes, signal)) whole.add(chunk);
@@ -107,18 +118,7 @@ async function decryptionFailure(open: OpenBackup, failure: DecryptionFailed, re
       return damaged(backup, `while it was read, the object changed: ${error.message}`);
     throw error;
   }
-  if (whole.digest() !== backup.sha256) {
-    return damaged(
-      backup,
-      `the object was changed or replaced: near byte ${read} of ${backup.bytes} ${failure.message}`,
-    );
-  }
-  if (failure.reason === 'wrong-identity') {
-    return new StepError(
-      STEP_ERRORS.refused,
-      `The backup ${backup.uri} is intact, but backup.identity is not the key of one of its recipients. Correct the secret reference backup.identity or backup.recipients.`,
-      { uri: backup.uri },
-    );
-  }
-  return damaged(backup, `near byte ${read} of ${backup.bytes} ${failure.message}`);
+  return whole.digest() === backup.sha256
+    ? wrongIdentity(backup)
+    : damaged(backup, 'the object was changed or replaced: its age header (byte 0 on) fits no identity');
 }

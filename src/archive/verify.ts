@@ -4,20 +4,31 @@ import { STEP_ERRORS, StepError } from '../contract/errors.ts';
 import { ProcessFailed } from '../process/errors.ts';
 import type { Redactor } from '../process/redactor.ts';
 import { requireSuccess, runProcess, streamProcess } from '../process/run.ts';
+import { drained } from './backpressure.ts';
 import { ContentsList } from './contents-list.ts';
 import { CopyRowCounter } from './copy-rows.ts';
+import { damaged } from './damage.ts';
 import type { Ledger } from './ledger.ts';
+import { requireManifest } from './manifest.ts';
 import type { ObjectStore } from './object-store.ts';
+import { TRANSFER_PATIENCE } from './patience.ts';
 import type { PostgresProgram } from './programs.ts';
 import { parseQualifiedName, relationKey } from './relation-name.ts';
-import { damaged, fetchLedger, openBackup, type StoredBackup } from './stored-backup.ts';
+import { fetchLedger, openBackup, type StoredBackup } from './stored-backup.ts';
 
 /** Told about twice a second. Bytes. */
 export interface VerificationProgress {
   readonly read: number;
   readonly of: number;
   readonly decoded: number;
+  /** Of the dump, 0 to 0.99. */
+  readonly share: number;
+  /** ISO 8601: since when the store has not answered; absent while it does. */
+  readonly storeSilentSince?: string;
 }
+
+/** All of a verification but what a restore would take, which is not read off the backup. */
+export type ArchiveVerification = Omit<BackupVerification, 'predictedRestore'>;
 
 export interface VerificationRequest {
   readonly store: ObjectStore;
@@ -25,6 +36,8 @@ export interface VerificationRequest {
   /** age identity, resolved. */
   readonly identity: string;
   readonly pgRestore: PostgresProgram;
+  /** Milliseconds a store that does not answer is waited for, with each part. @default 90000 */
+  readonly patience?: number;
   readonly redactor: Redactor;
   readonly signal: AbortSignal;
   readonly progress: (progress: VerificationProgress) => void;
@@ -39,24 +52,75 @@ const PROGRESS_INTERVAL = 500;
  *
  * @throws StepError `BackupDamaged`, naming the place; `StepRefused` for a wrong identity
  */
-export async function verifyStoredBackup(request: VerificationRequest): Promise<BackupVerification> {
-  const { backup, store, signal } = request;
-  const ledger = await fetchLedger(store, backup, signal);
-  const { contents, decoded } = await decode(request);
-  const findings = compareWithLedger(ledger, contents, decoded);
-  if (findings.length > 0) {
-    const shown = findings.slice(0, 10).join('; ');
-    throw damaged(backup, `${shown}${findings.length > 10 ? `; ${findings.length - 10} more` : ''}`);
+export async function verifyStoredBackup(request: VerificationRequest): Promise<ArchiveVerification> {
+  const { backup, signal } = request;
+  const began = performance.now();
+  const progress = new VerificationReporter(request);
+  try {
+    const milliseconds = request.patience ?? TRANSFER_PATIENCE;
+    const store = request.store.patient({ milliseconds, silent: (since) => progress.storeSilent(since) });
+    await requireManifest(store, backup, signal);
+    const ledger = await fetchLedger(store, backup, request.identity, signal);
+    const { contents, decoded } = await decode(request, progress);
+    const findings = compareWithLedger(ledger, contents, decoded);
+    if (findings.length > 0) {
+      const shown = findings.slice(0, 10).join('; ');
+      throw damaged(backup, `${shown}${findings.length > 10 ? `; ${findings.length - 10} more` : ''}`);
+    }
+    return {
+      uri: backup.uri,
+      bytes: backup.bytes,
+      sha256: backup.sha256,
+      dumpSha256: backup.dumpSha256,
+      entries: contents.entries,
+      tableData: contents.tableDataEntries,
+      decodedBytes: decoded.bytes,
+      milliseconds: Math.round(performance.now() - began),
+    };
+  } finally {
+    progress.stop();
   }
-  return {
-    uri: backup.uri,
-    bytes: backup.bytes,
-    sha256: backup.sha256,
-    dumpSha256: backup.dumpSha256,
-    entries: contents.entries,
-    tableData: contents.tableDataEntries,
-    decodedBytes: decoded.bytes,
-  };
+}
+
+class VerificationReporter {
+  readonly #request: VerificationRequest;
+  readonly #timer: NodeJS.Timeout;
+  #read = 0;
+  #decoded: CopyRowCounter | undefined;
+  #silentSince: Date | undefined;
+
+  constructor(request: VerificationRequest) {
+    this.#request = request;
+    this.#timer = setInterval(() => this.#tell(), PROGRESS_INTERVAL);
+    this.#tell();
+  }
+
+  watch(decoded: CopyRowCounter): void {
+    this.#decoded = decoded;
+  }
+
+  read(bytes: number): void {
+    this.#read = bytes;
+  }
+
+  storeSilent(since: Date | undefined): void {
+    this.#silentSince = since;
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+
+  #tell(): void {
+    const of = this.#request.backup.dumpBytes;
+    this.#request.progress({
+      read: this.#read,
+      of,
+      decoded: this.#decoded?.bytes ?? 0,
+      share: Math.min(0.99, Math.round((this.#read / Math.max(1, of)) * 1000) / 1000),
+      ...(this.#silentSince === undefined ? {} : { storeSilentSince: this.#silentSince.toISOString() }),
+    });
+  }
 }
 
 interface Decoded {
@@ -65,7 +129,7 @@ interface Decoded {
 }
 
 /** One download feeds both programs. Whatever fails first stops the rest and is what is thrown. */
-async function decode(request: VerificationRequest): Promise<Decoded> {
+async function decode(request: VerificationRequest, progress: VerificationReporter): Promise<Decoded> {
   const contents = new ContentsList();
   const decoded = new CopyRowCounter();
   const stop = new AbortController();
@@ -80,41 +144,38 @@ async function decode(request: VerificationRequest): Promise<Decoded> {
     }
   };
 
-  let read = 0;
-  const tell = (): void => request.progress({ read, of: request.backup.dumpBytes, decoded: decoded.bytes });
-  const timer = setInterval(tell, PROGRESS_INTERVAL);
-  tell();
+  progress.watch(decoded);
   const forList = new PassThrough();
   const forDecode = new PassThrough();
   const common = { file: request.pgRestore.file, signal, redactor: request.redactor };
-  try {
-    await Promise.all([
-      guarded(() =>
-        split(openBackup({ ...request, signal, progress: (bytes) => (read = bytes) }), [forList, forDecode]),
-      ),
-      guarded(async () => {
-        const result = await runProcess({
-          ...common,
-          args: ['--list'],
-          input: forList,
-          onLine: (stream, line) => {
-            if (stream === 'stdout') contents.addLine(line);
-          },
-        });
-        requireSuccess(result, 'pg_restore --list');
-      }),
-      guarded(async () => {
-        const running = await streamProcess({ ...common, args: ['--file=-'], input: forDecode, label: 'pg_restore' });
-        try {
-          for await (const chunk of running.stdout) decoded.add(chunk as Buffer);
-        } finally {
-          await running.stop().catch(() => undefined);
-        }
-      }),
-    ]);
-  } finally {
-    clearInterval(timer);
-  }
+  const dump = openBackup({
+    ...request,
+    signal,
+    progress: (bytes) => progress.read(bytes),
+    storeSilent: (since) => progress.storeSilent(since),
+  });
+  await Promise.all([
+    guarded(() => split(dump, [forList, forDecode])),
+    guarded(async () => {
+      const result = await runProcess({
+        ...common,
+        args: ['--list'],
+        input: forList,
+        onLine: (stream, line) => {
+          if (stream === 'stdout') contents.addLine(line);
+        },
+      });
+      requireSuccess(result, 'pg_restore --list');
+    }),
+    guarded(async () => {
+      const running = await streamProcess({ ...common, args: ['--file=-'], input: forDecode, label: 'pg_restore' });
+      try {
+        for await (const chunk of running.stdout) decoded.add(chunk as Buffer);
+      } finally {
+        await running.stop().catch(() => undefined);
+      }
+    }),
+  ]);
   request.signal.throwIfAborted();
   if (failure !== undefined) throw asVerificationFailure(failure.error, request.backup);
   return { contents, decoded };
@@ -137,25 +198,19 @@ async function split(source: AsyncIterable<Uint8Array>, readers: readonly PassTh
   }
 }
 
-function drained(reader: PassThrough): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      reader.off('drain', done);
-      reader.off('close', done);
-      resolve();
-    };
-    reader.once('drain', done);
-    reader.once('close', done);
-  });
-}
-
 function compareWithLedger(ledger: Ledger, contents: ContentsList, decoded: CopyRowCounter): string[] {
-  return ledger.contents.tables.flatMap(({ table, rows }) => {
+  const { count } = ledger.contents.largeObjects;
+  const largeObjects =
+    decoded.largeObjects === count
+      ? []
+      : [`it holds ${decoded.largeObjects} large objects, ${count} are in the ledger`];
+  const tables = ledger.contents.tables.flatMap(({ table, rows }) => {
     const name = parseQualifiedName(table);
     if (!contents.hasDataOf(name)) return [`its contents list has no data of table ${table} (${rows} rows)`];
     const found = decoded.rows.get(relationKey(name)) ?? 0;
     return found === rows ? [] : [`table ${table} has ${found} rows in the archive, ${rows} in the ledger`];
   });
+  return [...tables, ...largeObjects];
 }
 
 function asVerificationFailure(error: unknown, backup: StoredBackup): unknown {

@@ -5,14 +5,15 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { captureDump } from '../../src/archive/dump.ts';
-import { followDump } from '../../src/archive/dump-share.ts';
+import type { BackupProgress } from '../../src/archive/dump-progress.ts';
+import { findManifest, listManifests, recordVerification } from '../../src/archive/manifest.ts';
 import { fetchLedger, openBackup } from '../../src/archive/stored-backup.ts';
 import { verifyStoredBackup } from '../../src/archive/verify.ts';
 import type { ObjectStore } from '../../src/archive/object-store.ts';
 import { captureObjectMap, digestOf, withoutTable } from '../../src/postgres/object-map.ts';
 import { readRowCounts } from '../../src/postgres/row-counts.ts';
 import { libpqEnvironment, parseConnectionUrl } from '../../src/postgres/connection-url.ts';
-import { requireSuccess, runProcess, streamProcess } from '../../src/process/run.ts';
+import { requireSuccess, runProcess } from '../../src/process/run.ts';
 import { withClient } from '../../scripts/stack/postgres-cluster.ts';
 import { createDatabase, useStack } from '../stack.ts';
 import { type BackupSource, createBackupSource, createKeys, fillWithBulk, never, redactor } from './archive-source.ts';
@@ -46,8 +47,9 @@ describe('a backup', () => {
       }));
     const [original, copy] = [await content(source.url), await content(restored.url)];
     expect(copy).toEqual(original);
-    const ledger = await fetchLedger(source.store, backup, never());
-    expect(ledger.counts).toEqual(original.counts);
+    const ledger = await fetchLedger(source.store, backup, source.identity, never());
+    expect(ledger.contents.tables.map(({ table, rows }) => ({ table, rows }))).toEqual(original.counts.tables);
+    expect(backup).toMatchObject({ compression: 'zstd', largeObjects: 3, sampledTables: 0 });
     const map = await withClient(source.url, (client) => captureObjectMap(client));
     expect(backup.objectMapDigest).toBe(digestOf(withoutTable(map, {})));
     expect(backup).toMatchObject({ versionRows: ['a1b2c3'], tables: 5, rows: 5000 + 40 + 700 + 1 });
@@ -79,8 +81,8 @@ describe('a backup', () => {
         const backup = await captureDump(source.request({ step: 'backup.busy' }));
         // The verification compares the archive's rows with the ledger's, table by table.
         await verifyStoredBackup(source.verification(backup));
-        const ledger = await fetchLedger(source.store, backup, never());
-        const then = ledger.counts.tables.find(({ table }) => table === 'public.busy_table')?.rows;
+        const ledger = await fetchLedger(source.store, backup, source.identity, never());
+        const then = ledger.contents.tables.find(({ table }) => table === 'public.busy_table')?.rows;
         writing = false;
         await writer;
         const { rows } = await client.query<{ now: string }>('SELECT count(*) AS now FROM busy_table');
@@ -105,8 +107,9 @@ describe('a backup', () => {
     await expect(verifyStoredBackup(source.verification(first))).rejects.toMatchObject({ type: 'BackupDamaged' });
     const stored = await source.store.list(`${request.folder}/backup.again`, never());
     expect(stored.map(({ key }) => key.slice(request.folder.length + 1))).toEqual([
-      'backup.again.dump.age',
-      'backup.again.ledger.json',
+      'backup.again.backup.json',
+      'backup.again.dump.zst.age',
+      'backup.again.ledger.json.zst.age',
     ]);
   });
 
@@ -152,7 +155,10 @@ describe('a backup', () => {
         step: 'backup.lock',
         pgDump: { ...source.programs.pg_dump, file },
         lockWait: 300,
-        progress: alterOnce,
+        // The tables are locked and the snapshot is taken.
+        progress: ({ phase }) => {
+          if (phase === 'dump') alterOnce();
+        },
       });
       const capturing = captureDump(request);
       const outcome = capturing.catch((error: unknown) => error);
@@ -198,6 +204,7 @@ describe('a backup that does not come to its end leaves neither an object nor pa
     let disturbing: Promise<void> | undefined;
     const store: ObjectStore = {
       ...bulky.store,
+      patient: () => store,
       upload: (key, bytes, options) =>
         bulky.store.upload(key, bytes, {
           ...options,
@@ -217,7 +224,7 @@ describe('a backup that does not come to its end leaves neither an object nor pa
   async function expectNothingLeft(step: string): Promise<void> {
     const { folder } = bulky.request();
     expect(await bulky.store.list(`${folder}/${step}`, never())).toEqual([]);
-    expect(await bulky.store.abortUploads(`${folder}/${step}.dump.age`, never())).toBe(0);
+    expect(await bulky.store.abortUploads(`${folder}/${step}.dump.zst.age`, never())).toBe(0);
     const { rows } = await withClient(bulky.url, (client) =>
       client.query('SELECT application_name FROM pg_stat_activity WHERE usename = $1', [bulky.role.name]),
     );
@@ -254,43 +261,73 @@ describe('a backup that does not come to its end leaves neither an object nor pa
   });
 });
 
-it('tells how far the dump has come, by the rows of the tables before and those of the one under way', async () => {
+it('tells how far the dump has come, by what was expected, and never that it is whole before it is', async () => {
   const wide = await createBackupSource();
   await fillWithBulk(wide);
-  const application = 'dump under way';
-  const stop = new AbortController();
-  // Nobody reads its output, so the COPY stands still in the middle of the table.
-  const copying = await streamProcess({
-    file: wide.programs.psql.file,
-    args: ['--no-psqlrc', '--command=COPY bulk TO STDOUT'],
-    environment: { ...libpqEnvironment(parseConnectionUrl(wide.url)), PGAPPNAME: application },
-    signal: never(),
-    redactor,
+  const told: BackupProgress[] = [];
+  const first = await captureDump(wide.request({ progress: (now) => told.push(now) }));
+  expect(told.length).toBeGreaterThan(1);
+  for (const { share } of told) expect(share).toBeLessThanOrEqual(0.99);
+  const { expected } = told.at(-1)!;
+  expect(expected).toBeGreaterThan(first.dumpBytes / 2);
+  expect(expected).toBeLessThan(first.dumpBytes * 2);
+  // The second time by the first one's size.
+  const last = await findManifest(wide.store, first.uri, never());
+  const again = await captureDump(wide.request({ step: 'backup.second', last, progress: (now) => told.push(now) }));
+  expect(Math.abs(told.at(-1)!.expected - again.dumpBytes) / again.dumpBytes).toBeLessThan(0.05);
+});
+
+describe('the manifest', () => {
+  it('names the backup in words and numbers that need no key, and is found by the URI of any of its objects', async () => {
+    const request = source.request({ step: 'backup.manifest' });
+    const backup = await captureDump(request);
+    for (const uri of [backup.uri, backup.manifest, backup.ledger.uri]) {
+      expect(await findManifest(source.store, uri, never())).toEqual({
+        format: 'migration-runbook/backup/1',
+        ...request.run,
+        step: 'backup.manifest',
+        backup,
+      });
+    }
+    const verified = { at: '2026-11-22T10:00:00.000Z', milliseconds: 12, by: 'a test' };
+    await recordVerification(source.store, backup, verified, never());
+    expect(await findManifest(source.store, backup.uri, never())).toMatchObject({ verified, backup });
+    const listed = await listManifests(source.store, `${request.folder}/`, never());
+    expect(listed[0]).toMatchObject({ verified, backup });
+    expect(listed.map(({ backup: { capturedAt } }) => capturedAt)).toEqual(
+      listed
+        .map(({ backup: { capturedAt } }) => capturedAt)
+        .toSorted()
+        .toReversed(),
+    );
   });
-  const counts = {
-    tables: [
-      { table: 'public.aaa', rows: 450_000 },
-      { table: 'public.bulk', rows: 450_000 },
-      { table: 'public.ccc', rows: 100_000 },
-    ],
-    sequences: [],
-  };
-  const shares: number[] = [];
-  await withClient(wide.url, (client) =>
-    followDump(
-      client,
-      { application, counts },
-      (share) => {
-        shares.push(share);
-        stop.abort();
-      },
-      stop.signal,
-    ),
-  );
-  await copying.stop();
-  expect(shares).toHaveLength(1);
-  expect(shares[0]).toBeGreaterThanOrEqual(0.45);
-  expect(shares[0]).toBeLessThan(0.9);
+
+  it('is missed with the reason: another bucket, no backup, half made, nothing there', async () => {
+    const { folder } = source.request();
+    const bucket = source.store.uri('');
+    await source.store.put(`${folder}/half.dump.zst.age`, 'x', 'text/plain', never());
+    const cases = [
+      ['s3://another/x.dump.zst.age', /is not in this bucket/],
+      [`${bucket}${folder}/report.html`, /names no backup/],
+      [`${bucket}${folder}/half.dump.zst.age`, /has no manifest beside it: it is half made/],
+      [`${bucket}${folder}/none.backup.json`, /There is no backup at/],
+    ] as const;
+    for (const [uri, message] of cases) {
+      await expect(findManifest(source.store, uri, never())).rejects.toMatchObject({
+        type: 'StepRefused',
+        message: expect.stringMatching(message),
+      });
+    }
+  });
+
+  it('that cannot be read does not hide the others', async () => {
+    const { folder } = source.request();
+    await source.store.put(`${folder}/broken.backup.json`, '{"format":', 'application/json', never());
+    const told: string[] = [];
+    const listed = await listManifests(source.store, `${folder}/`, never(), (finding) => told.push(finding));
+    expect(listed.length).toBeGreaterThan(0);
+    expect(told).toEqual([expect.stringContaining('broken')]);
+  });
 });
 
 /** Only children of this process: others run the same program. */

@@ -50,6 +50,7 @@ COPY public.customer (id, name, note, state) FROM stdin;
 ' $$;
   INSERT INTO customer (name, note) SELECT 'name ' || n, E'line one\\nline two\\t\\\\. ' || n FROM generate_series(1, 5000) n;
   INSERT INTO "Odd Schema"."user ""list""" SELECT n, E'\\\\.' FROM generate_series(1, 40) n;
+  SELECT lo_create(1000), lo_from_bytea(1001, '\x0a0b'), lo_from_bytea(1002, decode(repeat('ab', 50000), 'hex'));
   INSERT INTO measurement SELECT date '2026-01-01' + n % 365, n FROM generate_series(1, 700) n;
 `;
 
@@ -74,6 +75,8 @@ export async function createBackupSource(): Promise<BackupSource> {
   await withClient(url, async (client) => {
     await client.query(SCHEMA);
     await client.query(`GRANT pg_read_all_data TO ${client.escapeIdentifier(role.name)}`);
+    for (const oid of [1000, 1001, 1002])
+      await client.query(`GRANT SELECT ON LARGE OBJECT ${oid} TO ${client.escapeIdentifier(role.name)}`);
   });
   const store = openTestStore();
   const programs = await findPrograms(
@@ -81,7 +84,8 @@ export async function createBackupSource(): Promise<BackupSource> {
     { signal: never(), redactor },
   );
   const { identity, recipient } = await createKeys();
-  const folder = `${randomName('archive')}/service/run`;
+  const run = { runId: randomName('run'), service: 'service', releaseTag: 'v1.0.0', changeTicket: 'CHG-1' };
+  const folder = `${randomName('archive')}/${run.service}/${run.runId}`;
   return {
     database,
     url,
@@ -95,7 +99,7 @@ export async function createBackupSource(): Promise<BackupSource> {
       pgDump: programs.pg_dump,
       store,
       folder,
-      runId: randomName('run'),
+      run,
       step: 'backup.capture',
       recipients: [recipient],
       redactor,

@@ -1,6 +1,7 @@
-import { randomBytes } from 'node:crypto';
-import { generateX25519Identity, identityToRecipient } from 'age-encryption';
+import { createCipheriv, randomBytes } from 'node:crypto';
+import { Decrypter, Encrypter, generateX25519Identity, identityToRecipient } from 'age-encryption';
 import { describe, expect, it } from 'vitest';
+import { openPayload } from '../../src/archive/age-payload.ts';
 import { DecryptionFailed, decrypted, encrypted } from '../../src/archive/encryption.ts';
 
 const identity = await generateX25519Identity();
@@ -22,6 +23,69 @@ describe('encryption', () => {
     const cipher = await whole(encrypted(pieces(content), [recipient]));
     expect(cipher.subarray(0, 21).toString()).toBe('age-encryption.org/v1');
     expect(content.equals(await whole(decrypted(pieces(cipher), identity)))).toBe(true);
+  });
+
+  it.each([0, 1, 65_535, 65_536, 65_537, 131_072, 200_000])(
+    'is read by the library, and reads what the library wrote: %i bytes',
+    async (size) => {
+      const content = randomBytes(size);
+      const decrypter = new Decrypter();
+      decrypter.addIdentity(identity);
+      const ours = await whole(encrypted(pieces(content), [recipient]));
+      expect(content.equals(await decrypter.decrypt(ours))).toBe(true);
+      const encrypter = new Encrypter();
+      encrypter.addRecipient(recipient);
+      const theirs = Buffer.from(await encrypter.encrypt(content));
+      expect(theirs.length).toBe(ours.length);
+      for (const step of [1_000, 65_552, 1_000_000])
+        expect(content.equals(await whole(decrypted(pieces(theirs, step), identity)))).toBe(true);
+    },
+  );
+
+  it('refuses chunks in another order, left out or repeated, an altered one and an empty last one, and names the place', async () => {
+    const sealedChunk = 65_552;
+    const cipher = await whole(encrypted(pieces(randomBytes(4 * 65_536 + 1000)), [recipient]));
+    const start = cipher.length - 4 * sealedChunk - 1016;
+    const parts = [0, 1, 2, 3, 4].map((n) => cipher.subarray(start + n * sealedChunk, start + (n + 1) * sealedChunk));
+    const header = cipher.subarray(0, start);
+    const altered = Buffer.from(parts[2]!);
+    altered[70]! ^= 4;
+    const place = (chunk: number, length = sealedChunk): RegExp =>
+      new RegExp(
+        `chunk ${chunk}, bytes ${start + (chunk - 1) * sealedChunk} to ${start + (chunk - 1) * sealedChunk + length} of`,
+      );
+    const cases = [
+      [[0, 2, 1, 3, 4].map((n) => parts[n]!), place(2)],
+      [[0, 1, 3, 4].map((n) => parts[n]!), place(3)],
+      [[0, 1, 1, 2, 3, 4].map((n) => parts[n]!), place(3)],
+      [[parts[0]!, parts[1]!, altered, parts[3]!, parts[4]!], place(3)],
+      // Cut at the border of a chunk: what is last then does not bear the mark of the last.
+      [[parts[0]!, parts[1]!], place(2)],
+      [[parts[0]!, parts[1]!, parts[2]!, parts[3]!, parts[4]!.subarray(0, 10)], place(5, 10)],
+      [[], place(1, 0)],
+    ] as const;
+    for (const [chunks, expected] of cases) {
+      const failure: unknown = await whole(decrypted(pieces(Buffer.concat([header, ...chunks])), identity)).catch(
+        (error: unknown) => error,
+      );
+      expect(failure).toMatchObject({ name: 'DecryptionFailed', reason: 'damaged' });
+      expect(String(failure)).toMatch(expected);
+    }
+  });
+
+  it('refuses a last chunk that is empty although it is authentic', async () => {
+    const [key, content] = [randomBytes(32), randomBytes(65_536)];
+    const seal = (counter: number, last: number, bytes: Uint8Array): Buffer => {
+      const nonce = Buffer.alloc(12);
+      nonce[10] = counter;
+      nonce[11] = last;
+      const cipher = createCipheriv('chacha20-poly1305', key, nonce, { authTagLength: 16 });
+      return Buffer.concat([cipher.update(bytes), cipher.final(), cipher.getAuthTag()]);
+    };
+    const honest = Buffer.concat([seal(0, 0, content), seal(1, 1, Buffer.from('end'))]);
+    expect((await whole(openPayload(pieces(honest), key))).length).toBe(65_539);
+    const empty = Buffer.concat([seal(0, 0, content), seal(1, 1, Buffer.alloc(0))]);
+    await expect(whole(openPayload(pieces(empty), key))).rejects.toMatchObject({ name: 'ChunkDamaged', chunk: 2 });
   });
 
   it('hides what it encrypts', async () => {
@@ -74,9 +138,12 @@ describe('encryption', () => {
         closed += 1;
       }
     }
+    let chunks = 0;
     for await (const chunk of encrypted(endless(), [recipient])) {
       expect(chunk.length).toBeGreaterThan(0);
-      break;
+      // The first one is the header.
+      chunks += 1;
+      if (chunks === 3) break;
     }
     expect(closed).toBe(1);
   });
