@@ -2,6 +2,7 @@ import { Command, CommanderError } from 'commander';
 import { StepError } from '../contract/errors.ts';
 import { addAbort } from './abort.ts';
 import { addApprove } from './approve.ts';
+import { addBackup } from './backup.ts';
 import { CommandError, EXIT_CODES, type ExitCode } from './command-error.ts';
 import type { CommandContext } from './context.ts';
 import { addDrill } from './drill.ts';
@@ -13,6 +14,7 @@ import { oneLine } from './run-texts.ts';
 import { addSetup } from './setup.ts';
 import { addStart } from './start.ts';
 import { addStatus } from './status.ts';
+import { addSweep } from './sweep.ts';
 import { addWatch } from './watch.ts';
 import { addWorker } from './worker.ts';
 
@@ -28,6 +30,8 @@ const COMMANDS = [
   addRecover,
   addReport,
   addDrill,
+  addBackup,
+  addSweep,
 ];
 
 /**
