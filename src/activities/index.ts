@@ -18,6 +18,7 @@ import { createSchemaActivities } from './schema.ts';
 import { createStagingActivities } from './staging.ts';
 import { createSwitchActivities } from './switches.ts';
 import { createToolingActivities } from './tooling.ts';
+import { createWayBackActivities } from './way-back.ts';
 
 /** Every activity of a worker, by the contract's names. */
 export function createActivities(deps: ActivityDependencies): MigrationActivities {
@@ -39,6 +40,7 @@ export function createActivities(deps: ActivityDependencies): MigrationActivitie
     evaluateProduction: evaluateProduction(deps),
     rollBackProduction: rollBackProduction(deps),
     ...createRestoreActivities(deps),
+    ...createWayBackActivities(deps),
     ...createOwnStepActivities(deps),
     archiveReport: archiveReport(deps),
   };

@@ -1,4 +1,5 @@
 import type { Client } from 'pg';
+import type { HashedColumn } from './row-hash.ts';
 
 export interface ComparableColumn {
   readonly name: string;
@@ -7,6 +8,8 @@ export interface ComparableColumn {
   /** A built-in type whose values mean the same in every database: no enum, domain, composite, extension's type, nor names of objects or of a currency. */
   readonly builtIn: boolean;
   readonly generated: boolean;
+  /** See `HashedColumn`; null for a type that is not in `pg_catalog`. */
+  readonly storedAs: string | null;
 }
 
 /** An ordinary table or leaf partition as far as its rows can be compared with those of another database. */
@@ -32,7 +35,8 @@ export async function readComparableTables(client: Client): Promise<ComparableTa
                           'type', format_type(a.atttypid, a.atttypmod),
                           'builtIn', t.typnamespace = 'pg_catalog'::regnamespace AND t.typtype IN ('b', 'r', 'm')
                                      AND t.typname !~ '^_?(money|aclitem|reg|pg_)',
-                          'generated', a.attgenerated <> '') ORDER BY a.attnum)
+                          'generated', a.attgenerated <> '',
+                          'storedAs', CASE WHEN t.typnamespace = 'pg_catalog'::regnamespace THEN t.typname END) ORDER BY a.attnum)
                  FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
                  WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '[]') AS "columns",
        coalesce((SELECT json_agg(k.names ORDER BY k.indisprimary DESC, json_array_length(k.names), k.names::text COLLATE "C")
@@ -52,3 +56,16 @@ export async function readComparableTables(client: Client): Promise<ComparableTa
   );
   return rows;
 }
+
+/** Columns as they are hashed on both sides alike: the short way where both store the same built-in type, else as text. */
+export const hashedAlike = (
+  names: readonly string[],
+  one: ComparableTable,
+  other: ComparableTable,
+): readonly HashedColumn[] =>
+  names.map((name) => {
+    const [type, otherType] = [one, other].map(
+      ({ columns }) => columns.find((column) => column.name === name)?.storedAs,
+    );
+    return type && type === otherType ? { name, type } : { name };
+  });

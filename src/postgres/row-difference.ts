@@ -1,7 +1,7 @@
 import type { Client } from 'pg';
 import { sqlName } from './identifier.ts';
 import { recordTextSql, rowHashSql } from './row-hash.ts';
-import type { ComparableTable } from './comparable-tables.ts';
+import { type ComparableTable, hashedAlike } from './comparable-tables.ts';
 import { both, type DifferingRow, type MergedRow, mergeSorted, SortedRows } from './sorted-merge.ts';
 import type { PairInBoth } from './table-pairs.ts';
 
@@ -53,12 +53,15 @@ function bucketCount(rows: number): number {
   return count;
 }
 
-const bucketSql = ({ key, compared }: PairInBoth, of: number): string =>
-  `(${rowHashSql('t', key ?? compared)} & ${of - 1})::int4`;
+const hashSql = (columns: readonly string[], { production, copy }: PairInBoth): string =>
+  rowHashSql('t', hashedAlike(columns, production, copy));
+
+const bucketSql = (pair: PairInBoth, of: number): string =>
+  `(${hashSql(pair.key ?? pair.compared, pair)} & ${of - 1})::int4`;
 
 async function sumBuckets(client: Client, table: ComparableTable, pair: PairInBoth, of: number): Promise<string[]> {
   const { rows } = await client.query<[number, string, string]>({
-    text: `SELECT ${bucketSql(pair, of)}, count(*), sum(${rowHashSql('t', pair.compared)})
+    text: `SELECT ${bucketSql(pair, of)}, count(*), sum(${hashSql(pair.compared, pair)})
            FROM ONLY ${sqlName(table.schema, table.name)} AS t GROUP BY 1`,
     rowMode: 'array',
   });

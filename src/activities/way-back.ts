@@ -1,0 +1,128 @@
+import type { RecoveryActivities } from '../contract/activities.ts';
+import { refusal } from '../contract/errors.ts';
+import type { RestoreInput, SalvageEvidence, SwapInput, WayBackCost } from '../contract/evidence.ts';
+import { drillFolder } from '../archive/backup-names.ts';
+import { versionTableName } from '../archive/ledger.ts';
+import { predictRestore } from '../archive/restore-prediction.ts';
+import { salvageDifferences } from '../archive/salvage.ts';
+import { fetchLedger } from '../archive/stored-backup.ts';
+import { withConnection } from '../postgres/connection.ts';
+import { readIdentity } from '../postgres/identity.ts';
+import { wayBackCost, writtenBy } from '../postgres/way-back-cost.ts';
+import { counterDelta, readCounters } from '../postgres/write-counters.ts';
+import { runStep, type StepTools } from './activity-step.ts';
+import type { ActivityDependencies } from './dependencies.ts';
+import { withMigrationLock } from './migration-lock.ts';
+import { type RunStore, withRunStore } from './run-store.ts';
+
+type Needed = Pick<ActivityDependencies, 'secrets'>;
+
+const COST = 'recovery.cost';
+const SALVAGE = 'recovery.salvage';
+
+export function createWayBackActivities(
+  dependencies: Needed,
+): Pick<RecoveryActivities, 'estimateWayBack' | 'salvageRows'> {
+  const { secrets } = dependencies;
+  return {
+    estimateWayBack: (input) =>
+      runStep(secrets, (tools) =>
+        withRunStore(secrets, input, tools.signal, (store) => estimate(dependencies, input, tools, store)),
+      ),
+
+    salvageRows: (input) =>
+      runStep(secrets, (tools) =>
+        withRunStore(secrets, input, tools.signal, (store) =>
+          withMigrationLock(dependencies, input, SALVAGE, tools.signal, (url, signal) =>
+            salvage(input, { ...tools, signal }, store, url),
+          ),
+        ),
+      ),
+  };
+}
+
+/** A person waits for the answer: what takes longer is not worth waiting for. Milliseconds. */
+const PATIENCE = 10_000;
+
+/**
+ * By the counters taken with the backup and those of now. They count aborted writes as well, so what they say is at most
+ * what was written; what a session has not reported yet, up to some seconds of writes, is not in them.
+ */
+async function estimate(
+  { secrets }: Needed,
+  { run, profile, backup, fencedSince }: RestoreInput,
+  { signal: cancelled, progress }: StepTools,
+  { store }: RunStore,
+): Promise<WayBackCost> {
+  const signal = AbortSignal.any([cancelled, AbortSignal.timeout(PATIENCE)]);
+  progress({ phase: 'reading the ledger' });
+  const identity = await secrets.resolve(profile.backup.identity, profile, signal);
+  const url = await secrets.resolve(profile.databases.production.administrator, profile, signal);
+  const [ledger, counters, prediction] = await Promise.all([
+    fetchLedger(store, backup, identity, signal),
+    withConnection(url, { runId: run.runId, step: COST, signal }, async (client) => {
+      const { systemIdentifier, database } = await readIdentity(client);
+      if (systemIdentifier !== backup.database.systemIdentifier || database !== backup.database.database) {
+        throw refusal([
+          `the backup was taken of database "${backup.database.database}" of system ${backup.database.systemIdentifier}, production is "${database}" of system ${systemIdentifier}`,
+        ]);
+      }
+      return readCounters(client);
+    }),
+    predictRestore(store, drillFolder(profile.backup, run.service), backup, signal),
+  ]);
+  const { written, unknown } = counterDelta(ledger.counters, counters);
+  const versionTable = versionTableName(profile.alembic.versionTable);
+  return wayBackCost({
+    basis: 'statistics',
+    backup,
+    tables: written.filter(({ table }) => table !== versionTable),
+    unknown: unknown.filter((table) => table !== versionTable),
+    fencedSince,
+    predictedMilliseconds: prediction.milliseconds,
+    now: Date.now(),
+  });
+}
+
+async function salvage(
+  { run, profile, backup, fencedSince, restored }: SwapInput,
+  { signal, progress }: StepTools,
+  { store, folder }: RunStore,
+  url: string,
+): Promise<SalvageEvidence> {
+  const { service, releaseTag, changeTicket } = run;
+  const { uri, capturedAt } = backup;
+  const found = await salvageDifferences({
+    url,
+    copy: restored.freshDatabase,
+    versionTable: profile.alembic.versionTable,
+    runId: run.runId,
+    step: SALVAGE,
+    store,
+    folder,
+    recipients: profile.backup.recipients,
+    facts: {
+      service,
+      releaseTag,
+      changeTicket,
+      backup: { uri, capturedAt },
+      by: writtenBy(capturedAt, fencedSince),
+    },
+    signal,
+    progress: (now) => progress({ ...now }),
+  });
+  return {
+    cost: wayBackCost({
+      basis: 'comparison',
+      backup,
+      tables: found.tables,
+      unknown: found.unknown,
+      fencedSince,
+      // No prediction any more: this is how long it took.
+      predictedMilliseconds: restored.milliseconds,
+      now: Date.now(),
+    }),
+    archive: found.archive,
+    manifest: found.manifest,
+  };
+}
