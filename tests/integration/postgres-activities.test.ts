@@ -53,7 +53,7 @@ async function createRun(): Promise<{ production: TestService; staging: TestServ
         backup: await secret(production.backupUrl),
         applicationRoles: [production.roles.application],
         maintenanceDatabase: 'postgres',
-        standbys: [stack.postgres.replica.name],
+        standbys: [{ name: stack.postgres.replica.name, sessions: 'none' }],
         maximumLag: 60_000,
         maximumLagBytes: 1_000_000_000,
         tls: 'allow',
@@ -63,6 +63,19 @@ async function createRun(): Promise<{ production: TestService; staging: TestServ
         migrator: await secret(staging.migratorUrl),
       },
       scratch: { administrator: await secret(stack.postgres.scratch.superuserUrl) },
+    },
+    restore: {
+      ...template.restore,
+      capacity: {
+        kind: 'command',
+        action: {
+          kind: 'command',
+          command: ['echo', '1000000000000'],
+          directory: 'profile',
+          environment: {},
+          timeout: 10_000,
+        },
+      },
     },
     alembic: { ...template.alembic, versionTable: { schema: 'public', table: 'alembic_version' } },
     backup: {
@@ -87,7 +100,12 @@ async function createRun(): Promise<{ production: TestService; staging: TestServ
 }
 
 const secrets = createSecretVault();
-const dependencies = { secrets };
+const dependencies = {
+  secrets,
+  get stateDirectory() {
+    return home;
+  },
+};
 const asActivity = <T>(work: () => Promise<T>): Promise<T> =>
   new MockActivityEnvironment({ heartbeatTimeoutMs: 4_000 }, { logger: new DefaultLogger('ERROR') }).run(work);
 
@@ -261,7 +279,7 @@ describe('restoreFreshDatabase and swapDatabases', () => {
 
     const restored = await asActivity(() => restoreFreshDatabase({ ...input, backup, before }));
     expect(restored).toMatchObject({ rows: backup.rows, tables: backup.tables });
-    expect(restored.left).toContainEqual({ table: 'public.notes', production: 0, restored: 2000 });
+    expect(restored.compared).toEqual({ checksums: backup.tables, samples: 0, largeObjects: 0 });
     const swapped = await asActivity(() => swapDatabases({ ...input, backup, before, restored }));
     expect(swapped).toMatchObject({ database: production.database, versionRows: ['0002'] });
 
