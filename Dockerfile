@@ -67,6 +67,7 @@ RUN python3 -m venv /opt/service \
         --requirement /opt/whisper-transcriber/v1.0.0/requirements.txt
 COPY --from=build --chown=node:node /srv/whisper-transcriber /srv/whisper-transcriber
 COPY docker ./docker
+COPY config/postgres ./config/postgres
 RUN install -d -o node -g node /etc/migration-runbook/services
 USER node
 

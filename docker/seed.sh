@@ -10,7 +10,7 @@ python=/opt/service/bin/python
 new=${database}_new
 run() { psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --host "$host" --username postgres --dbname postgres "$@"; }
 
-run --file "$sources/roles.sql"
+run --set=runbook_roles=/app/config/postgres/roles.sql --file "$sources/roles.sql"
 if [ "$(run --tuples-only --no-align --command "SELECT count(*) FROM pg_database WHERE datname = '$database'")" = 1 ]; then
   echo "$host: $database is there"
   exit 0
