@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { ProductionDatabase } from '../../src/contract/profile.ts';
+import type { ProductionDatabase, Standby } from '../../src/contract/profile.ts';
 import { STEP_ERRORS, type StepError } from '../../src/contract/errors.ts';
 import {
   type DatabaseUrls,
@@ -18,13 +18,14 @@ const signal = new AbortController().signal;
 const session = { runId: '0190bbbb-1', step: 'preconditions.access', signal };
 
 const reference = { kind: 'environment', name: 'UNUSED' } as const;
+const standby = (name: string): Standby => ({ name, sessions: 'none' });
 const profileOf = (service: TestService, more: Partial<ProductionDatabase> = {}): ProductionDatabase => ({
   administrator: reference,
   migrator: reference,
   backup: reference,
   applicationRoles: [service.roles.application],
   maintenanceDatabase: 'postgres',
-  standbys: [replica.name],
+  standbys: [standby(replica.name)],
   maximumLagBytes: 1_000_000,
   maximumLag: 10_000,
   tls: 'allow',
@@ -54,7 +55,10 @@ async function inspect(
   production: ProductionDatabase,
 ): Promise<{ found: InspectedDatabases; findings: Findings }> {
   const findings = new Findings();
-  const found = await inspectDatabases({ urls, production, ...session, progress: () => undefined }, findings);
+  const found = await inspectDatabases(
+    { urls, standbys: production.standbys, production, ...session, progress: () => undefined },
+    findings,
+  );
   return { found, findings };
 }
 
@@ -68,6 +72,9 @@ describe('access', () => {
     expect(found.scratch?.database).toBe('postgres');
     expect(found.migratorRole).toBe(service.roles.migrator);
     expect(found.tls).toContain('not encrypted');
+    expect(found.need).toMatchObject({ database: service.database, tablespaces: [] });
+    expect(found.need!.sizeBytes).toBe(found.production!.sizeBytes);
+    expect(found.need!.walBytes).toBeGreaterThan(0);
     expect(found.rights).toContain('scratch: a database was created and dropped');
     expect(found.rights.filter((text) => text.startsWith('note:'))).toEqual([]);
     expect(() => findings.throwIfAny()).not.toThrow();
@@ -89,7 +96,7 @@ describe('access', () => {
       profileOf(service, {
         tls: 'require',
         applicationRoles: [service.roles.migrator, 'role_of_nobody'],
-        standbys: [],
+        standbys: [{ name: 'second', sessions: 'end' }],
       }),
     );
     const told = findings.all.join('\n');
@@ -101,6 +108,8 @@ describe('access', () => {
       'the application role "role_of_nobody"',
       'may not alter public.owned_by_somebody_else',
       `backup role "${service.roles.backup}" cannot read public.`,
+      `standby "${replica.name}"`,
+      'standby "second": give databases.production.standbys[].administrator, or say sessions: none',
       'staging as migrator: wrong password',
       'scratch as administrator: database "not_there"',
     ]) {
@@ -205,7 +214,7 @@ describe('replication', () => {
     withConnection(url, session, (client) =>
       checkReplication(
         client,
-        { standbys: [replica.name], maximumLagBytes: 10_000_000, maximumLag: 10_000, ...limits },
+        { standbys: [standby(replica.name)], maximumLagBytes: 10_000_000, maximumLag: 10_000, ...limits },
         signal,
       ),
     );
@@ -223,7 +232,9 @@ describe('replication', () => {
   });
 
   it('fails, naming each standby and why', async () => {
-    await expect(check(primary.superuserUrl, { standbys: [replica.name, 'second'] })).rejects.toMatchObject({
+    await expect(
+      check(primary.superuserUrl, { standbys: [standby(replica.name), standby('second')] }),
+    ).rejects.toMatchObject({
       type: STEP_ERRORS.checkFailed,
       message: expect.stringContaining('standby "second" is not connected to the primary'),
     });
