@@ -15,47 +15,7 @@ export interface ObjectMapChange {
 }
 
 /** Exact: for two maps of the same database, between which nothing was dumped and restored. */
-export const compareMaps = (before: ObjectMap, after: ObjectMap): ObjectMapChange =>
-  compareBy(before, after, ({ definition }) => definition);
-
-/**
- * For a restored copy against its original: definitions count as equal when their normal forms are (see
- * `normalizedDefinition`), since PostgreSQL writes some expressions differently after one dump and restore. The version of
- * an extension is not compared: a dump does not carry it, the restored one has the version the server installs.
- */
-export const compareRestored = (original: ObjectMap, restored: ObjectMap): ObjectMapChange =>
-  compareBy(original, restored, ({ kind, definition }) =>
-    kind === 'extension' ? definition.replace(/ version .*$/, '') : normalizedDefinition(definition),
-  );
-
-/** How a restored database relates to its original. Differences in words; `cosmetic` ones mean the same thing. */
-export interface RestoreComparison {
-  readonly verdict: 'equal' | 'cosmetic' | 'different';
-  readonly cosmetic: readonly string[];
-  readonly different: readonly string[];
-}
-
-/**
- * A restored database against its original. Cosmetic: the order of columns, names that PostgreSQL made up, expressions that
- * are written differently after a dump and restore.
- */
-export function compareForRestore(original: ObjectMap, restored: ObjectMap): RestoreComparison {
-  const exact = compareMaps(original, restored);
-  const change = compareRestored(original, restored);
-  const remaining = new Set(change.changed.map(keyOf));
-  const cosmetic = exact.changed.filter((object) => !remaining.has(keyOf(object))).map(describeChanged);
-  const different = describeChange(change);
-  return {
-    verdict: different.length > 0 ? 'different' : cosmetic.length > 0 ? 'cosmetic' : 'equal',
-    cosmetic,
-    different,
-  };
-}
-
-const describeChanged = (object: ObjectMapChange['changed'][number]): string =>
-  `changed ${keyOf(object)}: ${object.before.slice(0, 120)} -> ${object.after.slice(0, 120)}`;
-
-function compareBy(before: ObjectMap, after: ObjectMap, form: (object: DatabaseObject) => string): ObjectMapChange {
+export function compareMaps(before: ObjectMap, after: ObjectMap): ObjectMapChange {
   const first = new Map(before.objects.map((object) => [keyOf(object), object]));
   const second = new Map(after.objects.map((object) => [keyOf(object), object]));
   return {
@@ -63,7 +23,7 @@ function compareBy(before: ObjectMap, after: ObjectMap, form: (object: DatabaseO
     removed: before.objects.filter((object) => !second.has(keyOf(object))),
     changed: before.objects.flatMap((object) => {
       const other = second.get(keyOf(object));
-      return other === undefined || object.definition === other.definition || form(object) === form(other)
+      return other === undefined || object.definition === other.definition
         ? []
         : [{ kind: object.kind, name: object.name, before: object.definition, after: other.definition }];
     }),
@@ -82,6 +42,26 @@ export const namesOf = (
   changed: change.changed.map(keyOf),
 });
 
+/** One line for an object that changed: where its definition begins to differ. */
+export function describeChanged(object: ObjectMapChange['changed'][number]): string {
+  const [before, after] = excerpts(object.before, object.after);
+  return `changed ${keyOf(object)}: ${before} -> ${after}`;
+}
+
+const EXCERPT = 120;
+
+/** Both texts, of long ones only the part in which they differ, with what stands before it. */
+function excerpts(one: string, other: string): [string, string] {
+  let same = 0;
+  while (same < one.length && one[same] === other[same]) same += 1;
+  const from = Math.max(0, same - 30);
+  const cut = (text: string): string =>
+    text.length <= EXCERPT
+      ? text
+      : `${from > 0 ? '...' : ''}${text.slice(from, from + EXCERPT)}${text.length > from + EXCERPT ? '...' : ''}`;
+  return [cut(one), cut(other)];
+}
+
 /** One line an object, for messages. */
 export const describeChange = (change: ObjectMapChange): string[] => [
   ...change.added.map((object) => `added ${keyOf(object)}`),
@@ -90,7 +70,17 @@ export const describeChange = (change: ObjectMapChange): string[] => [
 ];
 
 /** Roles may be named differently on staging: owners, grants and policies' roles are not part of what a release changes. */
-const OF_THE_SERVER: readonly ObjectKind[] = ['ownership', 'grants', 'default-privileges', 'publication'];
+export const OF_THE_SERVER: readonly ObjectKind[] = [
+  'ownership',
+  'grants',
+  'default-privileges',
+  'publication',
+  'publication-schema',
+  'subscription',
+  'user-mapping',
+  'tablespace',
+  'setting',
+];
 
 /**
  * Did the release change production as it changed staging? Compared by name and by the definition after; owners and grants

@@ -5,7 +5,7 @@ import { compareContents, type DatabaseContents, readContents } from './contents
 import { sqlName } from './identifier.ts';
 import { listInvalidIndexes } from './leftover-indexes.ts';
 import { captureObjectMap, type ObjectMap } from './object-map.ts';
-import { compareForRestore } from './object-map-change.ts';
+import { compareForRestore } from './object-map-restore.ts';
 import { advanceSequences } from './sequences.ts';
 
 /** What a restored database is compared with: part of a backup's ledger. */
