@@ -1,0 +1,225 @@
+import { randomUUID } from 'node:crypto';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { MockActivityEnvironment } from '@temporalio/testing';
+import { DefaultLogger } from '@temporalio/worker';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createAccessActivities } from '../../src/activities/access.ts';
+import { createBackupActivities } from '../../src/activities/backup.ts';
+import { createRestoreActivities } from '../../src/activities/restore.ts';
+import { createSecretVault } from '../../src/activities/secret-vault.ts';
+import { createWayBackActivities } from '../../src/activities/way-back.ts';
+import type { RestoreInput } from '../../src/contract/evidence.ts';
+import type { Profile, SecretReference } from '../../src/contract/profile.ts';
+import { holdMigrationLock } from '../../src/postgres/advisory-lock.ts';
+import { testProfile, testRun } from '../integration-context.ts';
+import { createService, execute, type TestService } from '../postgres-service.ts';
+import { randomName, useStack } from '../stack.ts';
+import { createKeys, never } from './archive-source.ts';
+
+const stack = useStack();
+let home: string;
+beforeAll(async () => {
+  home = await mkdtemp(join(tmpdir(), 'way-back-'));
+});
+afterAll(() => rm(home, { recursive: true, force: true }));
+
+async function secret(value: string): Promise<SecretReference> {
+  const path = join(home, randomName('secret'));
+  await writeFile(path, value, { mode: 0o600 });
+  return { kind: 'file', path };
+}
+
+const dependencies = {
+  secrets: createSecretVault(),
+  get stateDirectory() {
+    return home;
+  },
+};
+const { inspectProduction } = createAccessActivities(dependencies);
+const { captureBackup } = createBackupActivities(dependencies);
+const { restoreFreshDatabase, swapDatabases } = createRestoreActivities(dependencies);
+const { estimateWayBack, salvageRows } = createWayBackActivities(dependencies);
+
+const asActivity = <T>(work: () => Promise<T>): Promise<T> =>
+  new MockActivityEnvironment({ heartbeatTimeoutMs: 4_000 }, { logger: new DefaultLogger('ERROR') }).run(work);
+
+interface World {
+  readonly production: TestService;
+  readonly input: RestoreInput;
+}
+
+/** A production of which this run has taken a backup. */
+async function backedUp(): Promise<World> {
+  const production = await createService(stack.postgres.primary);
+  const keys = await createKeys();
+  const template = testProfile(home);
+  const profile: Profile = {
+    ...template,
+    postgresPrograms: stack.postgres.primary.binDirectory,
+    databases: {
+      ...template.databases,
+      production: {
+        ...template.databases.production,
+        administrator: await secret(production.administratorUrl),
+        migrator: await secret(production.migratorUrl),
+        backup: await secret(production.backupUrl),
+        applicationRoles: [production.roles.application],
+        maintenanceDatabase: 'postgres',
+        standbys: [{ name: stack.postgres.replica.name, sessions: 'none' }],
+        tls: 'allow',
+      },
+    },
+    restore: { ...template.restore, capacity: { kind: 'waiver', reason: 'a test has room' } },
+    alembic: { ...template.alembic, versionTable: { schema: 'public', table: 'alembic_version' } },
+    backup: {
+      ...template.backup,
+      bucket: stack.s3.bucket,
+      region: stack.s3.region,
+      endpoint: stack.s3.endpoint,
+      forcePathStyle: true,
+      prefix: randomName('way-back'),
+      accessKeyId: await secret(stack.s3.accessKeyId),
+      secretAccessKey: await secret(stack.s3.secretAccessKey),
+      recipients: [keys.recipient],
+      identity: await secret(keys.identity),
+    },
+  };
+  const step = { run: { ...testRun, runId: randomUUID() }, profile };
+  const before = await asActivity(() => inspectProduction(step));
+  const backup = await asActivity(() => captureBackup({ ...step, step: 'backup.capture' }));
+  return { production, input: { ...step, backup, before } };
+}
+
+const UPGRADE = [
+  'CREATE TABLE public.exports (id bigserial PRIMARY KEY, user_id bigint REFERENCES public.users)',
+  'INSERT INTO public.exports (user_id) SELECT id FROM public.users WHERE id <= 10',
+  `UPDATE public.alembic_version SET version_num = '0003'`,
+];
+
+describe('estimateWayBack', () => {
+  it('tells what was written since the backup, by table, largest first, without the version table', async () => {
+    const { production, input } = await backedUp();
+    await execute(production.migratorUrl, ...UPGRADE);
+    await execute(
+      production.applicationUrl,
+      `UPDATE public.users SET name = 'changed' WHERE id <= 30`,
+      'DELETE FROM public.notes WHERE id <= 2',
+    );
+    expect(await asActivity(() => estimateWayBack(input))).toEqual({
+      basis: 'statistics',
+      since: input.backup.capturedAt,
+      backupAge: expect.any(Number),
+      tables: [
+        { table: 'public.users', inserted: 0, updated: 30, deleted: 0 },
+        { table: 'public.exports', inserted: 10, updated: 0, deleted: 0 },
+        { table: 'public.notes', inserted: 0, updated: 0, deleted: 2 },
+      ],
+      furtherTables: 0,
+      total: { inserted: 10, updated: 30, deleted: 2 },
+      unknown: [],
+      by: 'anybody',
+      predictedMilliseconds: expect.any(Number),
+    });
+  });
+
+  it('is an upper bound: what was rolled back counts', async () => {
+    const { production, input } = await backedUp();
+    await execute(
+      production.applicationUrl,
+      'BEGIN',
+      `INSERT INTO public.users (name) SELECT 'never' FROM generate_series(1, 25)`,
+      'ROLLBACK',
+    );
+    expect((await asActivity(() => estimateWayBack(input))).total.inserted).toBe(25);
+  });
+
+  it('names the tables that were rebuilt, emptied or dropped as not known', async () => {
+    const { production, input } = await backedUp();
+    await execute(
+      production.migratorUrl,
+      'TRUNCATE public.notes',
+      'ALTER TABLE public.notes ALTER COLUMN body TYPE varchar(50)',
+    );
+    const cost = await asActivity(() => estimateWayBack(input));
+    expect(cost.unknown).toEqual(['public.notes']);
+    expect(cost.total).toEqual({ inserted: 0, updated: 0, deleted: 0 });
+  });
+
+  it('says that it was the migration alone only where the fence was up before the backup', async () => {
+    const { input } = await backedUp();
+    const by = async (fencedSince: string) => (await asActivity(() => estimateWayBack({ ...input, fencedSince }))).by;
+    const at = Date.parse(input.backup.capturedAt);
+    expect(await by(new Date(at - 1).toISOString())).toBe('migration');
+    expect(await by(new Date(at + 1).toISOString())).toBe('anybody');
+  });
+
+  it('refuses to compare with the backup of another database', async () => {
+    const { input } = await backedUp();
+    const backup = { ...input.backup, database: { ...input.backup.database, database: 'elsewhere' } };
+    await expect(asActivity(() => estimateWayBack({ ...input, backup }))).rejects.toMatchObject({
+      type: 'StepRefused',
+    });
+  });
+});
+
+describe('salvageRows', () => {
+  it('compares the restored copy with production exactly, before the swap', async () => {
+    const { production, input } = await backedUp();
+    await execute(production.migratorUrl, ...UPGRADE);
+    await execute(
+      production.applicationUrl,
+      `UPDATE public.users SET name = 'changed' WHERE id <= 30`,
+      `UPDATE public.users SET name = 'user ' || id WHERE id <= 10`,
+      `INSERT INTO public.notes (user_id, body) VALUES (1, 'written after the backup')`,
+    );
+    const estimated = await asActivity(() => estimateWayBack(input));
+    const restored = await asActivity(() => restoreFreshDatabase(input));
+    const { cost, archive, manifest } = await asActivity(() => salvageRows({ ...input, restored }));
+    expect(cost).toMatchObject({
+      basis: 'comparison',
+      tables: [
+        { table: 'public.users', inserted: 0, updated: 20, deleted: 0 },
+        { table: 'public.exports', inserted: 10, updated: 0, deleted: 0 },
+        { table: 'public.notes', inserted: 1, updated: 0, deleted: 0 },
+      ],
+      total: { inserted: 11, updated: 20, deleted: 0 },
+      unknown: [],
+      by: 'anybody',
+    });
+    expect(estimated.total).toEqual({ inserted: 11, updated: 40, deleted: 0 });
+    const folder = `${input.profile.backup.prefix}/${input.run.service}/${input.run.runId}/recovery/`;
+    expect(archive?.uri.endsWith(`${folder}salvage.sql.zst.age`)).toBe(true);
+    expect(manifest?.uri.endsWith(`${folder}salvage.json`)).toBe(true);
+    expect(JSON.stringify(cost)).not.toContain('written after');
+    await asActivity(() => swapDatabases({ ...input, restored }));
+  });
+
+  it('stores nothing where the restored copy is all that production has', async () => {
+    const { production, input } = await backedUp();
+    await execute(production.migratorUrl, `UPDATE public.alembic_version SET version_num = '0003'`);
+    const restored = await asActivity(() => restoreFreshDatabase(input));
+    const salvage = await asActivity(() => salvageRows({ ...input, restored }));
+    expect(salvage).toMatchObject({ cost: { tables: [], unknown: [] }, archive: null, manifest: null });
+  });
+
+  it('waits for nobody: it is refused while another run holds the migration lock', async () => {
+    const { production, input } = await backedUp();
+    const restored = await asActivity(() => restoreFreshDatabase(input));
+    const lock = await holdMigrationLock(production.administratorUrl, {
+      database: production.database,
+      maintenanceDatabase: 'postgres',
+      runId: 'another-run',
+      step: 'apply.upgrade',
+      signal: never(),
+    });
+    try {
+      await expect(asActivity(() => salvageRows({ ...input, restored }))).rejects.toMatchObject({
+        type: 'StepRefused',
+      });
+    } finally {
+      await lock.release();
+    }
+  });
+});
