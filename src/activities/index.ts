@@ -5,6 +5,7 @@ import { upgradeProduction } from './apply.ts';
 import { createBackupActivities } from './backup.ts';
 import { createCheckActivities } from './checks.ts';
 import type { ActivityDependencies } from './dependencies.ts';
+import { createDrillActivities } from './drill.ts';
 import { createFenceActivities } from './fence.ts';
 import { readMigrationGraph } from './graph.ts';
 import { readLease } from './lease.ts';
@@ -43,5 +44,6 @@ export function createActivities(deps: ActivityDependencies): MigrationActivitie
     ...createWayBackActivities(deps),
     ...createOwnStepActivities(deps),
     archiveReport: archiveReport(deps),
+    ...createDrillActivities(deps),
   };
 }

@@ -1,0 +1,161 @@
+import type { DrillActivities } from '../contract/activities.ts';
+import { refusal, StepError } from '../contract/errors.ts';
+import type {
+  BackupManifest,
+  DrillInput,
+  DrillRestore,
+  PrepareDrillInput,
+  PreparedDrill,
+  StepInput,
+} from '../contract/evidence.ts';
+import type { Profile } from '../contract/profile.ts';
+import { serviceFolder } from '../archive/backup-names.ts';
+import { drillKey, drillRecord } from '../archive/drill-record.ts';
+import { findManifest, listManifests } from '../archive/manifest.ts';
+import type { ObjectStore } from '../archive/object-store.ts';
+import { findPrograms } from '../archive/programs.ts';
+import { fetchLedger, openBackup } from '../archive/stored-backup.ts';
+import { restoreBackup } from '../postgres/restore.ts';
+import { copyName, createEmptyCopy, dropCopies, type ScratchServerAccess } from '../postgres/scratch-copy.ts';
+import { loadProfile } from '../profile/load.ts';
+import { runStep, type StepTools } from './activity-step.ts';
+import type { ActivityDependencies } from './dependencies.ts';
+import { withRunStore } from './run-store.ts';
+
+type Needed = Pick<ActivityDependencies, 'profilesDirectory' | 'secrets'>;
+
+/** A drill that lasts longer than this is running still, and its database is left alone for that. */
+const EXPIRES_AFTER = 24 * 60 * 60 * 1000;
+
+const RESTORE = 'drill.restore';
+const DROP = 'drill.drop';
+
+/** The activities of the workflow `restoreDrill`. */
+export function createDrillActivities(dependencies: Needed): DrillActivities {
+  const { secrets } = dependencies;
+  return {
+    prepareDrill: (input) => runStep(secrets, (tools) => prepare(dependencies, input, tools)),
+
+    restoreOnScratch: (input) => runStep(secrets, (tools) => restore(dependencies, input, tools)),
+
+    dropScratchDatabase: (input) =>
+      runStep(secrets, async ({ signal }) => {
+        const access = await scratchServer(dependencies, input, DROP, signal);
+        return { dropped: await dropCopies(access, { service: input.run.service, kind: 'drill' }) };
+      }),
+
+    recordDrill: (input) =>
+      runStep(secrets, ({ signal }) =>
+        withRunStore(secrets, input, signal, async ({ store }) => {
+          const key = drillKey(input);
+          const record = drillRecord(input, new Date().toISOString(), store.uri(key));
+          const text = secrets.redactor.redact(`${JSON.stringify(record, null, 2)}\n`);
+          await store.put(key, text, 'application/json', signal);
+          return record;
+        }),
+      ),
+  };
+}
+
+/** Everything that is wrong with a request, in one refusal. */
+async function prepare(
+  { profilesDirectory, secrets }: Needed,
+  { service, requestedBy, workflowId, runId, backup, findings: given }: PrepareDrillInput,
+  { signal }: StepTools,
+): Promise<PreparedDrill> {
+  const findings = [...given];
+  const profile = await loadOrFindings(profilesDirectory, service, findings);
+  if (profile === undefined) throw refusal(findings);
+  const facts = { runId, workflowId, service, requestedBy, releaseTag: '', changeTicket: '' };
+  const manifest = await withRunStore(secrets, { run: facts, profile }, signal, ({ store }) =>
+    chooseBackup(store, profile, backup, findings, signal),
+  );
+  if (manifest === undefined || findings.length > 0) throw refusal(findings);
+  const { releaseTag, changeTicket } = manifest;
+  return { profile, manifest, run: { ...facts, releaseTag, changeTicket } };
+}
+
+async function loadOrFindings(directory: string, service: string, findings: string[]): Promise<Profile | undefined> {
+  try {
+    return (await loadProfile(directory, service)).profile;
+  } catch (error) {
+    if (!(error instanceof StepError)) throw error;
+    const named = error.details['findings'];
+    findings.push(...(Array.isArray(named) ? named.map(String) : [error.message]));
+    return undefined;
+  }
+}
+
+/** The one asked for, else the latest that was verified. */
+async function chooseBackup(
+  store: ObjectStore,
+  { backup, service }: Profile,
+  uri: string | undefined,
+  findings: string[],
+  signal: AbortSignal,
+): Promise<BackupManifest | undefined> {
+  if (uri !== undefined) {
+    const manifest = await findManifest(store, uri, signal);
+    if (manifest.service !== service) findings.push(`${uri} is a backup of ${manifest.service}, not of ${service}`);
+    return manifest;
+  }
+  const folder = `${serviceFolder(backup, service)}/`;
+  const manifests = await listManifests(store, folder, signal);
+  const latest = manifests.find(({ verified }) => verified !== undefined);
+  if (latest === undefined) {
+    findings.push(
+      manifests.length === 0
+        ? `there is no backup below ${store.uri(folder)}: every run takes one`
+        : `none of the ${manifests.length} backups below ${store.uri(folder)} has been verified: runbook backup verify latest --service ${service} --record`,
+    );
+  }
+  return latest;
+}
+
+async function restore(dependencies: Needed, input: DrillInput, tools: StepTools): Promise<DrillRestore> {
+  const { secrets } = dependencies;
+  const { run, profile, manifest } = input;
+  const { backup } = manifest;
+  const { signal, progress } = tools;
+  return withRunStore(secrets, input, signal, async ({ store }) => {
+    const identity = await secrets.resolve(profile.backup.identity, profile, signal);
+    const production = await secrets.resolve(profile.databases.production.administrator, profile, signal);
+    const access = await scratchServer(dependencies, input, RESTORE, signal);
+    const { redactor } = secrets;
+    const programs = await findPrograms(profile, { signal, redactor, serverMajor: backup.database.serverMajor });
+    progress({ phase: 'prepare' });
+    const ledger = await fetchLedger(store, backup, identity, signal);
+    const expiresAt = new Date(Date.now() + EXPIRES_AFTER).toISOString();
+    const { target, server } = await createEmptyCopy({
+      ...access,
+      mark: { kind: 'drill', service: run.service, workflowId: run.workflowId, expiresAt },
+      ledger,
+      production,
+    });
+    const restored = await restoreBackup({
+      target,
+      runId: run.runId,
+      step: RESTORE,
+      ledger,
+      openBackup: () => openBackup({ store, backup, identity, signal }),
+      dumpBytes: backup.dumpBytes,
+      jobs: profile.restore.jobs,
+      pgRestore: programs.pg_restore,
+      redactor,
+      signal,
+      progress: (now) => progress({ ...now }),
+    });
+    const database = copyName(run.service, 'drill', run.runId);
+    return { database, server, restored: { freshDatabase: database, ...restored } };
+  });
+}
+
+async function scratchServer(
+  { secrets }: Needed,
+  { run, profile }: StepInput,
+  step: string,
+  signal: AbortSignal,
+): Promise<ScratchServerAccess> {
+  const url = await secrets.resolve(profile.databases.scratch.administrator, profile, signal);
+  return { url, runId: run.runId, step, signal };
+}
