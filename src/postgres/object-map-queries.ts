@@ -75,7 +75,7 @@ export const OBJECT_QUERIES = {
       (SELECT 'with (' || string_agg(o, ', ' ORDER BY o COLLATE "C") || ')' FROM unnest(c.reloptions) o),
       (SELECT 'toast with (' || string_agg(o, ', ' ORDER BY o COLLATE "C") || ')' FROM pg_class ct, unnest(ct.reloptions) o
        WHERE ct.oid = c.reltoastrelid),
-      (SELECT format('server %I options %s', s.srvname, coalesce(f.ftoptions::text, ''))
+      (SELECT concat_ws(' ', format('server %I', s.srvname), 'options ' || ${hashedOptions('f.ftoptions')})
        FROM pg_foreign_table f JOIN pg_foreign_server s ON s.oid = f.ftserver WHERE f.ftrelid = c.oid)) AS definition
     FROM ${RELATION} WHERE c.relkind IN ('r', 'p', 'f') AND ${USER_RELATION}`,
 
@@ -93,7 +93,7 @@ export const OBJECT_QUERIES = {
       CASE WHEN a.attcompression <> '' THEN 'COMPRESSION ' || a.attcompression::text END,
       'STATISTICS ' || nullif(a.attstattarget, -1)::text,
       (SELECT 'with (' || string_agg(o, ', ' ORDER BY o COLLATE "C") || ')' FROM unnest(a.attoptions) o),
-      (SELECT 'OPTIONS ' || string_agg(o, ', ' ORDER BY o COLLATE "C") FROM unnest(a.attfdwoptions) o)) AS definition
+      'OPTIONS ' || ${hashedOptions('a.attfdwoptions')}) AS definition
     FROM ${RELATION} JOIN pg_attribute a ON a.attrelid = c.oid JOIN pg_type t ON t.oid = a.atttypid
     LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
     WHERE (c.relkind IN ('r', 'p', 'f') OR (c.relkind = 'v' AND a.atthasdef))

@@ -55,7 +55,9 @@ export const RARE_QUERIES = {
     SELECT ARRAY[]::text[] AS parts, format('%s as %s', k.castsource::regtype, k.casttarget::regtype) AS suffix,
            format('method %s context %s%s', k.castmethod, k.castcontext,
                   CASE WHEN k.castfunc <> 0 THEN ' function ' || k.castfunc::regprocedure::text ELSE '' END) AS definition
-    FROM pg_cast k WHERE k.oid >= ${FIRST_USER_OID} AND ${notExtensionMember('pg_cast', 'k.oid')}`,
+    FROM pg_cast k WHERE k.oid >= ${FIRST_USER_OID} AND ${notExtensionMember('pg_cast', 'k.oid')}
+      -- those of a range type come with the type
+      AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_cast'::regclass AND d.objid = k.oid AND d.deptype = 'i')`,
 
   'text-search-parser': `
     SELECT ARRAY[n.nspname::text, p.prsname::text] AS parts, '' AS suffix,
