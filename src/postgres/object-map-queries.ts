@@ -1,5 +1,6 @@
 import {
   FIRST_USER_OID,
+  hashedOptions,
   notExtensionMember,
   RELATION,
   USER_RELATION,
