@@ -15,6 +15,8 @@ export interface WorkerOptions {
 export interface StartedWorker {
   readonly server: RunningServer;
   readonly logFile: string;
+  /** Where it and its children put temporary files; of its own, so that anybody can see what they leave. */
+  readonly temporaryFolder: string;
 }
 
 /** Starts `runbook worker` as a process of its own, as in production, and waits until it takes work. */
@@ -22,7 +24,8 @@ export async function startWorker({ stack, profilesDirectory, lifetime }: Worker
   const { temporal } = stack;
   if (!temporal) throw new Error('the stack runs without Temporal');
   const directory = path.join(stack.directory, 'worker');
-  await mkdir(directory, { recursive: true });
+  const temporaryFolder = path.join(directory, 'tmp');
+  await mkdir(temporaryFolder, { recursive: true });
   const logFile = path.join(directory, 'worker.log');
   await rm(logFile, { force: true });
   const server = await startServer({
@@ -36,7 +39,11 @@ export async function startWorker({ stack, profilesDirectory, lifetime }: Worker
       '--state',
       path.join(directory, 'state'),
     ],
-    environment: { TEMPORAL_ADDRESS: temporal.address, TEMPORAL_NAMESPACE: temporal.namespace },
+    environment: {
+      TEMPORAL_ADDRESS: temporal.address,
+      TEMPORAL_NAMESPACE: temporal.namespace,
+      TMPDIR: temporaryFolder,
+    },
     directory,
     logFile,
     lifetime,
@@ -46,7 +53,7 @@ export async function startWorker({ stack, profilesDirectory, lifetime }: Worker
     ready: async () => (await readFile(logFile, 'utf8')).includes('worker ready'),
   });
   await recordServers(stack.directory, [server]);
-  return { server, logFile };
+  return { server, logFile, temporaryFolder };
 }
 
 export const stopWorker = (server: RunningServer): Promise<void> =>

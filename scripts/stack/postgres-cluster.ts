@@ -24,6 +24,8 @@ export interface ClusterOptions {
   readonly lifetime: Lifetime;
   /** `flushed` where a crash must lose nothing (the production stand-in), `quick` elsewhere. */
   readonly durability: 'flushed' | 'quick';
+  /** The one it had, where it is to come back at its old address. Default: a free one. */
+  readonly port?: number;
 }
 
 export interface RunningCluster<S extends PostgresServer = PostgresServer> {
@@ -45,14 +47,14 @@ export async function startCluster(options: ClusterOptions): Promise<RunningClus
   const data = join(options.directory, 'data');
   if (!existsSync(data)) await initialise(options.directory);
   return withFreshPorts(async () => {
-    const port = await freePort();
+    const port = options.port ?? (await freePort());
     return serve({ ...options, data, port, password: await storedPassword(options.directory) });
   });
 }
 
 /** Starts a streaming replica of `primary`, made by a base backup where there is none yet, and waits until it streams. */
 export async function startReplica(
-  options: Omit<ClusterOptions, 'durability'>,
+  options: Omit<ClusterOptions, 'durability' | 'port'>,
   primary: RunningCluster,
   primaryDirectory: string,
 ): Promise<RunningCluster<PostgresReplica>> {
@@ -148,7 +150,7 @@ async function copyPrimary(directory: string, primary: PostgresServer, password:
   await rename(fresh, join(directory, 'data'));
 }
 
-interface Serve extends Omit<ClusterOptions, 'durability'> {
+interface Serve extends Omit<ClusterOptions, 'durability' | 'port'> {
   readonly durability: ClusterOptions['durability'];
   readonly data: string;
   readonly port: number;

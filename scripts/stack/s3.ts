@@ -17,6 +17,8 @@ const region = 'us-east-1';
 export async function startS3(options: {
   readonly directory: string;
   readonly lifetime: Lifetime;
+  /** The one it had, where it is to come back at its old address. Default: a free one. */
+  readonly port?: number;
 }): Promise<{ readonly server: S3Server; readonly process: RunningServer }> {
   const { directory } = options;
   const buckets = join(directory, 'buckets');
@@ -24,7 +26,7 @@ export async function startS3(options: {
   handOver(directory, unprivileged());
   const { accessKeyId, secretAccessKey } = await credentials(directory);
   return withFreshPorts(async () => {
-    const port = await freePort();
+    const port = options.port ?? (await freePort());
     const endpoint = `http://127.0.0.1:${port}`;
     const server: S3Server = { endpoint, region, bucket, accessKeyId, secretAccessKey };
     const process = await startServer({

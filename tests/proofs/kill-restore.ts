@@ -1,0 +1,161 @@
+/** The worker is killed at points of backup and restore, and started again. */
+import type { WorkflowHandle } from '@temporalio/client';
+import { Client } from 'pg';
+import type { ProofCase } from '../../scripts/proof.ts';
+import { endOf, startMigration } from '../../scripts/scenarios/driving.ts';
+import { takePicture } from '../../scripts/scenarios/reality.ts';
+import { type Session, withSession } from '../../scripts/scenarios/session.ts';
+import { resetExample } from '../../scripts/stack/example.ts';
+import { isAlive } from '../../scripts/stack/process-identity.ts';
+import type { Outcome } from '../../src/contract/profile.ts';
+import { writeBriefProfile } from './interruption/brief-profile.ts';
+import { judge, secondsUntil } from './interruption/judgement.ts';
+import * as moments from './interruption/moments.ts';
+import { answerGates, eventually, type StepUnderWay, stepsUnderWay, within } from './interruption/progress.ts';
+import { openStoreGateway, type StoreGateway } from './interruption/store-gateway.ts';
+
+export const sentence =
+  'SIGKILL of the worker around backup and restore: one good object or one good database each, nothing left over';
+
+interface Point {
+  readonly name: string;
+  /** Id of the step that is to be interrupted. */
+  readonly step: string;
+  readonly arm: moments.Arm;
+}
+
+/** One run, with the worker killed at each of these points, one after the other. */
+interface Ordeal {
+  readonly releaseTag: string;
+  readonly outcome: Outcome;
+  readonly points: readonly Point[];
+}
+
+const SWAP = 'recovery.restore/swap';
+
+const ORDEALS: readonly Ordeal[] = [
+  {
+    releaseTag: 'v1.1.0',
+    outcome: 'succeeded',
+    points: [
+      { name: 'mid-dump', step: 'backup.capture', arm: moments.midDump },
+      { name: 'mid-upload', step: 'backup.capture', arm: moments.midUpload },
+      { name: 'after upload, before its record', step: 'backup.capture', arm: moments.uploadedNotRecorded },
+      { name: 'mid-verify', step: 'backup.verify', arm: moments.midVerify },
+    ],
+  },
+  {
+    releaseTag: 'v1.3.0-corrupts',
+    outcome: 'restored',
+    points: [
+      { name: 'after the record, before the reply', step: 'backup.capture', arm: moments.recordedNotReplied },
+      { name: 'mid-restore, at its rows', step: 'recovery.restore', arm: moments.midRestore },
+      { name: 'between shut-out and rename', step: SWAP, arm: moments.shutOut },
+    ],
+  },
+  {
+    releaseTag: 'v1.3.0-corrupts',
+    outcome: 'restored',
+    points: [
+      { name: 'mid-restore, at its indexes', step: 'recovery.restore', arm: moments.midIndexes },
+      { name: 'after compare', step: 'recovery.restore', arm: moments.compared },
+      { name: 'after rename, before the reply', step: SWAP, arm: moments.renamedNotReplied },
+    ],
+  },
+];
+
+export const run = (say: (line: string) => void): Promise<readonly ProofCase[]> =>
+  withSession({ name: 'proof-kill-restore', say, example: { audioSize: 7904 } }, async (session) => {
+    const gateway = await openStoreGateway(session.stack.s3?.endpoint ?? '');
+    try {
+      await writeBriefProfile(session.example, gateway.endpoint);
+      const cases: ProofCase[] = [];
+      for (const ordeal of ORDEALS) {
+        const judged = await undergo(session, gateway, ordeal, say);
+        for (const { name, passed, detail } of judged) say(`${passed ? 'passed' : 'FAILED'} ${name}: ${detail}`);
+        cases.push(...judged);
+      }
+      return cases;
+    } finally {
+      gateway.close();
+    }
+  });
+
+async function undergo(
+  session: Session,
+  gateway: StoreGateway,
+  ordeal: Ordeal,
+  say: (line: string) => void,
+): Promise<ProofCase[]> {
+  const { example, stack } = session;
+  const { primary } = stack.postgres;
+  if (!primary) throw new Error('the stack runs without its primary');
+  if (!isAlive(session.worker.server)) await session.restartWorker();
+  await resetExample(example);
+  const before = await takePicture(example);
+  const observer = new Client({ connectionString: primary.superuserUrl, application_name: 'observer' });
+  await observer.connect();
+  try {
+    const handle = await startMigration(session, { releaseTag: ordeal.releaseTag });
+    const { runId } = await handle.describe();
+    const { temporaryFolder } = session.worker;
+    const scene: moments.Scene = { example, gateway, primary, observer, runId, temporaryFolder };
+    const stopAnswering = answerGates(handle, example, ordeal.releaseTag);
+    const killed: Killed[] = [];
+    try {
+      for (const point of ordeal.points) {
+        killed.push(await killAt(session, scene, handle, point));
+        say(`killed ${point.name}: ${killed.at(-1)?.seen ?? ''}`);
+      }
+      await endOf(handle);
+    } finally {
+      await stopAnswering();
+    }
+    say(`the run ended; looking at what is left`);
+    const { outcome } = ordeal;
+    const left = await judge(session, handle, { outcome, before, runId, backups: ['backup.capture'] });
+    return killed.map(({ point, at, seen, doubts }) => ({
+      name: point.name,
+      passed: doubts.length === 0 && left.findings.length === 0,
+      detail: [
+        `${seen}; step done ${secondsUntil(at, left.timeline, point.step)} after the kill; run ${left.outcome}`,
+        ...doubts,
+        ...left.findings,
+      ].join('; '),
+    }));
+  } finally {
+    await observer.end();
+  }
+}
+
+interface Killed {
+  readonly point: Point;
+  readonly at: number;
+  readonly seen: string;
+  /** What speaks against the kill having hit this point. */
+  readonly doubts: readonly string[];
+}
+
+async function killAt(session: Session, scene: moments.Scene, handle: WorkflowHandle, point: Point): Promise<Killed> {
+  const { server } = session.worker;
+  const underWay = async (): Promise<StepUnderWay | undefined> =>
+    (await stepsUnderWay(handle)).find(({ step }) => step === point.step);
+  const moment = point.arm(scene, {
+    id: point.step,
+    underWay,
+    begins: () => eventually(`the step ${point.step} is under way`, underWay, 100),
+  });
+  try {
+    const seen = await within(moment.reached, point.name);
+    process.kill(server.pid, 'SIGKILL');
+    const at = Date.now();
+    await eventually('the worker is dead', async () => (isAlive(server) ? undefined : true));
+    const step = await underWay();
+    const doubts = [...(step ? [] : [`the step ${point.step} was not under way`]), ...(await moment.doubts())];
+    await moment.release();
+    await session.restartWorker();
+    return { point, at, seen: `attempt ${step?.attempt ?? '?'}, ${seen}`, doubts };
+  } finally {
+    await moment.release();
+  }
+}
