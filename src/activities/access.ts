@@ -12,6 +12,7 @@ import { checkReplication } from '../postgres/replication.ts';
 import { runStep, type StepTools } from './activity-step.ts';
 import { freeBytesReading } from './capacity.ts';
 import type { ActivityDependencies } from './dependencies.ts';
+import { inspectFenceAccess } from './fence-access.ts';
 import { withRunStore } from './run-store.ts';
 import { standbyAccess } from './standby-access.ts';
 
@@ -100,6 +101,9 @@ async function inspectAccess(dependencies: Needed, input: StepInput, tools: Step
       freeBytes: freeBytesReading(dependencies, input, tools),
     }));
   findings.add(...(capacity?.findings ?? []));
+  progress({ looking: 'fence and restore points' });
+  const reached = { administrator: urls.administrator, migrator: urls.migrator, production: found.production };
+  const protection = await inspectFenceAccess(dependencies, input, tools, reached, findings);
   progress({ looking: 'bucket' });
   const bucket = await findings.attempt('backup bucket', () =>
     withRunStore(secrets, input, signal, async ({ store, folder }) => {
@@ -118,7 +122,7 @@ async function inspectAccess(dependencies: Needed, input: StepInput, tools: Step
     staging: found.staging,
     scratch: found.scratch,
     migratorRole,
-    rights,
+    rights: [...rights, ...protection],
     tls,
     bucket,
     capacity: capacity.text,

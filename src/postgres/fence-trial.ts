@@ -27,29 +27,20 @@ export interface WriteTrial {
 const READ_ONLY_TRANSACTION = '25006';
 
 /**
- * Tries to write as the service does: in a session with the settings that its role gets, something that writes no row, and
- * that is rolled back besides.
+ * Does the login of the profile lead to production, as one of the application's roles? Looks, and tries nothing.
  *
  * @throws StepError `StepRefused` when the login is not the service's, or leads elsewhere
  */
-export async function tryToWrite({ url, applicationRoles, production, session }: TrialRequest): Promise<WriteTrial> {
-  const target = parseConnectionUrl(url);
-  const role = target.user;
-  if (!applicationRoles.includes(role)) {
-    throw refusal([
-      `databases.production.application is the login of role "${role}", which is none of applicationRoles (${applicationRoles.join(', ')}): the fence is to be tried as the service itself`,
-    ]);
-  }
-  return withConnection(target, { ...session, transactions: 'as-configured' }, async (client) => {
-    const found = await readIdentity(client);
-    if (found.systemIdentifier !== production.systemIdentifier || found.database !== production.database) {
-      throw refusal([
-        `databases.production.application leads to database "${found.database}" of system ${found.systemIdentifier}, the administrator to "${production.database}" of system ${production.systemIdentifier}: correct the profile's addresses`,
-      ]);
-    }
-    if ((await isInRecovery(client)) === 'standby') {
-      throw refusal(['databases.production.application leads to a standby: the fence is to be tried on the primary']);
-    }
+export const inspectServiceLogin = (request: TrialRequest): Promise<void> => asService(request, async () => undefined);
+
+/**
+ * Tries to write as the service does: in a session with the settings that its role gets, something that writes no row, and
+ * that is rolled back besides.
+ *
+ * @throws StepError as `inspectServiceLogin`
+ */
+export const tryToWrite = (request: TrialRequest): Promise<WriteTrial> =>
+  asService(request, async (client, role) => {
     const statement = await harmlessWrite(client);
     await client.query('BEGIN');
     try {
@@ -69,6 +60,30 @@ export async function tryToWrite({ url, applicationRoles, production, session }:
     } finally {
       await client.query('ROLLBACK').catch(() => undefined);
     }
+  });
+
+async function asService<T>(
+  { url, applicationRoles, production, session }: TrialRequest,
+  work: (client: Client, role: string) => Promise<T>,
+): Promise<T> {
+  const target = parseConnectionUrl(url);
+  const role = target.user;
+  if (!applicationRoles.includes(role)) {
+    throw refusal([
+      `databases.production.application is the login of role "${role}", which is none of applicationRoles (${applicationRoles.join(', ')}): the fence is to be tried as the service itself`,
+    ]);
+  }
+  return withConnection(target, { ...session, transactions: 'as-configured' }, async (client) => {
+    const found = await readIdentity(client);
+    if (found.systemIdentifier !== production.systemIdentifier || found.database !== production.database) {
+      throw refusal([
+        `databases.production.application leads to database "${found.database}" of system ${found.systemIdentifier}, the administrator to "${production.database}" of system ${production.systemIdentifier}: correct the profile's addresses`,
+      ]);
+    }
+    if ((await isInRecovery(client)) === 'standby') {
+      throw refusal(['databases.production.application leads to a standby: the fence is to be tried on the primary']);
+    }
+    return work(client, role);
   });
 }
 

@@ -2,7 +2,7 @@ import type { Client } from 'pg';
 import type { SwitchState } from '../contract/evidence.ts';
 import { refusal, STEP_ERRORS, StepError } from '../contract/errors.ts';
 import type { JsonValue } from '../contract/profile.ts';
-import { fenceObstacles } from './fence-obstacles.ts';
+import { fenceObstacles, findMissingFenceRights } from './fence-obstacles.ts';
 import {
   applySettings,
   isOn,
@@ -17,11 +17,14 @@ import { endSessions, type Session } from './sessions.ts';
  * The fence of kind `read-only`: `default_transaction_read_only` for a database, off for the migrator alone. It holds those
  * who do not switch it off for themselves; whether somebody did is told by the tables' counters.
  */
-export interface FenceRequest {
+export interface FencedRoles {
   /** Production's name: what a swap puts under it is fenced, or let go, alike. */
   readonly database: string;
   readonly migratorRole: string;
   readonly applicationRoles: readonly string[];
+}
+
+export interface FenceRequest extends FencedRoles {
   readonly signal: AbortSignal;
   readonly progress: (details: { readonly phase: string; readonly sessions?: number }) => void;
 }
@@ -39,11 +42,22 @@ export interface RaisedFence {
  *
  * @param client of the administrator, in the maintenance database
  */
-export async function readFence(client: Client, request: FenceRequest): Promise<SwitchState> {
+export async function readFence(client: Client, request: FencedRoles): Promise<SwitchState> {
   const found = await readSettings(client, request.database);
   const wanted = await fencedSettings(client, request, found);
   const state = settingStatements(request.database, found, wanted).length === 0 ? 'engaged' : 'released';
   return { state, detail: { database: request.database, setting: found.database, roles: found.inDatabase } };
+}
+
+/**
+ * May the administrator raise it? To be asked long before.
+ *
+ * @param client of the administrator, in the maintenance database
+ * @returns findings, in words; empty = it can be raised
+ */
+export async function findFenceRights(client: Client, request: FencedRoles): Promise<string[]> {
+  const wanted = await fencedSettings(client, request, await readSettings(client, request.database));
+  return findMissingFenceRights(client, request.database, Object.keys(wanted.inDatabase));
 }
 
 /**
@@ -141,7 +155,7 @@ function settingsBefore({ detail }: SwitchState): WantedSettings {
  */
 async function fencedSettings(
   client: Client,
-  { database, migratorRole, applicationRoles }: FenceRequest,
+  { database, migratorRole, applicationRoles }: FencedRoles,
   found: ReadOnlySettings,
 ): Promise<WantedSettings> {
   const { rows } = await client.query<{ role: string }>(

@@ -51,6 +51,7 @@ async function createRun(): Promise<{ production: TestService; staging: TestServ
         administrator: await secret(production.administratorUrl),
         migrator: await secret(production.migratorUrl),
         backup: await secret(production.backupUrl),
+        application: await secret(production.applicationUrl),
         applicationRoles: [production.roles.application],
         maintenanceDatabase: 'postgres',
         standbys: [{ name: stack.postgres.replica.name, sessions: 'none' }],

@@ -152,7 +152,7 @@ describe('the fence', () => {
     await pooled.connect();
     await pooled.query('BEGIN');
     await pooled.query(WRITE);
-    const ended = new Promise((resolve) => pooled.on('end', resolve));
+    const ended = new Promise<void>((resolve) => pooled.on('end', resolve));
     const fence = await raise(input);
     await ended;
     expect(fence.endedSessions).toBe(1);
@@ -263,6 +263,7 @@ describe('the fence', () => {
       { runId: input.run.runId, step: 'test', signal: new AbortController().signal },
       (client) => client.query('DROP INDEX CONCURRENTLY public.leftover'),
     );
+    expect(await query(service.backupUrl, `SELECT FROM pg_indexes WHERE indexname = 'leftover'`)).toEqual([]);
   });
 
   it('is not raised while something could write behind it: superusers, subscriptions', async () => {
@@ -382,6 +383,109 @@ describe('the counters', () => {
     const { written, unknown } = counterDelta(before, await read());
     expect(written).toEqual([]);
     expect(unknown).toContain('public.notes');
+  });
+});
+
+describe('the service’s own maintenance mode', () => {
+  /** A mode that is a file; `check` passes while the file is there. */
+  const maintenance = (file: string, check = `test -e ${file}`): Profile['fence'] => {
+    const command = (script: string) => ({
+      kind: 'command' as const,
+      command: ['/bin/sh', '-c', script],
+      directory: 'profile' as const,
+      environment: {},
+      timeout: 10_000,
+    });
+    return {
+      kind: 'maintenance',
+      mechanism: {
+        kind: 'actions',
+        state: command(`test -e ${file} && echo engaged || echo released`),
+        engage: command(`touch ${file}`),
+        release: command(`rm -f ${file}`),
+      },
+      check: { name: 'writes are refused', kind: 'command', action: command(check) },
+    };
+  };
+
+  it('is switched on, checked, proven by the counters, and switched off', async () => {
+    const file = join(home, randomName('maintenance'));
+    const { service, input } = await createRun(() => ({ fence: maintenance(file) }));
+    const before = await readFence(input);
+    expect(before.state).toBe('released');
+    const fence = await raise(input);
+    expect(fence).toMatchObject({ state: { state: 'engaged' }, endedSessions: 0 });
+    expect(fence.tried).toContain('check "writes are refused" passed');
+    expect(await prove(input, fence)).toMatchObject({ held: true });
+    await execute(service.applicationUrl, WRITE);
+    expect(await prove(input, fence)).toMatchObject({ held: false, written: [{ table: 'public.notes', inserted: 1 }] });
+    expect((await lower(input, before)).state).toBe('released');
+    expect((await readFence(input)).state).toBe('released');
+  });
+
+  it('waits for what the service has begun before', async () => {
+    const { service, input } = await createRun(() => ({ fence: maintenance(join(home, randomName('maintenance'))) }));
+    await withClient(service.applicationUrl, async (client) => {
+      await client.query('BEGIN');
+      await client.query(WRITE);
+      let committed = false;
+      const raising = raise(input).then((fence) => ({ fence, committed }));
+      await pause(1_500);
+      committed = true;
+      await client.query('COMMIT');
+      const raised = await raising;
+      expect(raised.committed).toBe(true);
+      expect(await prove(input, raised.fence)).toMatchObject({ held: true });
+    });
+  }, 60_000);
+
+  it('does not count where the service still writes by its own check', async () => {
+    const { input } = await createRun(() => ({ fence: maintenance(join(home, randomName('maintenance')), 'exit 1') }));
+    expect((await failureOf(raise(input))).type).toBe(STEP_ERRORS.checkFailed);
+  });
+});
+
+describe('recovery points', () => {
+  const snapshot = (script: string) => ({
+    kind: 'command' as const,
+    command: ['/bin/sh', '-c', script],
+    directory: 'profile' as const,
+    environment: {},
+    timeout: 10_000,
+  });
+  const create = (input: StepInput) =>
+    asActivity(() => activities.createRecoveryPoint({ ...input, step: 'apply.recovery-point' }));
+
+  it('are set by name in the log and by the provider’s command, whose last line is the id', async () => {
+    const { service, input } = await createRun(() => ({
+      recoveryPoint: { restorePoint: true, snapshot: snapshot('cat >&2; echo taking it; echo; echo snap-0042; echo') },
+    }));
+    await execute(
+      server.superuserUrl,
+      `GRANT EXECUTE ON FUNCTION pg_catalog.pg_create_restore_point(text) TO ${service.roles.administrator}`,
+    );
+    const point = await create(input);
+    expect(point.snapshot).toBe('snap-0042');
+    expect(point.restorePoint?.name).toMatch(/^runbook-whisper-transcriber-[0-9a-f]{12}-\d{8}T\d{6}Z$/);
+    const [{ reached } = { reached: false }] = await query<{ reached: boolean }>(
+      service.superuserUrl,
+      'SELECT $1::pg_lsn <= pg_current_wal_insert_lsn() AS reached',
+      [point.restorePoint?.lsn],
+    );
+    expect(reached).toBe(true);
+    await execute(
+      server.superuserUrl,
+      `REVOKE EXECUTE ON FUNCTION pg_catalog.pg_create_restore_point(text) FROM ${service.roles.administrator}`,
+    );
+  });
+
+  it('are refused without the right to set one, and by a command that names none', async () => {
+    const { service, input } = await createRun(() => ({ recoveryPoint: { restorePoint: true } }));
+    const failure = await failureOf(create(input));
+    expect(failure.type).toBe(STEP_ERRORS.refused);
+    expect(failure.message).toContain(`pg_create_restore_point(text) TO ${service.roles.administrator}`);
+    const silent = { ...input.profile, recoveryPoint: { restorePoint: false, snapshot: snapshot('echo; exit 0') } };
+    expect((await failureOf(create({ ...input, profile: silent }))).message).toContain('names no snapshot');
   });
 });
 

@@ -32,9 +32,14 @@ async function runScript(...more: readonly string[]): Promise<string> {
   const { stdout } = await psql(
     join(server.binDirectory, 'psql'),
     [
-      ...['--no-psqlrc', '--quiet', '--set=ON_ERROR_STOP=1', `--set=owner=${roles.owner}`],
-      ...[`--set=migrator=${roles.migrator.name}`, `--set=backup=${roles.backup.name}`],
-      ...[`--set=administrator=${roles.administrator.name}`, `--set=application=${roles.application.name}`],
+      '--no-psqlrc',
+      '--quiet',
+      '--set=ON_ERROR_STOP=1',
+      `--set=owner=${roles.owner}`,
+      `--set=migrator=${roles.migrator.name}`,
+      `--set=backup=${roles.backup.name}`,
+      `--set=administrator=${roles.administrator.name}`,
+      `--set=application=${roles.application.name}`,
       ...more,
       `--file=${join(root, 'config/postgres/roles.sql')}`,
     ],
@@ -144,11 +149,7 @@ describe('the administrator', () => {
       `COPY (SELECT 1) TO PROGRAM 'true'`,
       `SELECT pg_read_file('/etc/hostname')`,
     ];
-    for (const statement of refused) {
-      await expect(execute(urlOf(roles.administrator), statement), statement).rejects.toThrow(
-        /permission denied|must be|only roles|may /i,
-      );
-    }
+    expect(await permitted(roles.administrator, refused)).toEqual([]);
   });
 });
 
@@ -183,19 +184,15 @@ describe('the backup role', () => {
   });
 
   it('writes nothing, even when it switches its own read-only setting off', async () => {
-    for (const statement of [
+    const writes = [
       `INSERT INTO public.recordings (title) VALUES ('x')`,
       'DELETE FROM public.recordings',
       'TRUNCATE public.recordings',
       'CREATE TABLE public.x (id int)',
       `SELECT nextval('public.recordings_id_seq')`,
       'CREATE SCHEMA x',
-    ]) {
-      await expect(
-        execute(urlOf(roles.backup), 'SET default_transaction_read_only = off', statement),
-        statement,
-      ).rejects.toThrow('permission denied');
-    }
+    ];
+    expect(await permitted(roles.backup, writes)).toEqual([]);
     expect(await membershipsOf(roles.backup)).toEqual(['pg_read_all_data']);
     expect(await attributesOf(roles.backup.name)).toEqual([]);
   });
@@ -232,6 +229,19 @@ describe('the script', () => {
     expect(await attributesOf(roles.administrator.name)).toEqual(['createdb', 'createrole']);
   });
 });
+
+/** Those of the statements that are not refused for want of a right. */
+async function permitted(role: TestRole, statements: readonly string[]): Promise<string[]> {
+  const through: string[] = [];
+  for (const statement of statements) {
+    const failure = await execute(urlOf(role), 'SET default_transaction_read_only = off', statement).then(
+      () => 'none',
+      (error: unknown) => (error as { code?: string }).code,
+    );
+    if (failure !== '42501') through.push(`${statement}: ${failure}`);
+  }
+  return through;
+}
 
 async function membershipsOf({ name }: TestRole): Promise<string[]> {
   const rows = await query<{ role: string }>(
