@@ -7,6 +7,7 @@ import { CommandError, EXIT_CODES, type ExitCode } from './command-error.ts';
 import type { CommandContext } from './context.ts';
 import { addDrill } from './drill.ts';
 import type { Output } from './output.ts';
+import { addQuarantine } from './quarantine.ts';
 import { addRecover } from './recover.ts';
 import { addReject } from './reject.ts';
 import { addReport } from './report.ts';
@@ -31,6 +32,7 @@ const COMMANDS = [
   addReport,
   addDrill,
   addBackup,
+  addQuarantine,
   addSweep,
 ];
 

@@ -1,11 +1,7 @@
-import { randomUUID } from 'node:crypto';
 import type { Client } from '@temporalio/client';
 import type { Command } from 'commander';
 import { StepError } from '../contract/errors.ts';
 import { ownerState } from '../history/owner-state.ts';
-import { holdMigrationLock } from '../postgres/advisory-lock.ts';
-import { withConnection } from '../postgres/connection.ts';
-import { parseConnectionUrl } from '../postgres/connection-url.ts';
 import { readIdentity } from '../postgres/identity.ts';
 import { durationText, sizeText, timeText } from '../report/quantity.ts';
 import { dropLeftoverDatabase, findLeftoverDatabases } from '../sweep/databases.ts';
@@ -27,6 +23,7 @@ import type { CommandContext } from './context.ts';
 import type { Output } from './output.ts';
 import { oneLine } from './run-texts.ts';
 import { type ServiceAccess, withProfiles, withServiceAccess, withServiceStore } from './service-access.ts';
+import { ServiceDatabases } from './service-databases.ts';
 
 interface SweepOptions extends TemporalAddress {
   readonly profiles: string;
@@ -51,12 +48,13 @@ export interface SweepResult {
 class Sweep {
   private readonly access: ServiceAccess;
   private readonly client: Client;
-  private readonly tag = randomUUID();
+  private readonly databases: ServiceDatabases;
   private readonly unseen: string[] = [];
 
   constructor(access: ServiceAccess, client: Client) {
     this.access = access;
     this.client = client;
+    this.databases = new ServiceDatabases(access, 'sweep');
   }
 
   async run(
@@ -84,7 +82,7 @@ class Sweep {
     const systems = new Map<string, DatabaseServer>();
     for (const server of ['production', 'scratch'] as const) {
       await this.look(`the ${server} server`, () =>
-        this.onServer(server, async (client) => {
+        this.databases.on(server, async (client) => {
           // One server may serve as both.
           const { systemIdentifier } = await readIdentity(client);
           if (systems.has(systemIdentifier)) return;
@@ -131,44 +129,11 @@ class Sweep {
   }
 
   private async dropDatabase(leftover: Leftover & { readonly kind: 'database' }): Promise<void> {
-    const { profile, secrets, signal } = this.access;
+    const { signal } = this.access;
+    const production = [await this.databases.productionName()];
     const drop = (): Promise<void> =>
-      this.onServer(leftover.server, (client) => dropLeftoverDatabase(client, leftover, signal));
-    if (leftover.server === 'scratch') return drop();
-    // Nobody restores or swaps meanwhile.
-    const { administrator, maintenanceDatabase } = profile.databases.production;
-    const url = await secrets.resolve(administrator, profile, signal);
-    const lock = await holdMigrationLock(url, {
-      database: parseConnectionUrl(url).database,
-      maintenanceDatabase,
-      runId: this.tag,
-      step: 'sweep',
-      signal,
-    });
-    try {
-      await drop();
-    } finally {
-      await lock.release();
-    }
-  }
-
-  private async onServer<T>(server: DatabaseServer, work: Parameters<typeof withConnection<T>>[2]): Promise<T> {
-    const { profile, secrets, signal } = this.access;
-    const { production, scratch } = profile.databases;
-    const isProduction = server === 'production';
-    const url = await secrets.resolve(isProduction ? production.administrator : scratch.administrator, profile, signal);
-    return withConnection(
-      url,
-      {
-        runId: this.tag,
-        step: 'sweep',
-        signal,
-        // Dropping large files takes its time.
-        statementTimeout: 0,
-        ...(isProduction && { database: production.maintenanceDatabase }),
-      },
-      work,
-    );
+      this.databases.on(leftover.server, (client) => dropLeftoverDatabase(client, leftover, { production, signal }));
+    await (leftover.server === 'production' ? this.databases.withMigrationLock(drop) : drop());
   }
 
   /** Only what can be told to people passes: anything else is a mistake in here. */

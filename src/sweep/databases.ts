@@ -2,7 +2,8 @@ import type { Client } from 'pg';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
 import { type DatabaseMark, listMarkedDatabases } from '../postgres/database-mark.ts';
 import { sqlName } from '../postgres/identifier.ts';
-import { describeSession, endSessions, listSessions } from '../postgres/sessions.ts';
+import { dropKeptAside } from '../postgres/quarantine.ts';
+import { endSessions } from '../postgres/sessions.ts';
 import { runStartedAt } from './run-time.ts';
 import type { DatabaseServer, Leftover } from './leftover.ts';
 
@@ -41,30 +42,32 @@ export async function findLeftoverDatabases(
 }
 
 /**
- * Drops a database that was found before, if it is still the one that was found: same OID, same mark. Whoever works in a
- * database kept aside is not thrown out; in the others only this project's own steps have anything to do.
+ * Drops a database that was found before, if it is still the one that was found: same OID, same mark. In a copy only this
+ * project's own steps have anything to do, so whoever is in it is thrown out; one that was production goes through every
+ * look that `dropKeptAside` takes.
  *
  * @param client in the maintenance database of its server
- * @throws StepError `StateUnexpected` where it is no longer what was found, or in use
+ * @throws StepError `StateUnexpected` where it is no longer what was found, `StepRefused` with the reasons to keep it
  */
 export async function dropLeftoverDatabase(
   client: Client,
   leftover: LeftoverDatabase,
-  signal: AbortSignal,
+  { production, signal }: { readonly production: readonly string[]; readonly signal: AbortSignal },
 ): Promise<void> {
   const { name, purpose, owner, expiresAt } = leftover;
   const now = (await listMarkedDatabases(client)).find(({ oid }) => oid === leftover.oid);
   if (now === undefined || now.name !== name || now.mark.kind !== purpose || now.mark.runId !== owner.runId) {
     throw changed(`database "${name}" is no longer what was found: it was renamed, dropped or marked anew`);
   }
-  if (now.mark.expiresAt !== expiresAt)
+  if (now.mark.expiresAt !== expiresAt) {
     throw changed(`database "${name}" is now meant to stay until ${now.mark.expiresAt}`);
-  if (purpose === 'kept-aside') {
-    const [session] = await listSessions(client, { database: name });
-    if (session) throw changed(`somebody works in database "${name}": ${describeSession(session)}`);
-  } else {
-    await endSessions(client, { of: { database: name }, signal });
   }
+  if (purpose === 'kept-aside') {
+    await dropKeptAside(client, { name, production });
+    return;
+  }
+  if (production.includes(name)) throw changed(`database "${name}" has production's name`);
+  await endSessions(client, { of: { database: name }, signal });
   await client.query(`DROP DATABASE ${sqlName(name)}`);
 }
 

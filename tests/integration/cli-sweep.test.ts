@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { SweepResult } from '../../src/commands/sweep.ts';
 import { holdMigrationLock } from '../../src/postgres/advisory-lock.ts';
 import { type DatabaseMark, databaseMark } from '../../src/postgres/database-mark.ts';
-import { createService, query, type TestService, withClient } from '../postgres-service.ts';
+import { createService, execute, query, type TestService, withClient } from '../postgres-service.ts';
 import { databaseUrl, randomName, useStack } from '../stack.ts';
 import { never, openTestStore } from './archive-source.ts';
 import { type CliWorld, createWorld } from './cli-world.ts';
@@ -54,7 +54,7 @@ const forgotten = (): Owner => ({ workflowId: `drill-${service}`, runId: randomU
 /** @param mark undefined = without one */
 async function createMarked(
   server: 'production' | 'scratch',
-  mark: Pick<DatabaseMark, 'kind' | 'expiresAt' | 'runId' | 'workflowId'> | undefined,
+  mark: Pick<DatabaseMark, 'kind' | 'expiresAt' | 'runId' | 'workflowId' | 'facts'> | undefined,
   named = randomName('leftover'),
   markedService = service,
 ): Promise<string> {
@@ -170,18 +170,19 @@ describe('runbook sweep', () => {
     expect(verdictOn(await sweep('--remove'), fresh)).toEqual({ kind: 'removed' });
   });
 
-  test('does not throw out who works in a database kept aside', async () => {
+  test('drops what was production only while it is closed, unused and replaced', async () => {
     const ended = await ownerRun('ended');
-    const aside = await createMarked('production', { kind: 'kept-aside', expiresAt: past, ...ended });
-    await withClient(databaseUrl(stack.postgres.primary, aside), async (client) => {
-      await client.query('SELECT 1');
-      const result = await sweep('--remove');
-      expect(verdictOn(result, aside)).toMatchObject({
-        kind: 'not-removed',
-        why: expect.stringContaining('somebody works in database'),
-      });
+    const name = randomName('aside');
+    const facts = { production: production.database, keptAside: name };
+    await createMarked('production', { kind: 'kept-aside', expiresAt: past, ...ended, facts }, name);
+    expect(verdictOn(await sweep('--remove'), name)).toMatchObject({
+      kind: 'not-removed',
+      why: expect.stringContaining('it is open to connections'),
     });
-    expect(await exists('production', aside)).toBe(true);
+    expect(await exists('production', name)).toBe(true);
+    await execute(stack.postgres.primary.superuserUrl, `ALTER DATABASE ${name} WITH ALLOW_CONNECTIONS false`);
+    expect(verdictOn(await sweep('--remove'), name)).toEqual({ kind: 'removed' });
+    expect(await exists('production', name)).toBe(false);
   });
 
   test('finds dumps without manifest and interrupted uploads, and leaves whole backups alone', async () => {
