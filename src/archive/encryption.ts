@@ -58,7 +58,7 @@ async function createHeader(recipients: readonly string[]): Promise<{ header: Ui
   });
   const empty = await encrypter.encrypt(new Uint8Array(0));
   if (fileKey === undefined) throw new Error('the age library made a header without a file key');
-  return { header: empty.subarray(0, headerLength(empty)!), fileKey };
+  return { header: empty.subarray(0, headerLength(empty)), fileKey };
 }
 
 /**

@@ -6,8 +6,10 @@ import {
   HeadObjectCommand,
   ListMultipartUploadsCommand,
   type ListMultipartUploadsCommandOutput,
+  type ObjectLockRetentionMode,
   PutObjectCommand,
   type PutObjectCommandInput,
+  PutObjectRetentionCommand,
   type S3Client,
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
@@ -137,6 +139,7 @@ export async function uploadStream(
       },
       { patience, signal: options.signal },
     );
+    await ensureLock(client, target, { patience, signal: options.signal });
     return { bytes: counter.bytes, sha256: counter.digest() };
   } catch (error) {
     stop.abort();
@@ -178,6 +181,23 @@ async function complete(
       const { ContentLength } = await client.send(new HeadObjectCommand(location(target)));
       if (ContentLength !== bytes) throw error;
     }
+  });
+}
+
+/** Some servers forget the lock asked for at the beginning of an upload in parts: it is then set on the object. */
+async function ensureLock(
+  client: S3Client,
+  target: UploadTarget,
+  { patience, signal }: { readonly patience: Patience; readonly signal: AbortSignal },
+): Promise<void> {
+  const { ObjectLockMode: mode, ObjectLockRetainUntilDate: until } = target;
+  if (mode === undefined || until === undefined) return;
+  const send = { abortSignal: signal };
+  await patiently(patience, signal, async () => {
+    const found = await client.send(new HeadObjectCommand(location(target)), send);
+    if (found.ObjectLockMode !== undefined) return;
+    const retention = { Mode: mode as ObjectLockRetentionMode, RetainUntilDate: until };
+    await client.send(new PutObjectRetentionCommand({ ...location(target), Retention: retention }), send);
   });
 }
 

@@ -236,8 +236,7 @@ function storeOf(open: OpenStore, patience: Patience): ObjectStore {
     probe: async (prefix, signal) => {
       const retrying = createClient(location, open.credentials, 'retried');
       try {
-        const encryption = storageParameters(location, DOCUMENT);
-        return await probeStore(retrying, { bucket, prefix, where, encryption }, signal);
+        return await probeStore(retrying, { bucket, prefix, where, options: location }, signal);
       } finally {
         retrying.destroy();
       }

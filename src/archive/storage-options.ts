@@ -39,9 +39,7 @@ export function storageParameters(options: StorageOptions, keeping: Keeping): St
           ObjectLockRetainUntilDate: new Date(Date.now() + objectLock.retention),
         }
       : {}),
-    ...(isBackup && tags !== undefined && Object.keys(tags).length > 0
-      ? { Tagging: new URLSearchParams(tags).toString() }
-      : {}),
+    ...(isBackup && tags !== undefined && Object.keys(tags).length > 0 ? { Tagging: asQuery(tags) } : {}),
     ...(keeping.as === 'dump' && storageClass !== undefined
       ? { StorageClass: storageClass as NonNullable<PutObjectCommandInput['StorageClass']> }
       : {}),
@@ -51,3 +49,8 @@ export function storageParameters(options: StorageOptions, keeping: Keeping): St
 /** Amazon S3 takes an object with a retention only with this digest (API reference, "PutObject", "UploadPart"). */
 export const contentDigest = (body: Uint8Array, target: StorageParameters): { readonly ContentMD5?: string } =>
   target.ObjectLockMode === undefined ? {} : { ContentMD5: createHash('md5').update(body).digest('base64') };
+
+const asQuery = (tags: Readonly<Record<string, string>>): string =>
+  Object.entries(tags)
+    .map(([name, value]) => `${encodeURIComponent(name)}=${encodeURIComponent(value)}`)
+    .join('&');

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import {
   DeleteObjectCommand,
   GetObjectCommand,
+  GetObjectLockConfigurationCommand,
   HeadBucketCommand,
   HeadObjectCommand,
   ListMultipartUploadsCommand,
@@ -10,14 +11,14 @@ import {
   type S3Client,
   S3ServiceException,
 } from '@aws-sdk/client-s3';
-import type { StorageParameters } from './storage-options.ts';
+import { type StorageOptions, storageParameters } from './storage-options.ts';
 import { isDenied, isMissing, isNoUpload, storeError } from './store-errors.ts';
 
 export interface ProbeTarget {
   readonly bucket: string;
   readonly prefix: string;
   readonly where: string;
-  readonly encryption: StorageParameters;
+  readonly options: StorageOptions;
 }
 
 /** Does what the project will do with the bucket, with one small object. Returns findings, in words; empty = all is well. */
@@ -34,6 +35,9 @@ export async function probeStore(
     Key: `${withoutSlash(target.prefix)}/.probe-${randomBytes(8).toString('hex')}`,
   };
   const content = randomBytes(64);
+  // Not locked: it is to go again.
+  const { objectLock, ...options } = target.options;
+  const kept = storageParameters(options, { as: 'backup' });
   const findings: string[] = [];
   const operation = async (right: string, work: () => Promise<string | undefined>): Promise<void> => {
     try {
@@ -48,23 +52,36 @@ export async function probeStore(
       );
     }
   };
-  const options = { abortSignal: signal };
+  const send = { abortSignal: signal };
+  if (objectLock !== undefined) {
+    await operation('s3:GetBucketObjectLockConfiguration', async () => {
+      const locked = await client
+        .send(new GetObjectLockConfigurationCommand({ Bucket: target.bucket }), send)
+        .catch((error: unknown) => {
+          if (isMissing(error)) return undefined;
+          throw error;
+        });
+      return locked?.ObjectLockConfiguration?.ObjectLockEnabled === 'Enabled'
+        ? undefined
+        : `Bucket ${target.bucket} has no object lock, backup.objectLock asks for it. Enable it for the bucket or leave backup.objectLock out.`;
+    });
+  }
 
   await operation('s3:PutObject', async () => {
-    await client.send(new PutObjectCommand({ ...object, Body: content, ...target.encryption }), options);
+    await client.send(new PutObjectCommand({ ...object, Body: content, ...kept }), send);
     return undefined;
   });
   if (findings.length > 0) return findings;
   try {
     await operation('s3:GetObject', async () => {
-      const answer = await client.send(new GetObjectCommand(object), options);
+      const answer = await client.send(new GetObjectCommand(object), send);
       const read = await answer.Body?.transformToByteArray();
       return read !== undefined && content.equals(read)
         ? undefined
         : `Bucket ${target.bucket}: what was stored as a probe came back different.`;
     });
     await operation('s3:GetObject (head)', async () => {
-      const { ContentLength } = await client.send(new HeadObjectCommand(object), options);
+      const { ContentLength } = await client.send(new HeadObjectCommand(object), send);
       return ContentLength === content.byteLength
         ? undefined
         : `Bucket ${target.bucket}: a probe of ${content.byteLength} bytes is reported with ${ContentLength ?? 'no size'}.`;
@@ -72,7 +89,7 @@ export async function probeStore(
     await operation('s3:ListBucket', async () => {
       const { Contents } = await client.send(
         new ListObjectsV2Command({ Bucket: target.bucket, Prefix: object.Key }),
-        options,
+        send,
       );
       return Contents?.some(({ Key }) => Key === object.Key) === true
         ? undefined
@@ -80,7 +97,7 @@ export async function probeStore(
     });
     await operation('s3:ListBucketMultipartUploads', async () => {
       await client
-        .send(new ListMultipartUploadsCommand({ Bucket: target.bucket, Prefix: object.Key }), options)
+        .send(new ListMultipartUploadsCommand({ Bucket: target.bucket, Prefix: object.Key }), send)
         .catch((error: unknown) => {
           if (!isNoUpload(error)) throw error;
         });

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { execFile } from 'node:child_process';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -14,6 +15,7 @@ import { withRunStore } from '../../src/activities/run-store.ts';
 import { createSecretVault } from '../../src/activities/secret-vault.ts';
 import { createToolingActivities } from '../../src/activities/tooling.ts';
 import { sha256 } from '../../src/archive/canonical.ts';
+import { findManifest } from '../../src/archive/manifest.ts';
 import type { StepInput } from '../../src/contract/evidence.ts';
 import type { MigrationPlan } from '../../src/contract/plan.ts';
 import type { Profile } from '../../src/contract/profile.ts';
@@ -64,7 +66,13 @@ beforeAll(async () => {
   const keys = await createKeys();
   identity = keys.identity;
   const backupUrl = databaseUrl(stack.postgres.primary, source.database, source.role);
-  for (const name of ['ADMINISTRATOR_URL', 'MIGRATOR_URL', 'BACKUP_URL']) {
+  for (const name of [
+    'ADMINISTRATOR_URL',
+    'MIGRATOR_URL',
+    'BACKUP_URL',
+    'DATABASE_URL',
+    'REPLICA1_ADMINISTRATOR_URL',
+  ]) {
     await writeSecret(`prod/whisper-transcriber/${name}`, backupUrl);
   }
   for (const path of [
@@ -121,12 +129,42 @@ describe('captureBackup and verifyBackup', () => {
     environment.on('heartbeat', (details: unknown) => beats.push(details));
     const backup = await asActivity(() => activities.captureBackup({ ...input, step: 'backup.capture' }), environment);
     expect(backup.uri).toBe(
-      `s3://${stack.s3.bucket}/${profile.backup.prefix}/whisper-transcriber/${testRun.runId}/backup.capture.dump.age`,
+      `s3://${stack.s3.bucket}/${profile.backup.prefix}/whisper-transcriber/${testRun.runId}/backup.capture.dump.zst.age`,
     );
     expect(beats.length).toBeGreaterThan(0);
     expect(JSON.stringify(beats)).not.toContain(source.role.password);
     const verified = await asActivity(() => activities.verifyBackup({ ...input, backup }));
     expect(verified).toMatchObject({ uri: backup.uri, dumpSha256: backup.dumpSha256, tableData: 5 });
+    expect(verified.predictedRestore).toEqual({ from: 'dump', milliseconds: backup.milliseconds * 4 });
+    const manifest = await findManifest(source.store, backup.uri, never());
+    expect(manifest).toMatchObject({
+      service: 'whisper-transcriber',
+      backup,
+      verified: { milliseconds: verified.milliseconds, by: `run ${testRun.runId}` },
+    });
+    const { sha256: _, ...published } = manifest.backup;
+    for (const secret of [source.role.password, identity, stack.s3.secretAccessKey])
+      expect(JSON.stringify(published)).not.toContain(secret);
+  });
+
+  it('predict a restore from the last drill that passed, in proportion to the size', async () => {
+    const activities = createBackupActivities(dependencies);
+    const backup = await asActivity(() => activities.captureBackup({ ...input, step: 'backup.predicted' }));
+    const drill = (change: object): string =>
+      JSON.stringify({
+        format: 'migration-runbook/drill/1',
+        outcome: 'passed',
+        milliseconds: 10_000,
+        backup: { databaseBytes: backup.database.sizeBytes / 2 },
+        ...change,
+      });
+    const folder = `${profile.backup.prefix}/whisper-transcriber/drills`;
+    await source.store.put(`${folder}/1.json`, drill({}), 'application/json', never());
+    await delay(1_100);
+    await source.store.put(`${folder}/2.json`, drill({ outcome: 'failed', milliseconds: null }), 'text/json', never());
+    await source.store.put(`${folder}/3.json`, 'no record', 'application/json', never());
+    const verified = await asActivity(() => activities.verifyBackup({ ...input, backup }));
+    expect(verified.predictedRestore).toEqual({ from: 'drill', milliseconds: 20_000 });
   });
 
   it('fail as ApplicationFailure that cannot be retried when the object was damaged', async () => {
@@ -200,7 +238,7 @@ describe('verifyTooling', () => {
     expect(evidence.alembic).toMatch(/^1\./);
     expect(evidence.sqlalchemy).toMatch(/^\d/);
     expect(evidence.python).toMatch(/^3\./);
-    expect(evidence.secretsResolved).toBe(13);
+    expect(evidence.secretsResolved).toBe(15);
   });
 
   it('names all that is missing in one message', async () => {
