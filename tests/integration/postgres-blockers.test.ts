@@ -1,14 +1,15 @@
 import { randomBytes } from 'node:crypto';
-import { rm } from 'node:fs/promises';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { stackRoot } from '../../scripts/stack/layout.ts';
 import { type Stack, startStack } from '../../scripts/stack/stack.ts';
 import { findSwapBlockers } from '../../src/postgres/blockers.ts';
+import { findRestoreBlockers } from '../../src/postgres/restore-blockers.ts';
 import { withConnection } from '../../src/postgres/connection.ts';
 import { fenceObstacles } from '../../src/postgres/fence-obstacles.ts';
 import { oldTransactions } from '../../src/postgres/sessions.ts';
-import { execute, withClient } from '../postgres-service.ts';
+import { createService, execute, query, type TestService, withClient } from '../postgres-service.ts';
 
 // A server of its own, since prepared transactions and logical slots have to be switched on.
 const directory = join(stackRoot, 'test', randomBytes(4).toString('hex'));
@@ -19,7 +20,13 @@ beforeAll(async () => {
     stack.postgres.scratch!.superuserUrl,
     'ALTER SYSTEM SET max_prepared_transactions = 5',
     'ALTER SYSTEM SET wal_level = logical',
+    `ALTER SYSTEM SET extension_control_path = '$system:${join(directory, 'share')}'`,
   );
+  // An extension of that name is all that counts; its real code needs a server configured for it.
+  const extensions = join(directory, 'share', 'extension');
+  await mkdir(extensions, { recursive: true });
+  await writeFile(join(extensions, 'timescaledb.control'), `default_version = '1'\nsuperuser = true\ntrusted = true\n`);
+  await writeFile(join(extensions, 'timescaledb--1.sql'), '');
   await stack.stop();
   stack = await startStack({ directory, parts: ['scratch'] });
 });
@@ -59,4 +66,142 @@ it('names prepared transactions, logical slots and subscriptions, which a swap w
   ]);
   const old = await withConnection(service.href, session, (client) => oldTransactions(client, 0));
   expect(old.map(({ application }) => application)).toContain('prepared transaction order 7');
+});
+
+describe('before a restore', () => {
+  const session = { runId: 'blockers', step: 'test', signal: new AbortController().signal };
+  const inside = (url: string) => withConnection(url, session, findRestoreBlockers);
+  const onServer = (service: TestService) =>
+    withConnection(service.administratorUrl, { ...session, database: 'postgres' }, (client) =>
+      findSwapBlockers(client, service.database),
+    );
+
+  it('finds nothing in an ordinary database, trusted extensions and publications of tables included', async () => {
+    const service = await createService(stack.postgres.scratch!);
+    await execute(
+      service.superuserUrl,
+      'CREATE EXTENSION pg_trgm',
+      'CREATE PUBLICATION some_tables FOR TABLE public.users',
+      'CREATE TYPE public.pair AS (a int, b int)',
+      'CREATE DOMAIN public.short AS varchar(3)',
+      `CREATE FUNCTION public.one() RETURNS int LANGUAGE sql AS 'SELECT 1'`,
+      `CREATE FUNCTION public.two() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 2; END'`,
+    );
+    expect(await inside(service.administratorUrl)).toEqual({ findings: [], notes: [] });
+    expect(await onServer(service)).toEqual([]);
+  });
+
+  const SUPERUSERS = [
+    ['event trigger', `CREATE EVENT TRIGGER watch ON ddl_command_start EXECUTE FUNCTION public.noticed()`],
+    ['publication of all tables', 'CREATE PUBLICATION everything FOR ALL TABLES'],
+    ['publication of all tables or of a schema', 'CREATE PUBLICATION a_schema FOR TABLES IN SCHEMA public'],
+    [
+      'function in language internal',
+      `CREATE FUNCTION public.inner_sin(float8) RETURNS float8 LANGUAGE internal AS 'dsin'`,
+    ],
+    ['leakproof function', `CREATE FUNCTION public.tight() RETURNS int LEAKPROOF LANGUAGE sql AS 'SELECT 1'`],
+    ['cast without function', 'CREATE CAST (oid AS xid) WITHOUT FUNCTION'],
+    ['foreign-data wrapper', 'CREATE FOREIGN DATA WRAPPER outside'],
+    ['operator family', 'CREATE OPERATOR FAMILY public.own_order USING btree'],
+    ['access method', 'CREATE ACCESS METHOD own_heap TYPE TABLE HANDLER heap_tableam_handler'],
+  ] as const;
+
+  it('names what an administrator who is no superuser could not create again', async () => {
+    const service = await createService(stack.postgres.scratch!);
+    await execute(
+      service.migratorUrl,
+      `CREATE FUNCTION public.noticed() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'`,
+    );
+    for (const [what, statement] of SUPERUSERS) {
+      // What is named is really refused, or the naming would keep people from what they could do.
+      await expect(query(service.administratorUrl, statement), `${what} by the administrator`).rejects.toMatchObject({
+        code: '42501',
+      });
+      await execute(service.superuserUrl, statement);
+      const { findings } = await inside(service.administratorUrl);
+      expect(findings.join('\n')).toContain(what);
+    }
+    expect((await inside(service.administratorUrl)).findings).toHaveLength(SUPERUSERS.length - 1);
+    expect(await inside(service.superuserUrl)).toEqual({ findings: [], notes: [] });
+  });
+
+  it('names extensions that could not be created, not in that version, or not by a plain restore', async () => {
+    const service = await createService(stack.postgres.scratch!);
+    await execute(
+      service.superuserUrl,
+      `CREATE EXTENSION pg_stat_statements VERSION '1.8'`,
+      'CREATE EXTENSION pageinspect',
+      'CREATE EXTENSION timescaledb',
+    );
+    const told = (await inside(service.administratorUrl)).findings.join('\n');
+    expect(told).toContain('extension pageinspect can be created by a superuser only');
+    expect(told).toMatch(/extension pg_stat_statements is of version 1\.8, a restore would create 1\.\d+/);
+    expect(told).toContain('extension timescaledb is restored between timescaledb_pre_restore()');
+    const bySuperuser = (await inside(service.superuserUrl)).findings.join('\n');
+    expect(bySuperuser).not.toContain('pageinspect');
+    expect(bySuperuser).toContain('timescaledb');
+  });
+
+  it('takes what only superusers create as a note where a managed service has an administrator of its own', async () => {
+    const service = await createService(stack.postgres.scratch!);
+    await execute(
+      service.superuserUrl,
+      'CREATE EXTENSION pageinspect',
+      'CREATE ROLE rds_superuser',
+      `GRANT rds_superuser TO ${service.roles.administrator}`,
+    );
+    expect(await inside(service.administratorUrl)).toEqual({
+      findings: [],
+      notes: [
+        expect.stringMatching(/^extension pageinspect can be created by a superuser only, unless the managed service/),
+      ],
+    });
+    await execute(service.superuserUrl, 'DROP ROLE rds_superuser');
+  });
+
+  it('names a tablespace in which the administrator may create nothing', async () => {
+    const service = await createService(stack.postgres.scratch!);
+    await execute(service.superuserUrl, 'SET allow_in_place_tablespaces = on', `CREATE TABLESPACE fast LOCATION ''`);
+    await execute(service.superuserUrl, 'ALTER TABLE public.users SET TABLESPACE fast');
+    expect((await inside(service.administratorUrl)).findings).toEqual([
+      expect.stringContaining('may create nothing in tablespace "fast"'),
+    ]);
+    await execute(service.superuserUrl, `GRANT CREATE ON TABLESPACE fast TO ${service.roles.administrator}`);
+    expect((await inside(service.administratorUrl)).findings).toEqual([]);
+    await execute(service.superuserUrl, 'ALTER TABLE public.users SET TABLESPACE pg_default', 'DROP TABLESPACE fast');
+  });
+
+  it('names what the database and the server are that stands in the way', async () => {
+    const service = await createService(stack.postgres.scratch!);
+    const { superuserUrl } = stack.postgres.scratch!;
+    await execute(superuserUrl, `ALTER DATABASE ${service.database} IS_TEMPLATE true CONNECTION LIMIT 0`);
+    const told = (await onServer(service)).join('\n');
+    expect(told).toContain('is a template');
+    expect(told).toContain('connection limit of 0');
+    await execute(superuserUrl, `ALTER DATABASE ${service.database} IS_TEMPLATE false CONNECTION LIMIT -1`);
+    expect(
+      await withConnection(service.administratorUrl, session, (client) => findSwapBlockers(client, service.database)),
+    ).toEqual([expect.stringContaining('is the maintenance database itself')]);
+    expect(await withConnection(superuserUrl, session, (client) => findSwapBlockers(client, 'not_there'))).toEqual([
+      'there is no database "not_there"',
+    ]);
+    await execute(
+      superuserUrl,
+      'SET synchronous_commit = local',
+      `ALTER SYSTEM SET synchronous_standby_names = 'somewhere'`,
+      'SELECT pg_reload_conf()',
+    );
+    try {
+      await expect
+        .poll(() => onServer(service))
+        .toEqual([expect.stringMatching(/synchronous_standby_names = 'somewhere'\) and none is streaming/)]);
+    } finally {
+      await execute(
+        superuserUrl,
+        'SET synchronous_commit = local',
+        'ALTER SYSTEM RESET synchronous_standby_names',
+        'SELECT pg_reload_conf()',
+      );
+    }
+  });
 });
