@@ -104,7 +104,7 @@ export interface LoweredFence {
  * @param before as `readFence` told it
  */
 export async function lowerFence(client: Client, before: SwitchState, request: FenceRequest): Promise<LoweredFence> {
-  const original = settingsBefore(before);
+  const original = await ofLivingRoles(client, settingsBefore(before));
   const found = await readSettings(client, request.database);
   await applySettings(client, settingStatements(request.database, found, original));
   const settings = await readSettings(client, request.database);
@@ -147,6 +147,16 @@ function settingsBefore({ detail }: SwitchState): WantedSettings {
   }
   const texts = Object.entries(roles).filter((entry): entry is [string, string] => typeof entry[1] === 'string');
   return { database: setting, inDatabase: Object.fromEntries(texts) };
+}
+
+/** A role that was dropped meanwhile has no settings to be put back. */
+async function ofLivingRoles(client: Client, { database, inDatabase }: WantedSettings): Promise<WantedSettings> {
+  const { rows } = await client.query<{ role: string }>(
+    'SELECT rolname AS "role" FROM pg_roles WHERE rolname = ANY ($1)',
+    [Object.keys(inDatabase)],
+  );
+  const living = new Set(rows.map(({ role }) => role));
+  return { database, inDatabase: Object.fromEntries(Object.entries(inDatabase).filter(([role]) => living.has(role))) };
 }
 
 /**

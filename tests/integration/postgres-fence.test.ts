@@ -9,11 +9,14 @@ import { DefaultLogger } from '@temporalio/worker';
 import { Client } from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createFenceActivities } from '../../src/activities/fence.ts';
+import { inspectFenceAccess } from '../../src/activities/fence-access.ts';
 import { createSecretVault } from '../../src/activities/secret-vault.ts';
 import { STEP_ERRORS } from '../../src/contract/errors.ts';
 import type { FenceEvidence, StepInput, SwitchState } from '../../src/contract/evidence.ts';
 import type { Profile, SecretReference } from '../../src/contract/profile.ts';
 import { withConnection } from '../../src/postgres/connection.ts';
+import { Findings } from '../../src/postgres/findings.ts';
+import { readIdentity } from '../../src/postgres/identity.ts';
 import { counterDelta, readCounters } from '../../src/postgres/write-counters.ts';
 import { testProfile, testRun } from '../integration-context.ts';
 import { createService, execute, query, type TestService, withClient } from '../postgres-service.ts';
@@ -78,7 +81,8 @@ async function createRun(
   return { service, input };
 }
 
-const activities = createFenceActivities({ secrets: createSecretVault(), stateDirectory: tmpdir() });
+const secrets = createSecretVault();
+const activities = createFenceActivities({ secrets, stateDirectory: tmpdir() });
 const asActivity = <T>(work: () => Promise<T>): Promise<T> =>
   new MockActivityEnvironment({ heartbeatTimeoutMs: 4_000 }, { logger: new DefaultLogger('ERROR') }).run(work);
 const readFence = (input: StepInput) => asActivity(() => activities.readFence(input));
@@ -199,8 +203,14 @@ describe('the fence', () => {
       `ALTER ROLE ${service.roles.migrator} IN DATABASE ${service.database} SET default_transaction_read_only = 'no'`,
     );
     const settings = await settingsOf(service);
+    const leaving = await createRole(server, 'leaving');
+    await execute(
+      server.superuserUrl,
+      `ALTER ROLE ${leaving.name} IN DATABASE ${service.database} SET default_transaction_read_only = on`,
+    );
     const before = await readFence(input);
     await raise(input);
+    await execute(server.superuserUrl, `DROP ROLE ${leaving.name}`);
     await expect(execute(service.applicationUrl, WRITE)).rejects.toThrow(READ_ONLY);
     const released = await lower(input, before);
     expect(await settingsOf(service)).toEqual(settings);
@@ -223,11 +233,20 @@ describe('the fence', () => {
     const settings = await settingsOf(service);
     const before = await readFence(input);
     // An attempt that died between the settings and the sessions.
-    await execute(
-      service.administratorUrl.replace(`/${service.database}`, '/postgres'),
-      `ALTER DATABASE ${service.database} SET default_transaction_read_only = on`,
-    );
-    await raise(input);
+    await withClient(service.applicationUrl, async (pooled) => {
+      const ended = new Promise<void>((resolve) => pooled.on('end', resolve));
+      await execute(
+        service.administratorUrl.replace(`/${service.database}`, '/postgres'),
+        `ALTER DATABASE ${service.database} SET default_transaction_read_only = on`,
+        ...[service.roles.application, service.roles.migrator].map(
+          (role) =>
+            `ALTER ROLE ${role} IN DATABASE ${service.database} SET default_transaction_read_only = ${role === service.roles.migrator ? 'off' : 'on'}`,
+        ),
+      );
+      await pooled.query(WRITE);
+      await raise(input);
+      await ended;
+    });
     const fence = await raise(input);
     expect(fence.state.state).toBe('engaged');
     await expect(execute(service.applicationUrl, WRITE)).rejects.toThrow(READ_ONLY);
@@ -311,6 +330,48 @@ describe('the fence', () => {
     const { service, input } = await createRun();
     await execute(service.superuserUrl, `REVOKE ALL ON ALL TABLES IN SCHEMA public FROM ${service.roles.application}`);
     expect((await raise(input)).tried).toMatch(/^CREATE TEMPORARY TABLE .*25006/);
+  });
+});
+
+describe('the inspection of access', () => {
+  const inspect = async (service: TestService, input: StepInput): Promise<readonly [string[], string[]]> => {
+    const findings = new Findings();
+    const session = { runId: 'fence', step: 'test', signal: new AbortController().signal };
+    const production = await withConnection(service.administratorUrl, session, readIdentity);
+    const { administratorUrl: administrator, migratorUrl: migrator } = service;
+    const reached = { administrator, migrator, production };
+    const possible = await inspectFenceAccess({ secrets }, input, session, reached, findings);
+    return [[...possible], [...findings.all]];
+  };
+
+  it('tells long before what a fence and a restore point will need', async () => {
+    const { service, input } = await createRun(() => ({ recoveryPoint: { restorePoint: true } }));
+    const [possible, findings] = await inspect(service, input);
+    expect(possible).toHaveLength(2);
+    expect(findings).toEqual([expect.stringContaining('GRANT EXECUTE ON FUNCTION pg_catalog.pg_create_restore_point')]);
+    // Nothing was tried.
+    expect((await readFence(input)).state).toBe('released');
+  });
+
+  it('names what is missing: ADMIN on roles, the owner, the right login', async () => {
+    const { service, input } = await createRun();
+    const { administrator, application, migrator, owner } = service.roles;
+    await execute(
+      service.superuserUrl,
+      `REVOKE ${application}, ${migrator}, ${owner} FROM ${administrator}`,
+      `GRANT CONNECT ON DATABASE ${service.database} TO ${administrator}`,
+    );
+    const { databases } = input.profile;
+    const production = { ...databases.production, application: databases.production.backup };
+    const wrong = { ...input, profile: { ...input.profile, databases: { ...databases, production } } };
+    const [possible, findings] = await inspect(service, wrong);
+    expect(possible).toEqual([]);
+    expect(findings).toEqual([
+      expect.stringContaining(`may not fence database "${service.database}": GRANT ${owner} TO ${administrator}`),
+      expect.stringContaining(`GRANT ${application} TO ${administrator} WITH ADMIN TRUE`),
+      expect.stringContaining(`GRANT ${migrator} TO ${administrator} WITH ADMIN TRUE`),
+      expect.stringContaining('which is none of applicationRoles'),
+    ]);
   });
 });
 
