@@ -1,5 +1,5 @@
 import type { RecoveryActivities } from '../contract/activities.ts';
-import { refusal } from '../contract/errors.ts';
+import { refusal, STEP_ERRORS, StepError } from '../contract/errors.ts';
 import type { RestoreInput, SalvageEvidence, SwapInput, WayBackCost } from '../contract/evidence.ts';
 import { drillFolder } from '../archive/backup-names.ts';
 import { versionTableName } from '../archive/ledger.ts';
@@ -27,7 +27,9 @@ export function createWayBackActivities(
   return {
     estimateWayBack: (input) =>
       runStep(secrets, (tools) =>
-        withRunStore(secrets, input, tools.signal, (store) => estimate(dependencies, input, tools, store)),
+        withRunStore(secrets, input, tools.signal, (store) =>
+          withinPatience(tools.signal, (signal) => estimate(dependencies, input, { ...tools, signal }, store)),
+        ),
       ),
 
     salvageRows: (input) =>
@@ -44,6 +46,19 @@ export function createWayBackActivities(
 /** A person waits for the answer: what takes longer is not worth waiting for. Milliseconds. */
 const PATIENCE = 10_000;
 
+async function withinPatience<T>(cancelled: AbortSignal, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const patience = AbortSignal.timeout(PATIENCE);
+  try {
+    return await work(AbortSignal.any([cancelled, patience]));
+  } catch (error) {
+    if (!patience.aborted || cancelled.aborted) throw error;
+    throw new StepError(
+      STEP_ERRORS.unavailable,
+      `what a restore would take back could not be found out within ${PATIENCE / 1000} s: production or the store is slow to answer`,
+    );
+  }
+}
+
 /**
  * By the counters taken with the backup and those of now. They count aborted writes as well, so what they say is at most
  * what was written; what a session has not reported yet, up to some seconds of writes, is not in them.
@@ -51,10 +66,9 @@ const PATIENCE = 10_000;
 async function estimate(
   { secrets }: Needed,
   { run, profile, backup, fencedSince }: RestoreInput,
-  { signal: cancelled, progress }: StepTools,
+  { signal, progress }: StepTools,
   { store }: RunStore,
 ): Promise<WayBackCost> {
-  const signal = AbortSignal.any([cancelled, AbortSignal.timeout(PATIENCE)]);
   progress({ phase: 'reading the ledger' });
   const identity = await secrets.resolve(profile.backup.identity, profile, signal);
   const url = await secrets.resolve(profile.databases.production.administrator, profile, signal);

@@ -28,6 +28,9 @@ export interface SalvageManifest extends SalvageFacts {
   /** Schema that loading the archive creates. */
   readonly schema: string;
   readonly tables: readonly ManifestTable[];
+  /** Columns that the migration added, of all tables: rows are compared without them. */
+  readonly added: DatabaseDifference['added'];
+  /** What could not be compared. */
   readonly unknown: readonly string[];
   readonly load: readonly string[];
   readonly notes: readonly string[];
@@ -84,6 +87,7 @@ export function salvageManifest(sources: ManifestSources): SalvageManifest {
     archive: { ...archive, compression: COMPRESSION, encryption: ENCRYPTION },
     schema: sources.schema,
     tables: sources.tables.map(describe),
+    added: difference.added,
     unknown: difference.unknown,
     load: [
       `fetch ${archive.uri} as ${file} and compare its SHA-256`,
@@ -92,6 +96,8 @@ export function salvageManifest(sources: ManifestSources): SalvageManifest {
     notes: [
       'A table NAME__inserted or NAME__updated holds rows as production had them, with all of its columns; NAME__deleted holds the keys of rows that production no longer had, or the whole rows where the table has no key.',
       'Columns whose type is the service\'s own or an extension\'s are text; "was" names the type.',
+      'Rows are compared by the columns listed as compared; those whose type was changed (retyped) by their text.',
+      `All of it is one snapshot of production (snapshotAt). What was written later is only in the database that the swap keeps aside.`,
       'A table that was renamed counts as one that is gone and one that is new, a renamed column likewise.',
       "large_objects__inserted and large_objects__updated hold pages: SELECT lo_from_bytea(0, string_agg(data, '' ORDER BY page)) ... GROUP BY oid.",
     ],

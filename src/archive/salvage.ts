@@ -6,7 +6,7 @@ import { inDatabase, parseConnectionUrl } from '../postgres/connection-url.ts';
 import { type ComparableTable } from '../postgres/comparable-tables.ts';
 import { compareDatabases, type DatabaseDifference } from '../postgres/database-difference.ts';
 import { readIdentity } from '../postgres/identity.ts';
-import { sqlName } from '../postgres/identifier.ts';
+import { qualifiedName, sqlName } from '../postgres/identifier.ts';
 import { largeObjectPagesSql } from '../postgres/large-object-difference.ts';
 import { type ComparedSessions, type DifferingBuckets, differingRows } from '../postgres/row-difference.ts';
 import { pinFormats } from '../postgres/row-hash.ts';
@@ -16,6 +16,7 @@ import { compressed } from './compression.ts';
 import { encrypted } from './encryption.ts';
 import { partSizeFor } from './multipart-upload.ts';
 import type { ObjectStore } from './object-store.ts';
+import { TRANSFER_PATIENCE } from './patience.ts';
 import { salvageManifest, type SalvageFacts } from './salvage-manifest.ts';
 import { type SalvageKind, SalvageSql, type SalvageTarget } from './salvage-sql.ts';
 import { exportSnapshot } from './snapshot.ts';
@@ -47,6 +48,8 @@ export interface SalvageProgress {
   readonly rows: number;
   /** Bytes the store has taken. */
   readonly stored: number;
+  /** ISO 8601: the store does not answer. */
+  readonly storeSilentSince?: string;
 }
 
 export interface Salvage {
@@ -93,7 +96,7 @@ export async function salvageDifferences(request: SalvageRequest): Promise<Salva
       );
       if (isEmpty(difference)) {
         for (const key of Object.values(keys)) await request.store.delete(key, request.signal);
-        return { tables: [], unknown: difference.unknown, archive: null, manifest: null };
+        return { tables: [], unknown: unknownOf(difference, request.facts), archive: null, manifest: null };
       }
       const database = await readIdentity(production);
       return upload.of(exportDifference(request, sessions, difference, { database, snapshotAt, lsn }));
@@ -120,7 +123,21 @@ export const salvageKeys = (folder: string): { readonly archive: string; readonl
 const isEmpty = ({ changed, alone, largeObjects }: DatabaseDifference): boolean =>
   changed.length + alone.length + largeObjects.length === 0;
 
-export interface SnapshotFacts {
+/** As a backup is: locked and tagged where the profile says so. */
+const KEPT = { as: 'backup' } as const;
+
+/** What nobody but the migration can have written needs no warning. */
+const unknownOf = ({ unknown, added }: DatabaseDifference, { by }: SalvageFacts): readonly string[] => [
+  ...unknown,
+  ...(by === 'migration'
+    ? []
+    : added.map(({ table, columns }) => `${table} (what was written to new ${named(columns)})`)),
+];
+
+const named = (columns: readonly string[]): string =>
+  `${columns.length === 1 ? 'column' : 'columns'} ${columns.map((name) => qualifiedName(name)).join(', ')}`;
+
+interface SnapshotFacts {
   readonly database: DatabaseIdentity;
   readonly snapshotAt: string;
   readonly lsn: string;
@@ -132,26 +149,38 @@ async function exportDifference(
   difference: DatabaseDifference,
   snapshot: SnapshotFacts,
 ): Promise<Salvage> {
-  const { store, folder, signal } = request;
+  const { folder, signal } = request;
   const keys = salvageKeys(folder);
   const schema = `salvage_${runTag(request.runId)}`;
   const sql = new SalvageSql(schema);
   const tables: TableCost[] = [];
   let stored = 0;
+  let silent: Pick<SalvageProgress, 'storeSilentSince'> = {};
+  const store = request.store.patient({
+    milliseconds: TRANSFER_PATIENCE,
+    silent: (since) => {
+      silent = since === undefined ? {} : { storeSilentSince: since.toISOString() };
+    },
+  });
   const text = salvageText(sessions, difference, sql, tables, {
     about: [
       `Rows that database ${JSON.stringify(snapshot.database.database)} held at ${snapshot.snapshotAt} (${snapshot.lsn}) and the backup of ${request.facts.backup.capturedAt} does not.`,
       `See ${store.uri(keys.manifest)} for what is in here and how to load it.`,
     ],
-    progress: (now) => request.progress({ phase: 'export', ...now, stored }),
+    progress: (now) => request.progress({ phase: 'export', ...now, stored, ...silent }),
   });
-  const uploaded = await store.upload(keys.archive, encrypted(compressed(text), request.recipients), {
-    partSize: partSizeFor(snapshot.database.sizeBytes),
-    signal,
-    progress: (bytes) => {
-      stored = bytes;
+  const uploaded = await store.upload(
+    keys.archive,
+    encrypted(compressed(text), request.recipients),
+    {
+      partSize: partSizeFor(snapshot.database.sizeBytes),
+      signal,
+      progress: (bytes) => {
+        stored = bytes;
+      },
     },
-  });
+    KEPT,
+  );
   const archive = { uri: store.uri(keys.archive), ...uploaded };
   const manifest = salvageManifest({
     facts: request.facts,
@@ -166,9 +195,9 @@ async function exportDifference(
   });
   return {
     tables,
-    unknown: difference.unknown,
+    unknown: unknownOf(difference, request.facts),
     archive,
-    manifest: await store.put(keys.manifest, JSON.stringify(manifest, undefined, 2), 'application/json', signal),
+    manifest: await store.put(keys.manifest, JSON.stringify(manifest, undefined, 2), 'application/json', signal, KEPT),
   };
 }
 

@@ -1,6 +1,6 @@
 import { sqlState } from './database-error.ts';
 import { type ComparableTable, readComparableTables } from './comparable-tables.ts';
-import { qualifiedName, sqlName } from './identifier.ts';
+import { sqlName } from './identifier.ts';
 import { differingLargeObjects } from './large-object-difference.ts';
 import { type ComparedSessions, type DifferingBuckets, findDifferingBuckets } from './row-difference.ts';
 import { both, type DifferingRow } from './sorted-merge.ts';
@@ -13,7 +13,11 @@ export interface DatabaseDifference {
   /** Tables with rows that only one side has at all. */
   readonly alone: readonly { readonly pair: PairInOne; readonly rows: number }[];
   readonly largeObjects: readonly DifferingRow[];
-  readonly tables: number;
+  /**
+   * Tables that the migration gave columns, and which. Rows are compared without them: what the migration filled in and what
+   * people wrote there later look alike.
+   */
+  readonly added: readonly { readonly table: string; readonly columns: readonly string[] }[];
   /** What could not be compared, in words. */
   readonly unknown: readonly string[];
 }
@@ -41,6 +45,7 @@ export async function compareDatabases(
   const changed: { pair: PairInBoth; differing: DifferingBuckets }[] = [];
   const alone: { pair: PairInOne; rows: number }[] = [];
   const largeObjects: DifferingRow[] = [];
+  const added: { table: string; columns: readonly string[] }[] = [];
   const unknown: string[] = [];
 
   const attempt = async (what: string, work: () => Promise<void>): Promise<void> => {
@@ -53,10 +58,7 @@ export async function compareDatabases(
       if (pair.presence === 'both') {
         const differing = await findDifferingBuckets(sessions, pair);
         if (differing !== null) changed.push({ pair, differing });
-        // Whether people have filled a column the migration added, nothing on the other side can tell.
-        if (pair.onlyInProduction.length > 0) {
-          unknown.push(`${pair.table} (not compared: ${columns(pair.onlyInProduction)} only in production)`);
-        }
+        if (pair.onlyInProduction.length > 0) added.push({ table: pair.table, columns: pair.onlyInProduction });
       } else {
         const rows = await countRows(sessions, pair);
         if (rows > 0) alone.push({ pair, rows });
@@ -67,11 +69,8 @@ export async function compareDatabases(
   await attempt('large objects', async () => {
     for await (const row of differingLargeObjects(sessions)) largeObjects.push(row);
   });
-  return { changed, alone, largeObjects, tables: pairs.length, unknown };
+  return { changed, alone, largeObjects, added, unknown };
 }
-
-const columns = (names: readonly string[]): string =>
-  `${names.length === 1 ? 'column' : 'columns'} ${names.map((name) => qualifiedName(name)).join(', ')}`;
 
 async function countRows(sessions: ComparedSessions, { presence, present }: PairInOne): Promise<number> {
   const { rows } = await sessions[presence].query<{ rows: string }>(

@@ -145,7 +145,7 @@ describe('salvage', () => {
       { table: 'public.notes', inserted: 0, updated: 0, deleted: 2 },
       { table: 'public.users', inserted: 1, updated: 2, deleted: 0 },
     ]);
-    expect(salvage.unknown).toEqual(['public.users (not compared: column rank only in production)']);
+    expect(salvage.unknown).toEqual(['public.users (what was written to new column rank)']);
     expect(beats.some(({ phase, table }) => phase === 'compare' && table === 'public.users')).toBe(true);
     expect(beats.at(-1)).toMatchObject({ phase: 'export', table: 'public.users', rows: 7 });
 

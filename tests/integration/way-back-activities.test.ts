@@ -38,7 +38,7 @@ const dependencies = {
   },
 };
 const { inspectProduction } = createAccessActivities(dependencies);
-const { captureBackup } = createBackupActivities(dependencies);
+const backups = createBackupActivities(dependencies);
 const { restoreFreshDatabase, swapDatabases } = createRestoreActivities(dependencies);
 const { estimateWayBack, salvageRows } = createWayBackActivities(dependencies);
 
@@ -88,7 +88,7 @@ async function backedUp(): Promise<World> {
   };
   const step = { run: { ...testRun, runId: randomUUID() }, profile };
   const before = await asActivity(() => inspectProduction(step));
-  const backup = await asActivity(() => captureBackup({ ...step, step: 'backup.capture' }));
+  const backup = await asActivity(() => backups.captureBackup({ ...step, step: 'backup.capture' }));
   return { production, input: { ...step, backup, before } };
 }
 
