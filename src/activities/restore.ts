@@ -8,6 +8,7 @@ import { freeBytesReading } from './capacity.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { withMigrationLock } from './migration-lock.ts';
 import { type RunStore, withRunStore } from './run-store.ts';
+import { standbyAccess } from './standby-access.ts';
 import { SWAP, swapIn } from './swap.ts';
 
 type Needed = Pick<ActivityDependencies, 'secrets' | 'stateDirectory'>;
@@ -67,9 +68,9 @@ async function restoreFromBackup(
       workflowId: run.workflowId,
       expiresAt: new Date(Date.now() + profile.restore.quarantine).toISOString(),
     },
+    standbys: await standbyAccess(secrets, profile, signal),
     room: {
       capacity: profile.restore.capacity,
-      standbys: production.standbys.map(({ name }) => name),
       freeBytes: freeBytesReading(dependencies, input, tools),
     },
     redactor,

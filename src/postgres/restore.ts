@@ -2,17 +2,24 @@ import type { Client } from 'pg';
 import type { DatabaseIdentity, RestoreEvidence } from '../contract/evidence.ts';
 import type { RestoreProfile } from '../contract/profile.ts';
 import { refusal, STEP_ERRORS, StepError } from '../contract/errors.ts';
-import { findSwapBlockers } from './blockers.ts';
 import { checkCapacity, readCapacityNeed } from './capacity.ts';
 import { type ConnectionOptions, runTag, withConnection } from './connection.ts';
 import { inDatabase, parseConnectionUrl } from './connection-url.ts';
 import { type DatabaseMark, markDatabase, parseDatabaseMark } from './database-mark.ts';
-import { carryProperties, createDatabaseLike } from './database-properties.ts';
+import {
+  applyProperties,
+  createDatabaseLike,
+  type DatabaseProperties,
+  readDatabaseProperties,
+  restoredProperties,
+} from './database-properties.ts';
 import { boundedIdentifier, sqlName } from './identifier.ts';
 import { readIdentity } from './identity.ts';
 import { restoreBackup, type RestoreBackupRequest } from './restore-backup.ts';
 import type { RestoreLedger } from './restore-compare.ts';
 import { endSessions } from './sessions.ts';
+import type { StandbyAccess } from './standbys.ts';
+import { findWayBackBlockers } from './way-back-blockers.ts';
 
 export {
   restoreBackup,
@@ -25,14 +32,17 @@ export interface RestoreRequest extends Omit<RestoreBackupRequest, 'target' | 'l
   /** libpq URL of production's administrator, resolved; leads to the production database. */
   readonly url: string;
   readonly maintenanceDatabase: string;
-  readonly ledger: RestoreLedger & { readonly database: Pick<DatabaseIdentity, 'systemIdentifier' | 'database'> };
+  readonly ledger: RestoreLedger & {
+    readonly database: Pick<DatabaseIdentity, 'systemIdentifier' | 'database'>;
+    readonly properties: DatabaseProperties;
+  };
   readonly pgRestore: { readonly file: string; readonly major: number };
   /** What the fresh database's comment says of whose it is and until when. */
   readonly mark: Pick<DatabaseMark, 'service' | 'workflowId' | 'expiresAt'>;
+  /** The profile's standbys with their administrators' addresses. */
+  readonly standbys: readonly StandbyAccess[];
   readonly room: {
     readonly capacity: RestoreProfile['capacity'];
-    /** Names of the standbys. */
-    readonly standbys: readonly string[];
     /** Runs the profile's command. @returns what it printed */
     readonly freeBytes: () => Promise<string>;
   };
@@ -59,8 +69,10 @@ export async function restoreFresh(request: RestoreRequest): Promise<RestoreEvid
 
   request.progress({ phase: 'prepare', bytes: 0, of: request.dumpBytes, share: 0 });
   await withConnection(administrator, session, (client) => refuseForeignBackup(client, request));
+  const { standbys } = request;
+  const { findings } = await findWayBackBlockers({ administrator, maintenanceDatabase, standbys, session });
   await withConnection(elsewhere, session, async (client) => {
-    await refuseEarly(client, production, request.pgRestore.major);
+    await refuseEarly(client, production, request.pgRestore.major, findings);
     await dropLeftover(client, fresh, request);
     await requireRoom(client, production, request);
     await createDatabaseLike(client, production, fresh);
@@ -73,7 +85,8 @@ export async function restoreFresh(request: RestoreRequest): Promise<RestoreEvid
     },
   );
   await withConnection(elsewhere, session, async (client) => {
-    const findings = await carryProperties(client, production, fresh);
+    const current = await readDatabaseProperties(client, production);
+    const findings = await applyProperties(client, restoredProperties(request.ledger.properties, current), fresh);
     if (findings.length > 0) throw refusal(findings);
   });
   return { freshDatabase: fresh, ...restored };
@@ -95,7 +108,12 @@ async function refuseForeignBackup(client: Client, { ledger }: RestoreRequest): 
 }
 
 /** Everything that would stop the restore or the swap later, before any work is done. */
-async function refuseEarly(client: Client, production: string, major: number): Promise<void> {
+async function refuseEarly(
+  client: Client,
+  production: string,
+  major: number,
+  blockers: readonly string[],
+): Promise<void> {
   const { rows } = await client.query<{
     superuser: boolean;
     createdb: boolean;
@@ -110,7 +128,7 @@ async function refuseEarly(client: Client, production: string, major: number): P
   );
   const facts = rows[0];
   if (facts === undefined) throw refusal([`database "${production}" does not exist`]);
-  const findings = await findSwapBlockers(client, production);
+  const findings = [...blockers];
   if (!facts.superuser && !facts.createdb) findings.push('the administrator lacks CREATEDB');
   if (!facts.member)
     findings.push(`the administrator is not a member of role "${facts.owner}", which owns the database`);
@@ -140,7 +158,11 @@ async function dropLeftover(client: Client, fresh: string, { runId, signal }: Re
   await client.query(`DROP DATABASE ${sqlName(fresh)}`);
 }
 
-async function requireRoom(client: Client, production: string, { room }: RestoreRequest): Promise<void> {
-  const { findings } = await checkCapacity({ ...room, need: await readCapacityNeed(client, production) });
+async function requireRoom(client: Client, production: string, { room, standbys }: RestoreRequest): Promise<void> {
+  const { findings } = await checkCapacity({
+    ...room,
+    standbys: standbys.map(({ name }) => name),
+    need: await readCapacityNeed(client, production),
+  });
   if (findings.length > 0) throw refusal(findings);
 }

@@ -68,6 +68,10 @@ async function unnamedStandbys(client: Client, standbys: readonly StandbyAccess[
      ORDER BY 1`,
     [standbys.map(({ name }) => name)],
   );
+  const hidden = await client.query('SELECT FROM pg_stat_replication WHERE state IS NULL');
+  if (hidden.rows.length > 0) {
+    return ['which standbys stream from production cannot be seen: the administrator lacks pg_monitor'];
+  }
   return rows.map(
     ({ name, address }) =>
       `standby "${name}" (${address}) streams from production and is not named in the profile: add it to databases.production.standbys, for its sessions would go on reading the old database after a restore`,

@@ -10,6 +10,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { STEP_ERRORS, StepError } from '../../src/contract/errors.ts';
 import { withConnection } from '../../src/postgres/connection.ts';
 import { readContents } from '../../src/postgres/contents.ts';
+import { readDatabaseProperties } from '../../src/postgres/database-properties.ts';
 import { readIdentity } from '../../src/postgres/identity.ts';
 import { captureObjectMap } from '../../src/postgres/object-map.ts';
 import { type RestoreRequest, restoreFresh } from '../../src/postgres/restore.ts';
@@ -52,6 +53,7 @@ async function backUp(service: TestService): Promise<Backup> {
   const ledger = await withConnection(service.backupUrl, { runId: 'backup', step: 'test', signal }, async (client) => ({
     database: await readIdentity(client),
     contents: await readContents([client], { sampleAbove: 1e9 }),
+    properties: await readDatabaseProperties(client, service.database),
     objectMap: await captureObjectMap(client),
   }));
   return { file, ledger };
@@ -73,7 +75,8 @@ const restoreOf = (
   jobs: 2,
   pgRestore: { file: join(server.binDirectory, 'pg_restore'), major: 18 },
   mark: { service: 'whisper', workflowId: 'migrate-whisper', expiresAt: '2030-01-01T00:00:00.000Z' },
-  room: { capacity: { kind: 'waiver', reason: 'a test' }, standbys: [], freeBytes: async () => '' },
+  standbys: [{ name: useStack().postgres.replica.name, sessions: 'none' }],
+  room: { capacity: { kind: 'waiver', reason: 'a test' }, freeBytes: async () => '' },
   redactor: createRedactor([]),
   signal,
   progress: () => undefined,

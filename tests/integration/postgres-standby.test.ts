@@ -254,6 +254,7 @@ describe('what would keep sessions on standbys from being ended', () => {
     superuser.on('error', () => undefined);
     await superuser.connect();
     const told = (await find(service, [standbyOf(service)])).join('\n');
+    expect(told).toContain('which standbys stream from production cannot be seen');
     expect(told).toContain('lacks pg_signal_backend');
     expect(told).toContain('lacks pg_monitor');
     expect(told).toContain(`a superuser is connected to database "${service.database}" there`);
