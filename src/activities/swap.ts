@@ -33,6 +33,8 @@ export async function swapIn(
     service: run.service,
     quarantine: profile.restore.quarantine,
     step: SWAP,
+    // restoreFresh has given it the backup's properties.
+    carry: 'fence',
     standbys: await standbyAccess(secrets, profile, signal),
     inspectFresh: async (client) => {
       const found = revisions(await readVersion(client, table)).join(', ');

@@ -165,6 +165,64 @@ export async function applyProperties(client: Client, properties: DatabaseProper
   return findings;
 }
 
+/** The one setting a fence changes, for as long as it is up. Whose turn it is to set it back is not a restore's affair. */
+const OF_THE_FENCE = 'default_transaction_read_only';
+
+const isOfFence = ({ name }: DatabaseSetting): boolean => name === OF_THE_FENCE;
+
+/**
+ * What a database gets that takes production's place: its properties as the backup recorded them, so that what a migration
+ * did by ALTER DATABASE is taken back too; the fence as it stands in production now.
+ */
+export const restoredProperties = (recorded: DatabaseProperties, current: DatabaseProperties): DatabaseProperties => ({
+  ...recorded,
+  settings: [...recorded.settings.filter((entry) => !isOfFence(entry)), ...current.settings.filter(isOfFence)],
+});
+
+/**
+ * Gives a database the fence of another, which may have been raised or lowered meanwhile, and nothing else.
+ *
+ * @returns what could not be carried over, in words
+ */
+export async function carryFence(client: Client, from: string, to: string): Promise<string[]> {
+  const [production, fresh] = [await readDatabaseProperties(client, from), await readDatabaseProperties(client, to)];
+  return applyProperties(client, restoredProperties(fresh, production), to);
+}
+
+/**
+ * Has a database the properties that were recorded? Not looked at: the fence, the comment (a mark of ours while a database
+ * waits), the tablespace, which may not exist elsewhere. Values of settings are not shown: they may be secrets.
+ *
+ * @returns differences in words; empty = the same
+ */
+export function compareProperties(recorded: DatabaseProperties, found: DatabaseProperties): string[] {
+  const findings: string[] = [];
+  for (const name of ['owner', 'encoding', 'collate', 'ctype', 'provider', 'locale', 'connectionLimit'] as const) {
+    if (recorded[name] !== found[name]) findings.push(`${name}: ${recorded[name]} recorded, ${found[name]} found`);
+  }
+  const grantsOf = ({ grants }: DatabaseProperties): string[] =>
+    grants.map(({ grantee, privilege, grantable }) => `${privilege}${grantable ? '*' : ''} for ${grantee ?? 'PUBLIC'}`);
+  findings.push(...compareLists('grant', grantsOf(recorded), grantsOf(found)));
+  const settingsOf = ({ settings }: DatabaseProperties): Map<string, string> =>
+    new Map(
+      settings
+        .filter((entry) => !isOfFence(entry))
+        .map(({ role, name, value }) => [`${name}${role === null ? '' : ` of role ${role}`}`, value]),
+    );
+  const [first, second] = [settingsOf(recorded), settingsOf(found)];
+  findings.push(...compareLists('setting', [...first.keys()], [...second.keys()]));
+  for (const [name, value] of first) {
+    if (second.has(name) && second.get(name) !== value)
+      findings.push(`setting ${name}: another value than was recorded`);
+  }
+  return findings;
+}
+
+const compareLists = (what: string, recorded: readonly string[], found: readonly string[]): string[] => [
+  ...recorded.filter((entry) => !found.includes(entry)).map((entry) => `${what} ${entry}: recorded, not found`),
+  ...found.filter((entry) => !recorded.includes(entry)).map((entry) => `${what} ${entry}: found, not recorded`),
+];
+
 /** The comment of a database, as SQL that gives it to another. For the transaction that swaps the names. */
 export async function commentStatement(client: Client, from: string, to: string): Promise<string> {
   const { comment } = await readDatabaseProperties(client, from);

@@ -6,7 +6,7 @@ import { type ConnectionOptions, runTag, withConnection } from './connection.ts'
 import { type ConnectionTarget, inDatabase, parseConnectionUrl } from './connection-url.ts';
 import { databaseMark, markDatabase } from './database-mark.ts';
 import { sqlState } from './database-error.ts';
-import { carryProperties, commentStatement } from './database-properties.ts';
+import { carryFence, carryProperties, commentStatement } from './database-properties.ts';
 import { emptyDatabases } from './emptying.ts';
 import { boundedIdentifier, sqlName } from './identifier.ts';
 import { readIdentity } from './identity.ts';
@@ -32,6 +32,11 @@ export interface SwapRequest extends SwapIdentity {
   readonly fresh: string;
   readonly step: string;
   readonly standbys: readonly StandbyAccess[];
+  /**
+   * What the restored database gets from production's rights and settings: `fence` where the restore gave it the backup's own
+   * already, for a fence may have been raised or lowered since. @default 'everything'
+   */
+  readonly carry?: 'everything' | 'fence';
   /** Milliseconds each standby may take to replay the swap and lose its sessions. Default 20 s. */
   readonly standbyLimit?: number;
   /** A last look at the restored database, before anybody is shut out. @returns findings; empty = it may take the place */
@@ -140,7 +145,8 @@ async function prepare(client: Client, administrator: ConnectionTarget, request:
     inspectFresh === undefined
       ? []
       : await withConnection(inDatabase(administrator, request.fresh), session, inspectFresh);
-  const uncarried = await carryProperties(client, production, request.fresh);
+  const carry = request.carry === 'fence' ? carryFence : carryProperties;
+  const uncarried = await carry(client, production, request.fresh);
   const all = [...findings, ...inspected, ...uncarried];
   if (all.length > 0) throw refusal(all);
   return {
