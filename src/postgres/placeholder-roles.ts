@@ -24,8 +24,11 @@ export async function ensurePlaceholderRoles(client: Client, roles: readonly str
       await client.query(`CREATE ROLE ${sqlName(name)} NOLOGIN`);
       await client.query(`COMMENT ON ROLE ${sqlName(name)} IS ${escapeLiteral(COMMENT)}`);
     } catch (error) {
+      const state = sqlState(error);
       // Another copy is being made at the same time.
-      if (sqlState(error) === '42710') continue;
+      if (state === '42710') continue;
+      // Anything else, such as a lock that is not to be had, may pass.
+      if (state === undefined || !FORBIDDEN.has(state)) throw error;
       findings.push(`role "${name}" is missing and cannot be created (${textOf(error)})`);
     }
   }
@@ -38,6 +41,9 @@ export async function ensurePlaceholderRoles(client: Client, roles: readonly str
   await joinRoles(client, roles);
   return missing;
 }
+
+/** SQLSTATEs of a missing right and of a reserved name. */
+const FORBIDDEN: ReadonlySet<string> = new Set(['42501', '42939']);
 
 const COMMENT =
   'Placeholder made by migration-runbook: owns and is granted what a role of production does, in copies of its databases.';

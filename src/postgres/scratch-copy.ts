@@ -192,6 +192,11 @@ async function createLike(client: Client, properties: DatabaseProperties, name: 
     await createDatabaseLike(client, await withKnownTablespace(client, properties), name);
   } catch (error) {
     const state = sqlState(error);
+    if (state === '42501') {
+      throw refusal([
+        `the administrator of the scratch server cannot create a database of role "${properties.owner}" (${(error as Error).message.slice(0, 200)}): it needs CREATEDB, and that role granted to it there`,
+      ]);
+    }
     if (state === undefined || !NOT_THERE.has(state)) throw error;
     const { encoding, collate, ctype, provider, locale } = properties;
     const wanted = `encoding ${encoding}, LC_COLLATE ${collate}, LC_CTYPE ${ctype}${locale === null ? '' : `, locale ${locale}`}${provider === null ? '' : ` of provider "${provider}"`}`;

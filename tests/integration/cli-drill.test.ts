@@ -1,14 +1,18 @@
+import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
+import { promisify } from 'node:util';
 import { ApplicationFailure } from '@temporalio/common';
 import { NativeConnection, Worker } from '@temporalio/worker';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { ensureBundle } from '../../scripts/build-bundle.ts';
+import { programs } from '../../scripts/stack/layout.ts';
 import type { DrillActivities } from '../../src/contract/activities.ts';
 import { STEP_ERRORS } from '../../src/contract/errors.ts';
 import { scriptedDrill } from '../workflow/scripted-drill.ts';
 import { randomName, useStack } from '../stack.ts';
 import { type CliWorld, createWorld } from './cli-world.ts';
 
+const run = promisify(execFile);
 const stack = useStack();
 let cli: CliWorld;
 beforeAll(async () => {
@@ -137,6 +141,24 @@ describe('runbook drill', () => {
         code: 1,
         stderr: `runbook: drills of ${service} are not scheduled\n`,
       });
+    });
+  });
+
+  test('can be scheduled with temporal’s own command line as well', async () => {
+    await withDrills({}, async ([, , , taskQueue = ''], service) => {
+      const id = `drill-${service}`;
+      const temporal = (...words: string[]) =>
+        run(programs.temporal, [...words, '--address', stack.temporal.address, '--namespace', cli.namespace]);
+      await temporal(
+        ...['schedule', 'create', '--schedule-id', id, '--cron', '0 3 * * 0', '--overlap-policy', 'Skip'],
+        ...['--workflow-id', id, '--type', 'restoreDrill', '--task-queue', taskQueue],
+        ...['--input', JSON.stringify({ service, requestedBy: 'dana@example.com' })],
+      );
+      const status = await cli.runbook('drill', service, '--status');
+      expect(status.stdout).toMatch(new RegExp(`^schedule +${id}, next at 20.* 03:00:00 UTC`, 'm'));
+      await temporal('schedule', 'trigger', '--schedule-id', id);
+      expect(await untilPassed(service)).toContain('by         dana@example.com');
+      expect(await cli.runbook('drill', service, '--unschedule')).toMatchObject({ code: 0 });
     });
   });
 

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { DefaultLogger } from '@temporalio/worker';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -10,7 +11,7 @@ import { runCommandLine } from '../../src/commands/program.ts';
 import type { BackupEvidence, DrillRecord } from '../../src/contract/evidence.ts';
 import { createSecretVault } from '../../src/profile/secret-vault.ts';
 import { testRun } from '../integration-context.ts';
-import { createService, query, type TestService } from '../postgres-service.ts';
+import { createService, query, type TestService, withClient } from '../postgres-service.ts';
 import { createRole, databaseUrl, useStack } from '../stack.ts';
 import { useWorker } from '../worker.ts';
 import { never, openTestStore } from './archive-source.ts';
@@ -68,8 +69,16 @@ async function records({ folder }: ServiceProfile): Promise<DrillRecord[]> {
   );
 }
 
+const dropPlaceholders = async (): Promise<void> => {
+  for (const name of Object.values(production.roles))
+    await query(scratch.superuserUrl, `DROP ROLE IF EXISTS "${name}"`);
+};
+afterAll(() => dropPlaceholders());
+
 const leftOnScratch = (service: string): Promise<{ datname: string }[]> =>
   query(scratch.superuserUrl, 'SELECT datname FROM pg_database WHERE starts_with(datname, $1)', [service]);
+
+const WAITING = `SELECT FROM pg_stat_activity WHERE application_name LIKE '%/drill.restore' AND wait_event_type = 'Lock'`;
 
 describe('a drill on the real parts', () => {
   test('restores the latest verified backup on the scratch server, compares, records, leaves nothing', async () => {
@@ -94,11 +103,7 @@ describe('a drill on the real parts', () => {
     expect(record!.milliseconds).toBeGreaterThan(0);
     expect(await leftOnScratch(target.service)).toEqual([]);
 
-    // From now on predictions go by it.
-    expect((await target.verify()).predictedRestore).toEqual({ from: 'drill', milliseconds: record!.milliseconds });
-  });
-
-  test('makes placeholders of roles that only production has, with which nobody can log in', async () => {
+    // Roles that only production has: nobody can log in with them.
     const roles = [production.roles.owner, production.roles.application];
     const found = await query<{ rolcanlogin: boolean; rolpassword: string | null; rolsuper: boolean }>(
       scratch.superuserUrl,
@@ -106,6 +111,9 @@ describe('a drill on the real parts', () => {
       [roles],
     );
     expect(found).toEqual(roles.map(() => ({ rolcanlogin: false, rolpassword: null, rolsuper: false })));
+
+    // From now on predictions go by it.
+    expect((await target.verify()).predictedRestore).toEqual({ from: 'drill', milliseconds: record!.milliseconds });
   });
 
   test('needs no superuser on the scratch server', async () => {
@@ -114,14 +122,10 @@ describe('a drill on the real parts', () => {
     const role = await createRole(scratch, 'scratch_admin', 'CREATEDB CREATEROLE');
     await writeFile(join(profiles, `${target.service}-scratch`), databaseUrl(scratch, 'postgres', role));
     // Placeholders of an earlier administrator are not this one's to act as: it needs roles of its own making.
-    for (const name of Object.values(production.roles)) {
-      await query(scratch.superuserUrl, `DROP ROLE IF EXISTS "${name}"`);
-    }
+    await dropPlaceholders();
     expect(await drill(target.service)).toMatchObject({ code: 0, stdout: expect.stringContaining('passed: ') });
     expect(await leftOnScratch(target.service)).toEqual([]);
-    for (const name of Object.values(production.roles)) {
-      await query(scratch.superuserUrl, `DROP ROLE IF EXISTS "${name}"`);
-    }
+    await dropPlaceholders();
   });
 
   test('of a damaged backup fails with the place, is recorded as failed, and leaves nothing', async () => {
@@ -138,6 +142,29 @@ describe('a drill on the real parts', () => {
       `The drill of ${target.service} failed: The backup ${target.backup.uri} cannot be trusted`,
     );
     expect(await records(target)).toMatchObject([{ outcome: 'failed', milliseconds: null, restored: null }]);
+    expect(await leftOnScratch(target.service)).toEqual([]);
+  });
+
+  test('that is cancelled in the middle of its work stops it, leaves nothing and is recorded', async () => {
+    const target = await backUp();
+    await target.verify();
+    const { owner } = production.roles;
+    await dropPlaceholders();
+    // The drill waits for this transaction: it wants a role of the same name.
+    await withClient(scratch.superuserUrl, async (client) => {
+      await client.query('BEGIN');
+      await client.query(`CREATE ROLE ${owner}`);
+      const ended = drill(target.service);
+      // From beside: inside a transaction the view stands still.
+      while ((await query(scratch.superuserUrl, WAITING)).length === 0) await sleep(100);
+      await worker.client.workflow.getHandle(`drill-${target.service}`).cancel();
+      expect(await ended).toMatchObject({
+        code: 1,
+        stdout: expect.stringContaining('cancelled; the scratch database'),
+      });
+      await client.query('ROLLBACK');
+    });
+    expect(await records(target)).toMatchObject([{ outcome: 'failed', why: 'the drill was cancelled' }]);
     expect(await leftOnScratch(target.service)).toEqual([]);
   });
 

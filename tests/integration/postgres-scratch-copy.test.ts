@@ -131,7 +131,7 @@ describe('an empty copy', () => {
       /role "pg_no_such_role" is missing and cannot be created/,
     ],
   ])('is refused, with nothing left, for %s', async (_name, change, message) => {
-    const request = requestOf({ ledger: change(ledger) as CopyRequest['ledger'] });
+    const request = requestOf({ ledger: change(ledger) });
     await expect(createEmptyCopy(request)).rejects.toMatchObject({
       type: 'StepRefused',
       message: expect.stringMatching(message),
