@@ -85,9 +85,11 @@ export async function* decrypted(
       yield* openPayload(startingWith(rest.subarray(PAYLOAD_NONCE), iterator), key);
     } catch (error) {
       if (!(error instanceof ChunkDamaged)) throw error;
+      // Every chunk's key comes from the nonce; if that was changed, the first one shows it.
+      const from = error.chunk === 1 ? header.byteLength : start + error.from;
       throw new DecryptionFailed(
         'damaged',
-        `${error.message}: chunk ${error.chunk}, bytes ${start + error.from} to ${start + error.to} of the object`,
+        `${error.message}: chunk ${error.chunk}, bytes ${from} to ${start + error.to} of the object`,
       );
     }
   } finally {

@@ -52,7 +52,8 @@ describe('encryption', () => {
     altered[70]! ^= 4;
     const place = (chunk: number, length = sealedChunk): RegExp =>
       new RegExp(
-        `chunk ${chunk}, bytes ${start + (chunk - 1) * sealedChunk} to ${start + (chunk - 1) * sealedChunk + length} of`,
+        // The nonce belongs to the first one.
+        `chunk ${chunk}, bytes ${start + (chunk - 1) * sealedChunk - (chunk === 1 ? 16 : 0)} to ${start + (chunk - 1) * sealedChunk + length} of`,
       );
     const cases = [
       [[0, 2, 1, 3, 4].map((n) => parts[n]!), place(2)],
