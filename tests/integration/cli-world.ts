@@ -176,6 +176,7 @@ export async function withService<T>(
         rights: [],
         tls: '',
         bucket: '',
+        capacity: 'waived: enough for these tests',
       }),
       archiveReport: archiveReport(dependencies),
       readLease: readLease(dependencies),
