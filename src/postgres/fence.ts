@@ -56,8 +56,9 @@ export async function readFence(client: Client, request: FencedRoles): Promise<S
  * @returns findings, in words; empty = it can be raised
  */
 export async function findFenceRights(client: Client, request: FencedRoles): Promise<string[]> {
-  const wanted = await fencedSettings(client, request, await readSettings(client, request.database));
-  return findMissingFenceRights(client, request.database, Object.keys(wanted.inDatabase));
+  const found = await readSettings(client, request.database);
+  const wanted = await fencedSettings(client, request, found);
+  return findMissingFenceRights(client, request.database, changedRoles(found, wanted));
 }
 
 /**
@@ -71,7 +72,7 @@ export async function raiseFence(client: Client, request: FenceRequest): Promise
   request.progress({ phase: 'looking for what a fence would not hold' });
   const found = await readSettings(client, request.database);
   const wanted = await fencedSettings(client, request, found);
-  const obstacles = await fenceObstacles(client, { ...request, roles: Object.keys(wanted.inDatabase) });
+  const obstacles = await fenceObstacles(client, { ...request, roles: changedRoles(found, wanted) });
   if (obstacles.length > 0) throw refusal(obstacles);
   await applySettings(client, settingStatements(request.database, found, wanted));
   request.progress({ phase: 'ending sessions from before the fence' });
@@ -148,6 +149,9 @@ function settingsBefore({ detail }: SwitchState): WantedSettings {
   const texts = Object.entries(roles).filter((entry): entry is [string, string] => typeof entry[1] === 'string');
   return { database: setting, inDatabase: Object.fromEntries(texts) };
 }
+
+const changedRoles = (found: WantedSettings, wanted: WantedSettings): string[] =>
+  Object.keys(wanted.inDatabase).filter((role) => found.inDatabase[role] !== wanted.inDatabase[role]);
 
 /** A role that was dropped meanwhile has no settings to be put back. */
 async function ofLivingRoles(client: Client, { database, inDatabase }: WantedSettings): Promise<WantedSettings> {

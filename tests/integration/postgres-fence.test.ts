@@ -381,11 +381,12 @@ describe('the counters', () => {
     const fence = await raise(input);
     await withClient(service.applicationUrl, async (client) => {
       await client.query('SET default_transaction_read_only = off');
+      // The first is reported at once, the second kept back while the session idles.
       await client.query(WRITE);
-      // Idle, its statistics not yet reported.
+      await client.query(WRITE);
       const proof = await prove(input, fence);
       expect(proof.held).toBe(false);
-      expect(proof.written).toEqual([{ table: 'public.notes', inserted: 1, updated: 0, deleted: 0 }]);
+      expect(proof.written).toEqual([{ table: 'public.notes', inserted: 2, updated: 0, deleted: 0 }]);
     });
   }, 40_000);
 
@@ -402,6 +403,22 @@ describe('the counters', () => {
     });
     const { written } = await prove(input, fence);
     expect(written).toEqual([{ table: 'pg_catalog.pg_largeobject', inserted: 1, updated: 0, deleted: 0 }]);
+  }, 60_000);
+
+  it('are told by a session whose one transaction outlasts the proof, for it is ended', async () => {
+    const { service, input } = await createRun();
+    const fence = await raise(input);
+    const client = new Client({ connectionString: service.applicationUrl });
+    client.on('error', () => undefined);
+    const ended = new Promise<void>((resolve) => client.on('end', resolve));
+    await client.connect();
+    await client.query('SET default_transaction_read_only = off');
+    await client.query(WRITE);
+    await client.query(WRITE);
+    await client.query('BEGIN READ ONLY');
+    const proof = await prove(input, fence);
+    expect(proof.written).toEqual([{ table: 'public.notes', inserted: 2, updated: 0, deleted: 0 }]);
+    await ended;
   }, 60_000);
 
   it('are not disturbed by readers, vacuum and analyze', async () => {
