@@ -455,7 +455,7 @@ export interface RollbackEvidence {
 export interface RestoreInput extends StepInput {
   readonly backup: BackupEvidence;
   readonly before: ProductionState;
-  /** Since when only the migration could write; absent where the fence is not up. */
+  /** Only the migration could write since then; absent where the fence is not up, or the backup is older than it. */
   readonly fencedSince?: string;
 }
 

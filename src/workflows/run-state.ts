@@ -31,6 +31,8 @@ export class RunState {
   keptAside: string | undefined;
   /** While it is up. */
   fence: FenceEvidence | undefined;
+  /** The latest backup was taken while the fence was up: by the order of the steps, for clocks differ. */
+  isBackupBehindFence = false;
   /** What a restore would take back, as far as it is known. */
   wayBack: WayBackCost | undefined;
   /** Of the latest backup. */

@@ -53,6 +53,15 @@ export const CHANGE: ActivityOptions = {
   },
 };
 
+/** Exports what is also kept elsewhere, while production waits: bounded. */
+export const EXPORT: ActivityOptions = {
+  ...waited,
+  startToCloseTimeout: '30 minutes',
+  scheduleToCloseTimeout: '45 minutes',
+  heartbeatTimeout: '10 seconds',
+  retry: { maximumAttempts: 3, initialInterval: '2 seconds' },
+};
+
 /** Tells people or systems something. */
 export const TELL: ActivityOptions = {
   ...waited,

@@ -56,5 +56,6 @@ export async function captureAndVerify(run: MigrationRun, ids: BackupStepIds): P
   );
   run.state.backups.push(captured);
   run.state.verification = verification;
+  run.state.isBackupBehindFence = run.state.fence !== undefined;
   return captured;
 }

@@ -8,7 +8,7 @@ import { lowerFence, withPoolerPaused } from '../obligations.ts';
 import { judge, realityText, retryFrom, type Situation, wayBackText } from '../recovery-options.ts';
 import type { MigrationRun } from '../run.ts';
 import { type Trouble, troubleText } from '../run-state.ts';
-import { CHANGE, LOOK, PUT_BACK, TRANSFER, TRIAL } from '../step-policies.ts';
+import { CHANGE, EXPORT, LOOK, PUT_BACK, TRANSFER, TRIAL } from '../step-policies.ts';
 import { tell } from '../telling.ts';
 import type { Before } from './apply.ts';
 import type { Reviewed } from './approval.ts';
@@ -120,9 +120,10 @@ async function estimateWayBack(run: MigrationRun, before: Before): Promise<void>
 }
 
 function restoreInput(run: MigrationRun, before: Before): RestoreInput {
-  const { latestBackup: backup, fence } = run.state;
+  const { latestBackup: backup, fence, isBackupBehindFence } = run.state;
   if (!backup) throw new Error('restore was offered without a verified backup');
-  return { ...run.input(), backup, before: before.state, ...(fence && { fencedSince: fence.since }) };
+  const fencedSince = fence && isBackupBehindFence ? backup.capturedAt : undefined;
+  return { ...run.input(), backup, before: before.state, ...(fencedSince !== undefined && { fencedSince }) };
 }
 
 async function restore(run: MigrationRun, before: Before): Promise<void> {
@@ -148,11 +149,17 @@ async function restore(run: MigrationRun, before: Before): Promise<void> {
  * for an export that fails.
  */
 async function salvage(run: MigrationRun, input: SwapInput): Promise<void> {
+  const { fencedSince } = input;
+  if (fencedSince !== undefined) {
+    // Production is down meanwhile, and nobody but the migration has written since the backup.
+    run.judge('recovery.salvage', 'Nothing of the users’ is taken back: the fence was up', () => ({ fencedSince }));
+    return;
+  }
   try {
     const { cost } = await run.step(
       'recovery.salvage',
       'Rows that only the replaced database has, exported',
-      TRANSFER,
+      EXPORT,
       (activities) => activities.salvageRows(input),
     );
     run.state.wayBack = cost;
