@@ -1,58 +1,30 @@
 import { createInterface } from 'node:readline/promises';
 import type { Command } from 'commander';
-import { ownerState } from '../history/owner-state.ts';
-import { dropKeptAside, type KeptAside, listKeptAside } from '../postgres/quarantine.ts';
-import { sizeText, timeText } from '../report/quantity.ts';
-import type { TemporalAddress } from '../temporal-connection.ts';
+import { sizeText } from '../report/quantity.ts';
 import { CommandError, usageError } from './command-error.ts';
-import { withClient, withConnectionOptions } from './connection.ts';
+import { withConnectionOptions } from './connection.ts';
 import type { CommandContext } from './context.ts';
-import { left } from './run-texts.ts';
-import { withProfiles, withServiceAccess } from './service-access.ts';
-import { ServiceDatabases } from './service-databases.ts';
+import { withProfiles } from './profiles-option.ts';
+import type { DropOptions } from './service-quarantine.ts';
 
 interface ListOptions {
   readonly profiles: string;
   readonly json?: true;
 }
 
-interface DropOptions extends TemporalAddress {
-  readonly profiles: string;
-  readonly service: string;
+interface Options extends DropOptions {
   readonly yes?: true;
 }
 
-const STEP = 'quarantine';
-
-/** What runs of this service have put aside on production's server. */
-const ofService = async (databases: ServiceDatabases, service: string): Promise<KeptAside[]> =>
-  (await databases.on('production', listKeptAside)).filter(({ mark }) => mark.service === service);
-
-/** @param now milliseconds since the epoch */
-export function keptAsideText({ name, production, sizeBytes, closed, mark }: KeptAside, now: number): string {
-  const { expiresAt } = mark;
-  const until =
-    Date.parse(expiresAt) <= now
-      ? `was to be kept until ${timeText(expiresAt)}`
-      : `kept until ${timeText(expiresAt)} (${left(expiresAt, now)})`;
-  const facts = [
-    `was database ${production}`,
-    ...(sizeBytes === null ? [] : [sizeText(sizeBytes)]),
-    ...(closed ? [] : ['OPEN to connections']),
-    until,
-  ];
-  return `${name}\n    ${facts.join(', ')}\n    put aside by run ${mark.runId} (${mark.workflowId})`;
-}
-
 /** @throws CommandError unless a person at a terminal types the name */
-async function confirm(found: KeptAside): Promise<void> {
+async function confirm(name: string, text: string): Promise<void> {
   if (!process.stdin.isTTY) throw usageError(['give --yes: there is no terminal to ask at']);
   const question = createInterface({ input: process.stdin, output: process.stderr });
   try {
     const typed = await question.question(
-      `${keptAsideText(found, Date.now())}\nIt is dropped for good, with all that only it holds. Type its name to go on: `,
+      `${text}\nIt is dropped for good, with all that only it holds. Type its name to go on: `,
     );
-    if (typed.trim() !== found.name) throw new CommandError('not dropped: that is not its name');
+    if (typed.trim() !== name) throw new CommandError('not dropped: that is not its name');
   } finally {
     question.close();
   }
@@ -73,9 +45,9 @@ function addList(quarantine: Command, { output }: CommandContext): void {
     .option('--json', 'as one JSON document')
     .addHelpText('after', '\nExample:\n  runbook quarantine list whisper-transcriber')
     .action(async (service: string, options: ListOptions) => {
-      const found = await withServiceAccess(options.profiles, service, (access) =>
-        ofService(new ServiceDatabases(access, STEP), service),
-      );
+      // Drivers of databases are heavy: no other command needs them.
+      const { keptAsideText, listQuarantine } = await import('./service-quarantine.ts');
+      const found = await listQuarantine(options.profiles, service);
       if (options.json) output.print(JSON.stringify(found, null, 2));
       else if (found.length === 0) output.print(`no database of ${service} is kept aside`);
       else for (const database of found) output.print(keptAsideText(database, Date.now()));
@@ -97,25 +69,10 @@ running, while somebody is connected to it, and where it may be the only copy.
 Example:
   runbook quarantine drop whisper_before_8163c08fa17d --service whisper-transcriber`,
     )
-    .action(async (name: string, options: DropOptions) => {
-      const { service } = options;
-      const dropped = await withServiceAccess(options.profiles, service, async (access) => {
-        const databases = new ServiceDatabases(access, STEP);
-        const found = (await ofService(databases, service)).find((database) => database.name === name);
-        if (found === undefined) {
-          throw new CommandError(
-            `no database "${name}" of ${service} is kept aside; see: runbook quarantine list ${service}`,
-          );
-        }
-        const state = await withClient(options, (client) => ownerState(client, found.mark));
-        if (state === 'running') {
-          throw new CommandError(`the run that put "${name}" aside is still running: ${found.mark.workflowId}`);
-        }
-        if (!options.yes) await confirm(found);
-        const production = [await databases.productionName()];
-        return databases.withMigrationLock(() =>
-          databases.on('production', (client) => dropKeptAside(client, { name, production })),
-        );
+    .action(async (name: string, options: Options) => {
+      const { dropFromQuarantine, keptAsideText } = await import('./service-quarantine.ts');
+      const dropped = await dropFromQuarantine(name, options, async (found) => {
+        if (!options.yes) await confirm(name, keptAsideText(found, Date.now()));
       });
       output.print(`dropped ${dropped.name}${dropped.sizeBytes === null ? '' : ` (${sizeText(dropped.sizeBytes)})`}`);
     });

@@ -1,18 +1,9 @@
-import { type Command, Option } from 'commander';
 import { type ObjectStore, openObjectStore } from '../archive/object-store.ts';
 import { StepError } from '../contract/errors.ts';
 import type { Profile } from '../contract/profile.ts';
 import { loadProfile } from '../profile/load.ts';
 import { createSecretVault, type SecretVault } from '../profile/secret-vault.ts';
 import { CommandError, EXIT_CODES } from './command-error.ts';
-
-/** Commands that work by a service's profile, with the secrets it refers to resolved on the machine where they run. */
-export const withProfiles = (command: Command): Command =>
-  command.addOption(
-    new Option('--profiles <folder>', 'profiles, one <service>.yaml per service, as the workers have them')
-      .env('RUNBOOK_PROFILES')
-      .default('config/services'),
-  );
 
 /** What a command may use of a service. */
 export interface ServiceAccess {

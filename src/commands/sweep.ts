@@ -1,175 +1,17 @@
-import type { Client } from '@temporalio/client';
 import type { Command } from 'commander';
-import { StepError } from '../contract/errors.ts';
-import { ownerState } from '../history/owner-state.ts';
-import { readIdentity } from '../postgres/identity.ts';
-import { durationText, sizeText, timeText } from '../report/quantity.ts';
-import { dropLeftoverDatabase, findLeftoverDatabases } from '../sweep/databases.ts';
-import {
-  type DatabaseServer,
-  judge,
-  type Judgement,
-  type JudgementRules,
-  type Leftover,
-  leftoverName,
-  leftoverWhat,
-  type RunState,
-} from '../sweep/leftover.ts';
-import { abortLeftoverUpload, deleteLeftoverObject, findLeftoverObjects } from '../sweep/objects.ts';
-import type { TemporalAddress } from '../temporal-connection.ts';
 import { EXIT_CODES } from './command-error.ts';
-import { withClient, withConnectionOptions } from './connection.ts';
+import { withConnectionOptions } from './connection.ts';
 import type { CommandContext } from './context.ts';
 import type { Output } from './output.ts';
+import { withProfiles } from './profiles-option.ts';
 import { oneLine } from './run-texts.ts';
-import { type ServiceAccess, withProfiles, withServiceAccess, withServiceStore } from './service-access.ts';
-import { ServiceDatabases } from './service-databases.ts';
+import type { SweepOptions, SweepResult } from './service-sweep.ts';
 
-interface SweepOptions extends TemporalAddress {
-  readonly profiles: string;
-  readonly remove?: true;
-  readonly forgotten?: true;
+interface Options extends SweepOptions {
   readonly json?: true;
 }
 
-/** A leftover and what became of it. */
-export type SweptLeftover = Leftover & {
-  readonly run: RunState;
-  readonly verdict: Judgement | { readonly kind: 'removed' } | { readonly kind: 'not-removed'; readonly why: string };
-};
-
-export interface SweepResult {
-  readonly leftovers: readonly SweptLeftover[];
-  /** Places that could not be looked at: what is there is not known. */
-  readonly unseen: readonly string[];
-}
-
-/** Looks everywhere runs of a service leave something, and removes what is nobody's any more if it is asked to. */
-class Sweep {
-  private readonly access: ServiceAccess;
-  private readonly client: Client;
-  private readonly databases: ServiceDatabases;
-  private readonly unseen: string[] = [];
-
-  constructor(access: ServiceAccess, client: Client) {
-    this.access = access;
-    this.client = client;
-    this.databases = new ServiceDatabases(access, 'sweep');
-  }
-
-  async run(
-    mode: 'list' | 'remove',
-    rules: JudgementRules,
-    told: (leftover: SweptLeftover) => void,
-  ): Promise<SweepResult> {
-    const swept: SweptLeftover[] = [];
-    for (const leftover of await this.find()) {
-      const run = await ownerState(this.client, leftover.owner);
-      const judgement = judge(leftover, run, rules);
-      const verdict: SweptLeftover['verdict'] =
-        mode === 'remove' && judgement.kind === 'removable' ? await this.attemptRemoval(leftover) : judgement;
-      const done = { ...leftover, run, verdict };
-      swept.push(done);
-      told(done);
-    }
-    return { leftovers: swept, unseen: this.unseen };
-  }
-
-  private async find(): Promise<Leftover[]> {
-    const { profile, signal } = this.access;
-    const { service } = profile;
-    const found: Leftover[] = [];
-    const systems = new Map<string, DatabaseServer>();
-    for (const server of ['production', 'scratch'] as const) {
-      await this.look(`the ${server} server`, () =>
-        this.databases.on(server, async (client) => {
-          // One server may serve as both.
-          const { systemIdentifier } = await readIdentity(client);
-          if (systems.has(systemIdentifier)) return;
-          systems.set(systemIdentifier, server);
-          found.push(...(await findLeftoverDatabases(client, server, service)));
-        }),
-      );
-    }
-    await this.look('the object store', () =>
-      withServiceStore(this.access, async (store) => {
-        found.push(...(await findLeftoverObjects(store, profile.backup, service, signal)));
-      }),
-    );
-    return found;
-  }
-
-  private async look(place: string, work: () => Promise<void>): Promise<void> {
-    try {
-      await work();
-    } catch (error) {
-      this.unseen.push(`${place} could not be looked at: ${this.reason(error)}`);
-    }
-  }
-
-  private async attemptRemoval(leftover: Leftover): Promise<SweptLeftover['verdict']> {
-    try {
-      await this.remove(leftover);
-      return { kind: 'removed' };
-    } catch (error) {
-      return { kind: 'not-removed', why: this.reason(error) };
-    }
-  }
-
-  private remove(leftover: Leftover): Promise<void> {
-    const { signal } = this.access;
-    switch (leftover.kind) {
-      case 'database':
-        return this.dropDatabase(leftover);
-      case 'upload':
-        return withServiceStore(this.access, (store) => abortLeftoverUpload(store, leftover, signal));
-      case 'object':
-        return withServiceStore(this.access, (store) => deleteLeftoverObject(store, leftover, signal));
-    }
-  }
-
-  private async dropDatabase(leftover: Leftover & { readonly kind: 'database' }): Promise<void> {
-    const { signal } = this.access;
-    const production = [await this.databases.productionName()];
-    const drop = (): Promise<void> =>
-      this.databases.on(leftover.server, (client) => dropLeftoverDatabase(client, leftover, { production, signal }));
-    await (leftover.server === 'production' ? this.databases.withMigrationLock(drop) : drop());
-  }
-
-  /** Only what can be told to people passes: anything else is a mistake in here. */
-  private reason(error: unknown): string {
-    this.access.signal.throwIfAborted();
-    if (!(error instanceof StepError)) throw error;
-    return this.access.secrets.redactor.redact(error.message);
-  }
-}
-
-export function leftoverText(leftover: SweptLeftover, now: number): string {
-  const { owner, since, expiresAt, bytes } = leftover;
-  const facts = [
-    `run ${owner.runId} (${owner.workflowId}, ${leftover.run})`,
-    ...(owner.step === '' ? [] : [`step ${owner.step}`]),
-    ...(since === null ? [] : [`${durationText(Math.max(0, now - Date.parse(since)))} old`]),
-    ...(bytes === null ? [] : [sizeText(bytes)]),
-    `${Date.parse(expiresAt) <= now ? 'expired' : 'expires'} ${timeText(expiresAt)}`,
-  ];
-  return `${leftoverWhat(leftover)}: ${leftoverName(leftover)}\n    ${facts.join(', ')}\n    ${verdictText(leftover.verdict)}`;
-}
-
-function verdictText(verdict: SweptLeftover['verdict']): string {
-  switch (verdict.kind) {
-    case 'removable':
-      return 'may be removed: give --remove';
-    case 'removed':
-      return 'removed';
-    case 'kept':
-      return `kept: ${verdict.why}`;
-    case 'not-removed':
-      return `NOT removed: ${oneLine(verdict.why)}`;
-  }
-}
-
-function printResult({ leftovers, unseen }: SweepResult, options: SweepOptions, output: Output): void {
+function printResult({ leftovers, unseen }: SweepResult, options: Options, output: Output): void {
   if (options.json) output.print(JSON.stringify({ leftovers, unseen }, null, 2));
   else if (leftovers.length === 0 && unseen.length === 0) output.print('nothing is left over');
   for (const text of unseen) output.note(`runbook: ${oneLine(text)}`);
@@ -194,16 +36,12 @@ Examples:
   runbook sweep whisper-transcriber --remove
   runbook sweep whisper-transcriber --json | jq '.leftovers[] | select(.verdict.kind == "removable")'`,
     )
-    .action(async (service: string, options: SweepOptions) => {
-      const result = await withServiceAccess(options.profiles, service, (access) =>
-        withClient(options, (client) => {
-          const now = Date.now();
-          const rules: JudgementRules = { now, forgotten: options.forgotten ? 'remove' : 'keep' };
-          return new Sweep(access, client).run(options.remove ? 'remove' : 'list', rules, (leftover) => {
-            if (!options.json) output.print(leftoverText(leftover, now));
-          });
-        }),
-      );
+    .action(async (service: string, options: Options) => {
+      // Drivers of databases and object stores are heavy: no other command needs them.
+      const { sweepService } = await import('./service-sweep.ts');
+      const result = await sweepService(service, options, (text) => {
+        if (!options.json) output.print(text);
+      });
       printResult(result, options, output);
       const failed = result.unseen.length > 0 || result.leftovers.some(({ verdict }) => verdict.kind === 'not-removed');
       if (failed) exit(EXIT_CODES.refused);
