@@ -309,6 +309,24 @@ describe('a restore beside production', () => {
     },
   );
 
+  it('gives an owner back what he has revoked from himself, by an administrator who is no superuser', async () => {
+    const service = await createService(server);
+    // Checking the foreign key anew needs to read both tables: it must come before the rights.
+    await execute(
+      service.superuserUrl,
+      `REVOKE ALL ON public.users, public.notes FROM ${service.roles.owner}`,
+      `CREATE MATERIALIZED VIEW public.total AS SELECT sum(amount) FROM (VALUES (1), (2)) AS v (amount)`,
+      `ALTER MATERIALIZED VIEW public.total OWNER TO ${service.roles.owner}`,
+    );
+    const backup = await backUp(service.superuserUrl);
+    const { freshDatabase } = await restoreFresh(restoreOf(service, backup, '0190fbfb-1'));
+    const fresh = databaseUrl(server, freshDatabase);
+    expect(await query(fresh, 'SELECT sum FROM public.total')).toEqual([{ sum: '3' }]);
+    expect(
+      await query(fresh, `SELECT has_table_privilege($1, 'public.users', 'SELECT') AS may`, [service.roles.owner]),
+    ).toEqual([{ may: false }]);
+  });
+
   it('leaves a database of that name alone that is not from its run', async () => {
     const service = await createService(server);
     const backup = await backUp(service.superuserUrl);
