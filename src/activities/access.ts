@@ -1,6 +1,7 @@
 import type { ApplyActivities, PreconditionActivities } from '../contract/activities.ts';
 import type { AccessEvidence, StepInput } from '../contract/evidence.ts';
 import type { SecretReference } from '../contract/profile.ts';
+import { sha256 } from '../archive/canonical.ts';
 import { type DatabaseUrls, inspectDatabases } from '../postgres/access.ts';
 import { checkCapacity } from '../postgres/capacity.ts';
 import { withConnection } from '../postgres/connection.ts';
@@ -52,8 +53,8 @@ export function createAccessActivities(
               }),
           );
           // Named by its content: a later look must not replace what an earlier one is compared with.
-          const name = `production/object-map-${state.objectMapDigest.slice(0, 16)}.json`;
-          return { ...state, objectMap: await record(name, serializeObjectMap(map)) };
+          const text = serializeObjectMap(map);
+          return { ...state, objectMap: await record(`production/object-map-${sha256(text).slice(0, 16)}.json`, text) };
         }),
       ),
   };

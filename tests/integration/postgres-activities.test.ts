@@ -12,12 +12,13 @@ import { createRestoreActivities } from '../../src/activities/restore.ts';
 import { withRunStore } from '../../src/activities/run-store.ts';
 import { createSchemaActivities } from '../../src/activities/schema.ts';
 import { createSecretVault } from '../../src/activities/secret-vault.ts';
+import { readStoredObjectMap } from '../../src/activities/stored-text.ts';
 import { STEP_ERRORS } from '../../src/contract/errors.ts';
 import type { StagingEvidence, StepInput } from '../../src/contract/evidence.ts';
 import type { Profile, SecretReference } from '../../src/contract/profile.ts';
 import { holdMigrationLock } from '../../src/postgres/advisory-lock.ts';
 import { withConnection } from '../../src/postgres/connection.ts';
-import { captureObjectMap, serializeObjectMap } from '../../src/postgres/object-map.ts';
+import { captureObjectMap, digestOf, serializeObjectMap } from '../../src/postgres/object-map.ts';
 import { testProfile, testRun } from '../integration-context.ts';
 import { createService, execute, query, type TestService } from '../postgres-service.ts';
 import { randomName, useStack } from '../stack.ts';
@@ -167,7 +168,11 @@ describe('checkReplication and inspectProduction', () => {
     const state = await asActivity(() => activities.inspectProduction(input));
     expect(state).toMatchObject({ versionRows: ['0002'], versioned: 'versioned', invalidIndexes: [] });
     expect(state.objectMap.uri).toMatch(/\/production\/object-map-[0-9a-f]{16}\.json$/);
-    expect(state.objectMap.sha256).toBe(state.objectMapDigest);
+    const signal = new AbortController().signal;
+    const stored = await withRunStore(secrets, input, signal, (store) =>
+      readStoredObjectMap(store, state.objectMap, signal),
+    );
+    expect(digestOf(stored)).toBe(state.objectMapDigest);
   });
 });
 
