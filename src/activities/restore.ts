@@ -53,13 +53,17 @@ async function restoreFromBackup(
   const { redactor } = secrets;
   const programs = await findPrograms(profile, { signal, redactor, serverMajor: backup.database.serverMajor });
   const ledger = await fetchLedger(store, backup, identity, signal);
+  let silent: { readonly storeSilentSince?: string } = {};
+  const storeSilent = (since: Date | undefined): void => {
+    silent = since === undefined ? {} : { storeSilentSince: since.toISOString() };
+  };
   return restoreFresh({
     url,
     maintenanceDatabase: production.maintenanceDatabase,
     runId: run.runId,
     step: RESTORE,
     ledger,
-    openBackup: () => openBackup({ store, backup, identity, signal }),
+    openBackup: () => openBackup({ store, backup, identity, signal, storeSilent }),
     dumpBytes: backup.dumpBytes,
     jobs: profile.restore.jobs,
     pgRestore: programs.pg_restore,
@@ -75,6 +79,6 @@ async function restoreFromBackup(
     },
     redactor,
     signal,
-    progress: (now) => progress({ ...now }),
+    progress: (now) => progress({ ...now, ...silent }),
   });
 }

@@ -43,7 +43,7 @@ export interface RestoreProgress {
   /** The table under way. */
   readonly table?: string;
   /** What is being built, and how far the server is with it. */
-  readonly building?: readonly string[];
+  readonly building?: string;
 }
 
 /** What a restore and its comparison found. Milliseconds. */
@@ -63,7 +63,13 @@ export async function restoreBackup(request: RestoreBackupRequest): Promise<Rest
   const target = typeof request.target === 'string' ? parseConnectionUrl(request.target) : request.target;
   const { dumpBytes, step, runId, signal } = request;
   const progress = (phase: RestoreProgress['phase'], details: Partial<RestoreProgress> = {}): void =>
-    request.progress({ phase, bytes: dumpBytes, of: dumpBytes, share: 0, ...details });
+    request.progress({
+      phase,
+      bytes: dumpBytes,
+      of: dumpBytes,
+      ...details,
+      share: Math.round((details.share ?? 0) * 1000) / 1000,
+    });
   // Restoring and reading take as long as they take: the step's own time limit bounds them.
   const session: ConnectionOptions = { runId, step, signal, statementTimeout: 0, lockTimeout: 0, idleTimeout: 0 };
 
@@ -82,12 +88,10 @@ export async function restoreBackup(request: RestoreBackupRequest): Promise<Rest
         progress: (now) => {
           if (now.phase === 'data') {
             const share = dumpBytes === 0 ? 0 : Math.min(1, now.bytes / dumpBytes);
-            progress('data', { bytes: now.bytes, share, table: now.table });
+            progress('data', { bytes: now.bytes, share, ...(now.table === '' ? {} : { table: now.table }) });
           } else {
-            progress('indexes', {
-              share: now.done / now.of,
-              building: [...now.building, ...builds.map(describeBuild)],
-            });
+            const building = [...now.building, ...builds.map(describeBuild)].join('; ');
+            progress('indexes', { share: now.done / now.of, building });
           }
         },
       });

@@ -70,8 +70,10 @@ export async function fillDatabase(request: FillRequest): Promise<FillTimings> {
   await withScratchFolder(scratch, async (folder) => {
     const archive = join(folder, 'contents');
     await writeFile(archive, contentsList, { mode: 0o600, flag: 'wx' });
-    await restoreItems(request, { folder, archive, items: order.concurrent, jobs: request.jobs });
-    await restoreItems(request, { folder, archive, items: order.last, jobs: 1 });
+    const of = order.concurrent.length + order.last.length;
+    await restoreItems(request, { folder, archive, items: order.concurrent, jobs: request.jobs, before: 0, of });
+    const before = order.concurrent.length;
+    await restoreItems(request, { folder, archive, items: order.last, jobs: 1, before, of });
   });
   return { data: Math.round(data), indexes: Math.round(performance.now() - started - data) };
 }
@@ -170,9 +172,12 @@ async function restoreItems(
     readonly archive: string;
     readonly items: readonly ArchiveItem[];
     readonly jobs: number;
+    /** Items restored by the calls before, of all after the rows. */
+    readonly before: number;
+    readonly of: number;
   },
 ): Promise<void> {
-  const { folder, archive, items, jobs } = call;
+  const { folder, archive, items, jobs, before, of } = call;
   if (items.length === 0) return;
   const list = join(folder, 'items');
   await writeFile(list, useList(items), { mode: 0o600 });
@@ -180,24 +185,30 @@ async function restoreItems(
   const building = new Map<string, string>();
   let done = 0;
   const tell = (): void =>
-    request.progress({ phase: 'indexes', done, of: items.length, building: [...building.values()] });
+    request.progress({ phase: 'indexes', done: before + done, of, building: [...building.values()] });
   tell();
-  await asRestoreFailure(request, async () => {
-    const result = await runProcess({
-      ...restoring(request),
-      args: [...restoreArguments(request.target), `--jobs=${jobs}`, `--use-list=${list}`, archive],
-      onLine: (_stream, line) => {
-        const said = /^pg_restore: (?<what>launching|finished|creating) (?:item (?<id>\d+) )?(?<text>.*)$/.exec(line);
-        const { what, id = '', text = '' } = said?.groups ?? {};
-        if (what === undefined || (what === 'creating') !== (jobs === 1)) return;
-        if (what === 'finished') building.delete(id);
-        else building.set(id, text.slice(0, 120));
-        if (what !== 'launching') done = Math.min(done + 1, items.length);
-        tell();
-      },
+  // How far an index is changes while nothing begins or ends.
+  const timer = setInterval(tell, 500);
+  try {
+    await asRestoreFailure(request, async () => {
+      const result = await runProcess({
+        ...restoring(request),
+        args: [...restoreArguments(request.target), `--jobs=${jobs}`, `--use-list=${list}`, archive],
+        onLine: (_stream, line) => {
+          const said = /^pg_restore: (?<what>launching|finished|creating) (?:item (?<id>\d+) )?(?<text>.*)$/.exec(line);
+          const { what, id = '', text = '' } = said?.groups ?? {};
+          if (what === undefined || (what === 'creating') !== (jobs === 1)) return;
+          if (what === 'finished') building.delete(id);
+          else building.set(id, text.slice(0, 120));
+          if (what !== 'launching') done = Math.min(done + 1, items.length);
+          tell();
+        },
+      });
+      requireSuccess(result, 'pg_restore');
     });
-    requireSuccess(result, 'pg_restore');
-  });
+  } finally {
+    clearInterval(timer);
+  }
 }
 
 /** The list of what a call with these options restores. */
