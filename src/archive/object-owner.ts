@@ -20,8 +20,7 @@ const headerText = (text: string): string => text.replaceAll(/[^\x21-\x7e]/g, en
 export function describeOwner(object: FoundObject | undefined): string | undefined {
   const { 'run-id': runId, service, step } = object?.metadata ?? {};
   if (object === undefined || runId === undefined || step === undefined) return undefined;
-  const [folder, name] = object.key.split('/').slice(-2);
-  if (folder === undefined || name === undefined) return undefined;
-  if (headerText(folder) === runId && headerText(name).startsWith(`${step}.`)) return undefined;
+  // A step's id may have a slash in it, and then so has the key.
+  if (headerText(`/${object.key}`).includes(`/${runId}/${step}.`)) return undefined;
   return `it was replaced by another run's: it is that of run ${runId}${service === undefined ? '' : ` of ${service}`}, step ${step}`;
 }
