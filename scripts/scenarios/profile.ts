@@ -9,7 +9,7 @@ const SERVICE = 'whisper-transcriber';
 
 /** What a scenario wants otherwise. */
 export interface ProfileChanges
-  extends Partial<Pick<ProfileDocument, 'recovery' | 'window' | 'switches' | 'monitoring' | 'timeouts'>> {
+  extends Partial<Pick<ProfileDocument, 'recovery' | 'window' | 'switches' | 'monitoring' | 'timeouts' | 'fence'>> {
   readonly approvals?: Partial<ProfileDocument['approvals']>;
   readonly backup?: Partial<ProfileDocument['backup']>;
   /** Default `whisper-transcriber`. */
@@ -92,6 +92,7 @@ function documentFor(example: Example, outbox: string, changes: ProfileChanges):
       ...changes.backup,
     },
     restore: { capacity: { command: [tool('capacityctl')] } },
+    fence: changes.fence ?? 'read-only',
     staging: {
       environmentFile: example.environmentFile,
       tests: [python, '-m', 'pytest', '-q', 'tests/test_migrations.py'],
