@@ -3,7 +3,7 @@ import { hostname } from 'node:os';
 import { Client, Connection } from '@temporalio/client';
 import { NativeConnection, Worker } from '@temporalio/worker';
 import { createActivities } from './activities/index.ts';
-import { createSecretVault } from './activities/secret-vault.ts';
+import { createSecretVault } from './profile/secret-vault.ts';
 import { TASK_QUEUE } from './contract/request.ts';
 import { connectionSettings, type TemporalAddress } from './temporal-connection.ts';
 import { missingSearchAttributes } from './temporal-setup.ts';

@@ -1,7 +1,7 @@
 /** A step's surroundings for integrations, outside of Temporal: a profile from the template, secrets resolved as in a worker. */
 import { readFile } from 'node:fs/promises';
 import { secretAccess } from '../src/activities/integration-context.ts';
-import { createSecretVault } from '../src/activities/secret-vault.ts';
+import { createSecretVault } from '../src/profile/secret-vault.ts';
 import type { RunFacts } from '../src/contract/evidence.ts';
 import type { Profile } from '../src/contract/profile.ts';
 import type { IntegrationContext } from '../src/integrations/context.ts';

@@ -2,7 +2,7 @@ import { Context } from '@temporalio/activity';
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { NON_RETRYABLE, STEP_ERRORS, StepError } from '../contract/errors.ts';
 import type { JsonValue } from '../contract/profile.ts';
-import type { SecretVault } from './secret-vault.ts';
+import type { SecretVault } from '../profile/secret-vault.ts';
 
 /** What a running step tells about itself: small, flat, without secrets. Shown by `runbook status` and the UI. */
 export type Progress = { readonly [key: string]: JsonValue };

@@ -1,5 +1,5 @@
 import type { Client } from '@temporalio/client';
-import type { SecretVault } from './secret-vault.ts';
+import type { SecretVault } from '../profile/secret-vault.ts';
 
 /** What the activities of one worker share. */
 export interface ActivityDependencies {

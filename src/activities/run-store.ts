@@ -1,7 +1,7 @@
 import type { StepInput, StoredDocument } from '../contract/evidence.ts';
 import { runFolder } from '../archive/backup-names.ts';
 import { type ObjectStore, openObjectStore } from '../archive/object-store.ts';
-import type { SecretVault } from './secret-vault.ts';
+import type { SecretVault } from '../profile/secret-vault.ts';
 
 /** The part of the bucket that belongs to one run: `<prefix>/<service>/<first run id>/`. */
 export interface RunStore {

@@ -1,6 +1,6 @@
 import type { Profile } from '../contract/profile.ts';
 import type { StandbyAccess } from '../postgres/standbys.ts';
-import type { SecretVault } from './secret-vault.ts';
+import type { SecretVault } from '../profile/secret-vault.ts';
 
 /** The profile's standbys with their administrators' addresses. */
 export const standbyAccess = (

@@ -12,7 +12,7 @@ import { createBackupActivities } from '../../src/activities/backup.ts';
 import type { ActivityDependencies } from '../../src/activities/dependencies.ts';
 import { createPlanActivities } from '../../src/activities/plan.ts';
 import { withRunStore } from '../../src/activities/run-store.ts';
-import { createSecretVault } from '../../src/activities/secret-vault.ts';
+import { createSecretVault } from '../../src/profile/secret-vault.ts';
 import { createToolingActivities } from '../../src/activities/tooling.ts';
 import { sha256 } from '../../src/archive/canonical.ts';
 import { findManifest } from '../../src/archive/manifest.ts';

@@ -11,7 +11,7 @@ import { parseDocument } from 'yaml';
 import { ensureBundle } from '../../scripts/build-bundle.ts';
 import { readLease } from '../../src/activities/lease.ts';
 import { archiveReport } from '../../src/activities/report.ts';
-import { createSecretVault } from '../../src/activities/secret-vault.ts';
+import { createSecretVault } from '../../src/profile/secret-vault.ts';
 import { runCommandLine } from '../../src/commands/program.ts';
 import type { MigrationActivities } from '../../src/contract/activities.ts';
 import type { Profile } from '../../src/contract/profile.ts';

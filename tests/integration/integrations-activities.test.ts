@@ -13,7 +13,7 @@ import { createCheckActivities } from '../../src/activities/checks.ts';
 import type { ActivityDependencies } from '../../src/activities/dependencies.ts';
 import { createOwnStepActivities } from '../../src/activities/own-steps.ts';
 import { createPreconditionActivities } from '../../src/activities/preconditions.ts';
-import { createSecretVault } from '../../src/activities/secret-vault.ts';
+import { createSecretVault } from '../../src/profile/secret-vault.ts';
 import type { ActionsInput, StepInput } from '../../src/contract/evidence.ts';
 import { STEP_ERRORS } from '../../src/contract/errors.ts';
 import type { Action, Check, Measure } from '../../src/contract/profile.ts';

@@ -11,7 +11,7 @@ import { createBackupActivities } from '../../src/activities/backup.ts';
 import { createRestoreActivities } from '../../src/activities/restore.ts';
 import { withRunStore } from '../../src/activities/run-store.ts';
 import { createSchemaActivities } from '../../src/activities/schema.ts';
-import { createSecretVault } from '../../src/activities/secret-vault.ts';
+import { createSecretVault } from '../../src/profile/secret-vault.ts';
 import { readStoredObjectMap } from '../../src/activities/stored-text.ts';
 import { STEP_ERRORS } from '../../src/contract/errors.ts';
 import type { StagingEvidence, StepInput } from '../../src/contract/evidence.ts';

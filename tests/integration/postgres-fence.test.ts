@@ -10,7 +10,7 @@ import { Client } from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createFenceActivities } from '../../src/activities/fence.ts';
 import { inspectFenceAccess } from '../../src/activities/fence-access.ts';
-import { createSecretVault } from '../../src/activities/secret-vault.ts';
+import { createSecretVault } from '../../src/profile/secret-vault.ts';
 import { STEP_ERRORS } from '../../src/contract/errors.ts';
 import type { FenceEvidence, StepInput, SwitchState } from '../../src/contract/evidence.ts';
 import type { Profile, SecretReference } from '../../src/contract/profile.ts';

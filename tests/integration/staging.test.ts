@@ -10,7 +10,7 @@ import { writeProfile } from '../../scripts/scenarios/profile.ts';
 import { deployExample, type Example, stopExample } from '../../scripts/stack/example.ts';
 import { withClient } from '../../scripts/stack/postgres-cluster.ts';
 import type { ActivityDependencies } from '../../src/activities/dependencies.ts';
-import { createSecretVault } from '../../src/activities/secret-vault.ts';
+import { createSecretVault } from '../../src/profile/secret-vault.ts';
 import { createStagingActivities } from '../../src/activities/staging.ts';
 import type { FlowsEvidence, StagingEvidence, StagingInput, StoredDocument } from '../../src/contract/evidence.ts';
 import { STEP_ERRORS } from '../../src/contract/errors.ts';

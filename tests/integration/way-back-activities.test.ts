@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createAccessActivities } from '../../src/activities/access.ts';
 import { createBackupActivities } from '../../src/activities/backup.ts';
 import { createRestoreActivities } from '../../src/activities/restore.ts';
-import { createSecretVault } from '../../src/activities/secret-vault.ts';
+import { createSecretVault } from '../../src/profile/secret-vault.ts';
 import { createWayBackActivities } from '../../src/activities/way-back.ts';
 import type { RestoreInput } from '../../src/contract/evidence.ts';
 import type { Profile, SecretReference } from '../../src/contract/profile.ts';

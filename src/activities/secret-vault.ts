@@ -1,1 +1,0 @@
-export { createSecretVault, type SecretVault } from '../profile/secret-vault.ts';
