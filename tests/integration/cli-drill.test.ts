@@ -150,8 +150,20 @@ describe('runbook drill', () => {
       const temporal = (...words: string[]) =>
         run(programs.temporal, [...words, '--address', stack.temporal.address, '--namespace', cli.namespace]);
       await temporal(
-        ...['schedule', 'create', '--schedule-id', id, '--cron', '0 3 * * 0', '--overlap-policy', 'Skip'],
-        ...['--workflow-id', id, '--type', 'restoreDrill', '--task-queue', taskQueue],
+        'schedule',
+        'create',
+        '--schedule-id',
+        id,
+        '--cron',
+        '0 3 * * 0',
+        '--overlap-policy',
+        'Skip',
+        '--workflow-id',
+        id,
+        '--type',
+        'restoreDrill',
+        '--task-queue',
+        taskQueue,
         ...['--input', JSON.stringify({ service, requestedBy: 'dana@example.com' })],
       );
       const status = await cli.runbook('drill', service, '--status');

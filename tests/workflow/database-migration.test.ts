@@ -2,6 +2,7 @@ import { ApplicationFailure } from '@temporalio/common';
 import { CancelledFailure, Context } from '@temporalio/activity';
 import { describe, expect, it } from 'vitest';
 import { STEP_ERRORS } from '../../src/contract/errors.ts';
+import type { Profile } from '../../src/contract/profile.ts';
 import { profile, scriptedActivities } from './scripted-activities.ts';
 import { atGate, endOf, runMigration, until } from './running.ts';
 
@@ -223,21 +224,23 @@ describe('a restore', () => {
       milliseconds: 1,
       predictedRestore: { milliseconds: 700_000, from: 'dump' } as const,
     });
-    for (const [snapshot, outcome] of [
-      [undefined, 'aborted'],
-      [{ kind: 'command', command: ['true'], directory: 'profile', environment: {}, timeout: 1 }, 'succeeded'],
-    ] as const) {
-      const { activities } = scriptedActivities(() => ({ verifyBackup }), {
-        recoveryPoint: { restorePoint: false, ...(snapshot && { snapshot }) },
-      });
-      const end = await runMigration(activities, async (handle) => {
+    const snapshot = {
+      kind: 'command',
+      command: ['true'],
+      directory: 'profile',
+      environment: {},
+      timeout: 1,
+    } as const;
+    const endWith = (recoveryPoint: Profile['recoveryPoint']) =>
+      runMigration(scriptedActivities(() => ({ verifyBackup }), { recoveryPoint }).activities, async (handle) => {
         await until(handle, atGate('approval'));
         await handle.signal('approve', approval);
         return endOf(handle);
       });
-      expect(end.outcome).toBe(outcome);
-      if (outcome === 'aborted') expect(end.summary?.findings[0]).toContain('faster way back');
-    }
+    const refused = await endWith({ restorePoint: false });
+    expect(refused.outcome).toBe('aborted');
+    expect(refused.summary?.findings[0]).toContain('faster way back');
+    expect((await endWith({ restorePoint: false, snapshot })).outcome).toBe('succeeded');
   });
 });
 
