@@ -8,7 +8,8 @@ import type { Redactor } from '../process/redactor.ts';
 import { requireSuccess, runProcess } from '../process/run.ts';
 import { ArchiveHead } from './archive-head.ts';
 import { type ConnectionTarget, libpqEnvironment } from './connection-url.ts';
-import { type ArchiveItem, orderRestore, parseItem, useList } from './restore-order.ts';
+import { holdsContentsList, listItems, SELECTED } from './archive-list.ts';
+import { type ArchiveItem, orderRestore, useList } from './restore-order.ts';
 import { withScratchFolder } from './scratch-folder.ts';
 
 export interface FillRequest {
@@ -78,8 +79,6 @@ export async function fillDatabase(request: FillRequest): Promise<FillTimings> {
   return { data: Math.round(data), indexes: Math.round(performance.now() - started - data) };
 }
 
-/** Subscriptions are refused before a backup is taken or restored; a restored one would subscribe a second time. */
-const ALWAYS = ['--no-subscriptions'];
 /** Rights come last: a table whose owner has revoked his own INSERT could not be filled. */
 const STREAMED = ['--section=pre-data', '--section=data', '--no-privileges'];
 
@@ -118,7 +117,7 @@ const restoring = ({ target, application, pgRestore, redactor, signal }: FillReq
 });
 
 const restoreArguments = (target: ConnectionTarget): readonly string[] => [
-  ...ALWAYS,
+  ...SELECTED,
   '--exit-on-error',
   '--no-password',
   '--verbose',
@@ -210,44 +209,6 @@ async function restoreItems(
     clearInterval(timer);
   }
 }
-
-/** The list of what a call with these options restores. */
-async function listItems(
-  request: FillRequest,
-  contentsList: Buffer,
-  options: readonly string[],
-): Promise<readonly ArchiveItem[]> {
-  const items: ArchiveItem[] = [];
-  const result = await list(request, contentsList, options, (line) => {
-    const item = parseItem(line);
-    if (item !== undefined) items.push(item);
-  });
-  requireSuccess(result, 'pg_restore --list');
-  return items;
-}
-
-async function holdsContentsList(request: FillRequest, beginning: Buffer): Promise<boolean> {
-  const result = await list(request, beginning, []);
-  return result.kind === 'exited' && result.code === 0;
-}
-
-const list = (
-  { pgRestore, redactor, signal }: FillRequest,
-  archive: Buffer,
-  options: readonly string[],
-  onLine: (line: string) => void = () => undefined,
-): Promise<ProcessResult> =>
-  runProcess({
-    file: pgRestore.file,
-    args: [...ALWAYS, '--list', ...options],
-    input: archive,
-    signal,
-    redactor,
-    label: 'pg_restore --list',
-    onLine: (stream, line) => {
-      if (stream === 'stdout') onLine(line);
-    },
-  });
 
 async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   const aborted = Promise.withResolvers<never>();
