@@ -10,8 +10,16 @@ import { isAlive } from '../../scripts/stack/process-identity.ts';
 import type { Outcome } from '../../src/contract/profile.ts';
 import { writeBriefProfile } from './interruption/brief-profile.ts';
 import { judge, secondsUntil } from './interruption/judgement.ts';
+import { watchDoor } from './interruption/door.ts';
 import * as moments from './interruption/moments.ts';
-import { answerGates, eventually, type StepUnderWay, stepsUnderWay, within } from './interruption/progress.ts';
+import {
+  answerGates,
+  eventually,
+  type StepUnderWay,
+  stepsUnderWay,
+  whereabouts,
+  within,
+} from './interruption/progress.ts';
 import { openStoreGateway, type StoreGateway } from './interruption/store-gateway.ts';
 
 export const sentence =
@@ -33,6 +41,7 @@ interface Ordeal {
 
 const SWAP = 'recovery.restore/swap';
 
+/** Each attempt inherits what the one killed before it has left: two runs show more than one for each point would. */
 const ORDEALS: readonly Ordeal[] = [
   {
     releaseTag: 'v1.1.0',
@@ -48,17 +57,11 @@ const ORDEALS: readonly Ordeal[] = [
     releaseTag: 'v1.3.0-corrupts',
     outcome: 'restored',
     points: [
-      { name: 'after the record, before the reply', step: 'backup.capture', arm: moments.recordedNotReplied },
-      { name: 'mid-restore, at its rows', step: 'recovery.restore', arm: moments.midRestore },
-      { name: 'between shut-out and rename', step: SWAP, arm: moments.shutOut },
-    ],
-  },
-  {
-    releaseTag: 'v1.3.0-corrupts',
-    outcome: 'restored',
-    points: [
-      { name: 'mid-restore, at its indexes', step: 'recovery.restore', arm: moments.midIndexes },
+      { name: 'after its record, before the reply', step: 'backup.capture', arm: moments.recordedNotReplied },
+      { name: 'mid-restore, at the rows', step: 'recovery.restore', arm: moments.midRestore },
+      { name: 'mid-restore, at the indexes', step: 'recovery.restore', arm: moments.midIndexes },
       { name: 'after compare', step: 'recovery.restore', arm: moments.compared },
+      { name: 'between shut-out and rename', step: SWAP, arm: moments.shutOut },
       { name: 'after rename, before the reply', step: SWAP, arm: moments.renamedNotReplied },
     ],
   },
@@ -70,11 +73,7 @@ export const run = (say: (line: string) => void): Promise<readonly ProofCase[]> 
     try {
       await writeBriefProfile(session.example, gateway.endpoint);
       const cases: ProofCase[] = [];
-      for (const ordeal of ORDEALS) {
-        const judged = await undergo(session, gateway, ordeal, say);
-        for (const { name, passed, detail } of judged) say(`${passed ? 'passed' : 'FAILED'} ${name}: ${detail}`);
-        cases.push(...judged);
-      }
+      for (const ordeal of ORDEALS) cases.push(...(await undergo(session, gateway, ordeal, say)));
       return cases;
     } finally {
       gateway.close();
@@ -101,19 +100,25 @@ async function undergo(
     const { temporaryFolder } = session.worker;
     const scene: moments.Scene = { example, gateway, primary, observer, runId, temporaryFolder };
     const stopAnswering = answerGates(handle, example, ordeal.releaseTag);
+    const door = await watchDoor(primary, example.databases.production);
     const killed: Killed[] = [];
+    let shut: readonly number[] = [];
     try {
       for (const point of ordeal.points) {
         killed.push(await killAt(session, scene, handle, point));
         say(`killed ${point.name}: ${killed.at(-1)?.seen ?? ''}`);
       }
+      await session.restartWorker();
       await endOf(handle);
     } finally {
+      shut = await door.leave();
       await stopAnswering();
     }
-    say(`the run ended; looking at what is left`);
+    say(
+      `the run ended; nobody could connect to production for ${shut.map((time) => `${time} ms`).join(', ') || '0 ms'}; looking at what is left`,
+    );
     const { outcome } = ordeal;
-    const left = await judge(session, handle, { outcome, before, runId, backups: ['backup.capture'] });
+    const left = await judge(session, handle, { outcome, before, runId });
     return killed.map(({ point, at, seen, doubts }) => ({
       name: point.name,
       passed: doubts.length === 0 && left.findings.length === 0,
@@ -136,8 +141,8 @@ interface Killed {
   readonly doubts: readonly string[];
 }
 
+/** The next moment is prepared before the worker is started that may come to it. */
 async function killAt(session: Session, scene: moments.Scene, handle: WorkflowHandle, point: Point): Promise<Killed> {
-  const { server } = session.worker;
   const underWay = async (): Promise<StepUnderWay | undefined> =>
     (await stepsUnderWay(handle)).find(({ step }) => step === point.step);
   const moment = point.arm(scene, {
@@ -146,14 +151,14 @@ async function killAt(session: Session, scene: moments.Scene, handle: WorkflowHa
     begins: () => eventually(`the step ${point.step} is under way`, underWay, 100),
   });
   try {
-    const seen = await within(moment.reached, point.name);
+    if (!isAlive(session.worker.server)) await session.restartWorker();
+    const { server } = session.worker;
+    const seen = await within(moment.reached, async () => `${point.name}: ${await whereabouts(handle)}`);
     process.kill(server.pid, 'SIGKILL');
     const at = Date.now();
     await eventually('the worker is dead', async () => (isAlive(server) ? undefined : true));
     const step = await underWay();
     const doubts = [...(step ? [] : [`the step ${point.step} was not under way`]), ...(await moment.doubts())];
-    await moment.release();
-    await session.restartWorker();
     return { point, at, seen: `attempt ${step?.attempt ?? '?'}, ${seen}`, doubts };
   } finally {
     await moment.release();

@@ -12,7 +12,14 @@ import { dumpOf, objectsOf, unfinishedUploads } from './interruption/aftermath.t
 import { writeBriefProfile } from './interruption/brief-profile.ts';
 import { copying } from './interruption/frozen.ts';
 import { judge, secondsUntil } from './interruption/judgement.ts';
-import { answerGates, eventually, type StepUnderWay, stepsUnderWay, within } from './interruption/progress.ts';
+import {
+  answerGates,
+  eventually,
+  type StepUnderWay,
+  stepsUnderWay,
+  whereabouts,
+  within,
+} from './interruption/progress.ts';
 
 export const sentence =
   'the store gone for 20 s mid-upload and mid-verify, production restarted mid-dump: the run goes on by itself';
@@ -104,7 +111,7 @@ export const run = (say: (line: string) => void): Promise<readonly ProofCase[]> 
       await stopAnswering();
     }
     say('the run ended; looking at what is left');
-    const expected = { outcome: 'succeeded', before, runId, backups: ['backup.capture'] } as const;
+    const expected = { outcome: 'succeeded', before, runId } as const;
     const { outcome, timeline, findings } = await judge(session, handle, expected);
     return struck.map(({ outage, backAt, seen, doubts }) => ({
       name: outage.name,
@@ -126,7 +133,7 @@ interface Struck {
 
 async function strike(scene: Scene, outage: Outage): Promise<Struck> {
   const { stack } = scene.session;
-  const seen = await within(middleOf(scene, outage), outage.name);
+  const seen = await within(middleOf(scene, outage), async () => `${outage.name}: ${await whereabouts(scene.handle)}`);
   const bringBack = await takeDown(stack, outage.part);
   const doubts = await outage.doubts(scene);
   await delay(outage.lasts);

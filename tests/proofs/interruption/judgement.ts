@@ -21,8 +21,6 @@ export interface Expected {
   /** Production before the run. */
   readonly before: Picture;
   readonly runId: string;
-  /** Those that take a backup. */
-  readonly backups: readonly string[];
 }
 
 export interface Judgement {
@@ -35,15 +33,20 @@ export interface Judgement {
 export async function judge(
   { example, stack, profile, worker }: Session,
   handle: WorkflowHandle,
-  { outcome: wanted, before, runId, backups }: Expected,
+  { outcome: wanted, before, runId }: Expected,
 ): Promise<Judgement> {
   const { outcome, openItems = [] } = await endOf(handle);
   const [plan, timeline] = await Promise.all([
     handle.query<SealedPlan | null>('plan'),
     handle.query<readonly StepRecord[]>('timeline'),
   ]);
+  // The second one is taken behind the fence, where the profile wants one.
+  const backups = ['backup.capture', 'apply.refresh-backup/capture'].filter((step) =>
+    timeline.some(({ id, status }) => id === step && status === 'done'),
+  );
   const targetRevision = plan?.plan.targetRevision ?? '';
   const findings = [
+    ...(backups.length > 0 ? [] : ['no backup was taken']),
     ...(outcome === wanted ? [] : [`ended ${outcome}, not ${wanted}`]),
     ...openItems.map((item) => `open: ${item}`),
     ...(await compareWithReality(example, { outcome, before, loaded: before, targetRevision })),

@@ -159,6 +159,8 @@ async function holding(url: string, lock: string): Promise<Client> {
 }
 
 async function somebodyWaits(holder: Client, relation: string): Promise<true | undefined> {
+  // Within a transaction the list of sessions stays as it was first read.
+  await holder.query('SELECT pg_stat_clear_snapshot()');
   const { rows } = await holder.query(
     `SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid)
      WHERE NOT l.granted AND l.relation = $1::regclass AND a.application_name LIKE 'migration-runbook/%'`,
@@ -175,7 +177,7 @@ function inDatabase({ superuserUrl }: PostgresServer, database: string): string 
 
 /** Nobody gets in any more, and one session of the application stays, since its server process stands still. */
 export const shutOut: Arm = (scene) => {
-  const { frozen, reached, disconnect } = stubbornSession(scene);
+  const { frozen, reached, disconnect } = stubbornSession(scene, () => restoring(scene));
   return {
     reached,
     doubts: async () => ((await isOpen(scene)) ? ['connections were allowed'] : []),
@@ -191,7 +193,7 @@ export const shutOut: Arm = (scene) => {
  * stands still: the swap goes on over the session it has, and cannot read anything through production's name afterwards.
  */
 export const renamedNotReplied: Arm = (scene) => {
-  const { frozen, reached, disconnect } = stubbornSession(scene);
+  const { frozen, reached, disconnect } = stubbornSession(scene, async () => undefined);
   const oidBefore = oidOf(scene);
   return {
     reached: (async () => {
@@ -257,41 +259,60 @@ function frozenCopy(
 export const freshPrefix = ({ databases }: Pick<Example, 'databases'>): string => `${databases.production}_restore_`;
 
 /**
- * A session of the application in production that cannot be ended. It is frozen when the restore is filling the fresh
- * database: not before, for a server process that stands still holds up every DROP DATABASE on its server.
+ * A session of the application in production that cannot be ended: frozen as soon as it has got in.
+ *
+ * @param since settles when it may try to. Not before the fresh database is there: a server process that stands still holds
+ * up every DROP DATABASE on its server.
  */
-function stubbornSession(scene: Scene): {
+function stubbornSession(
+  scene: Scene,
+  since: () => Promise<unknown>,
+): {
   readonly frozen: Frozen[];
   readonly reached: Promise<string>;
   readonly disconnect: () => Promise<void>;
 } {
-  const { observer, example } = scene;
   const frozen: Frozen[] = [];
-  const client = new Client({ connectionString: example.urls.production.application, application_name: 'stubborn' });
-  client.on('error', () => undefined);
+  let session: Client | undefined;
   const reached = (async () => {
-    const { rows: clock } = await observer.query<{ now: string }>('SELECT clock_timestamp()::text AS now');
-    await eventually('the backup is restored', () => restoring(observer, freshPrefix(example), clock[0]!.now), 20);
-    await client.connect();
-    const { rows } = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
-    frozen.push(freeze(rows[0]!.pid));
+    await since();
+    session = await eventually('a session gets in', () => logIn(scene.example.urls.production.application), 5);
     await eventually('connections are shut out', async () => ((await isOpen(scene)) ? undefined : true));
     return 'shut out, a session left';
   })();
-  return {
-    frozen,
-    reached,
-    disconnect: () => client.end().catch(() => undefined),
-  };
+
+  async function logIn(connectionString: string): Promise<Client | undefined> {
+    const client = new Client({ connectionString, application_name: 'stubborn' });
+    client.on('error', () => undefined);
+    try {
+      await client.connect();
+      const { rows } = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
+      frozen.push(freeze(rows[0]!.pid));
+      return client;
+    } catch {
+      await client.end().catch(() => undefined);
+      return undefined;
+    }
+  }
+
+  return { frozen, reached, disconnect: async () => session?.end().catch(() => undefined) };
 }
 
-async function restoring(observer: Client, prefix: string, since: string): Promise<true | undefined> {
-  const { rows } = await observer.query(
-    `SELECT FROM pg_stat_activity
-     WHERE starts_with(datname, $1) AND backend_start > $2::timestamptz AND application_name LIKE 'migration-runbook/%'`,
-    [prefix, since],
+/** Settles when an attempt that begins from now on has made the fresh database and is in it. */
+async function restoring({ observer, example }: Scene): Promise<true> {
+  const { rows: clock } = await observer.query<{ now: string }>('SELECT clock_timestamp()::text AS now');
+  return eventually(
+    'the backup is restored',
+    async () => {
+      const { rows } = await observer.query(
+        `SELECT FROM pg_stat_activity WHERE starts_with(datname, $1) AND backend_start > $2::timestamptz
+           AND application_name LIKE 'migration-runbook/%'`,
+        [freshPrefix(example), clock[0]!.now],
+      );
+      return rows.length > 0 ? true : undefined;
+    },
+    20,
   );
-  return rows.length > 0 ? true : undefined;
 }
 
 async function isOpen({ observer, example }: Scene): Promise<boolean> {

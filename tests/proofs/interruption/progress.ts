@@ -28,12 +28,12 @@ function detailsOf(data: Uint8Array | null | undefined): Readonly<Record<string,
   }
 }
 
-const PATIENCE = 120_000;
+const PATIENCE = 170_000;
 
 /**
  * Asks again and again until there is an answer.
  *
- * @throws Error after two minutes: `what` did not happen
+ * @throws Error after three minutes: `what` did not happen
  */
 export async function eventually<T>(what: string, ask: () => Promise<T | undefined>, pause = 20): Promise<T> {
   const deadline = Date.now() + PATIENCE;
@@ -45,20 +45,35 @@ export async function eventually<T>(what: string, ask: () => Promise<T | undefin
   }
 }
 
-const WHOLE_RUN = 150_000;
+const WHOLE_RUN = 180_000;
 
-/** @throws Error when the run does not come there in the time a whole run takes */
-export async function within<T>(reached: Promise<T>, name: string): Promise<T> {
+/**
+ * @param where for the message
+ * @throws Error when the run does not come there in the time a whole run takes
+ */
+export async function within<T>(reached: Promise<T>, where: () => Promise<string>): Promise<T> {
   const waiting = new AbortController();
-  const late = delay(WHOLE_RUN, undefined, { signal: waiting.signal }).then(() => {
-    throw new Error(`the run did not come to this point: ${name}`);
+  const late = delay(WHOLE_RUN, undefined, { signal: waiting.signal }).then(async () => {
+    throw new Error(`the run did not come to this point: ${await where()}`);
   });
   try {
     return await Promise.race([reached, late]);
   } finally {
     waiting.abort();
     late.catch(() => undefined);
+    reached.catch(() => undefined);
   }
+}
+
+/** The steps under way with what they tell, and what is waited for. */
+export async function whereabouts(handle: WorkflowHandle): Promise<string> {
+  const status = await handle.query<RunStatus>('status').catch(() => undefined);
+  const steps = (await stepsUnderWay(handle)).map(
+    ({ step, attempt, details }) => `${step}, attempt ${attempt}, ${JSON.stringify(details).slice(0, 200)}`,
+  );
+  return [...steps, `waits for ${JSON.stringify(status?.waiting ?? null).slice(0, 400)}`, status?.trouble ?? ''].join(
+    '; ',
+  );
 }
 
 /**
