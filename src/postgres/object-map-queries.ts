@@ -16,7 +16,7 @@ import { RIGHTS_QUERIES } from './object-map-rights-queries.ts';
  *
  * Left out everywhere: system schemas, members of extensions, temporary objects. No OIDs, no physical order of columns, no
  * statistics, no data, no value that may be a secret; nothing that only superusers may read, for the map must not depend on
- * who reads it. Tried on PostgreSQL 18; uses no catalog column younger than 14 except through `to_jsonb`.
+ * who reads it. Tried on PostgreSQL 15 and 18; uses no catalog column younger than 14 except through `to_jsonb`.
  */
 export const OBJECT_QUERIES = {
   schema: `
