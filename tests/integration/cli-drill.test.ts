@@ -164,7 +164,8 @@ describe('runbook drill', () => {
         'restoreDrill',
         '--task-queue',
         taskQueue,
-        ...['--input', JSON.stringify({ service, requestedBy: 'dana@example.com' })],
+        '--input',
+        JSON.stringify({ service, requestedBy: 'dana@example.com' }),
       );
       const status = await cli.runbook('drill', service, '--status');
       expect(status.stdout).toMatch(new RegExp(`^schedule +${id}, next at 20.* 03:00:00 UTC`, 'm'));
