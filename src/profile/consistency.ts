@@ -14,8 +14,10 @@ export function consistencyFindings(document: unknown): Finding[] {
     ...duplicateFindings(document, ['checks', 'smokeWrites'], 'name'),
     ...duplicateFindings(document, ['monitoring', 'measures'], 'name'),
     ...duplicateFindings(document, ['application', 'flows'], 'name'),
+    ...duplicateFindings(document, ['databases', 'production', 'standbys'], 'name'),
     ...stepFindings(document),
     ...fenceFindings(document),
+    ...encryptionFindings(document),
     ...credentialFindings(document),
   ];
 }
@@ -43,7 +45,8 @@ function approvalFindings(document: unknown): Finding[] {
 function duplicateFindings(document: unknown, path: readonly PropertyKey[], key: string): Finding[] {
   const seen = new Map<unknown, number>();
   return list(document, path).flatMap((item, index) => {
-    const name = valueAt(item, [key]);
+    const isName = typeof item === 'string';
+    const name = isName ? item : valueAt(item, [key]);
     if (name === undefined) return [];
     const first = seen.get(name);
     if (first === undefined) {
@@ -51,7 +54,10 @@ function duplicateFindings(document: unknown, path: readonly PropertyKey[], key:
       return [];
     }
     return [
-      { path: [...path, index, key], message: `is the name of number ${first} of this list too: names must differ` },
+      {
+        path: [...path, index, ...(isName ? [] : [key])],
+        message: `is the name of number ${first} of this list too: names must differ`,
+      },
     ];
   });
 }
@@ -95,6 +101,12 @@ function fenceFindings(document: unknown): Finding[] {
     });
   }
   return findings;
+}
+
+function encryptionFindings(document: unknown): Finding[] {
+  if (valueAt(document, ['backup', 'kmsKeyId']) === undefined) return [];
+  if (valueAt(document, ['backup', 'serverSideEncryption']) === 'aws:kms') return [];
+  return [{ path: ['backup', 'kmsKeyId'], message: 'is for serverSideEncryption: aws:kms only, give that as well' }];
 }
 
 /** Two references alike resolve to one credential: a role shared, or one database taken for another. */

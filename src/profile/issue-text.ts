@@ -16,14 +16,17 @@ export function describeIssue(issue: z.core.$ZodIssue, root: unknown): string {
     case 'invalid_value':
       return `must be ${issue.values.map((value) => JSON.stringify(value)).join(' or ')}`;
     case 'too_small':
+      if (issue.origin === 'string' && issue.minimum > 1) return `must have at least ${issue.minimum} characters`;
       return issue.origin === 'number' ? `must be at least ${issue.minimum}` : 'must not be empty';
     case 'too_big':
       return `must be at most ${issue.maximum}${issue.origin === 'string' ? ' characters' : ''}`;
     case 'invalid_key':
       return issue.issues.map((inner) => `has a key that ${inner.message}`).join('; ');
+    case 'invalid_union':
+      if (issue.message !== 'Invalid input') return issue.message;
+      return valueAt(root, issue.path) === undefined ? 'is missing' : 'is of a wrong type';
     case 'unrecognized_keys':
     case 'invalid_format':
-    case 'invalid_union':
     case 'invalid_element':
     case 'not_multiple_of':
     case 'custom':

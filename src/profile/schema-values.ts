@@ -52,6 +52,30 @@ export function choice<const Variants extends Readonly<Record<string, z.ZodType>
   return schema;
 }
 
+/**
+ * A word or an object: a mistake within the object is found at its place, and not as "neither the one nor the other".
+ *
+ * @param expected of what is neither, completes "must be ..."
+ */
+export function wordOr<Word extends z.ZodType, Form extends z.ZodType>(
+  word: Word,
+  form: Form,
+  expected: string,
+): z.ZodType<z.output<Word> | z.output<Form>> {
+  const schema = z.unknown().transform((value, context): z.output<Word> | z.output<Form> => {
+    const isForm = typeof value === 'object' && value !== null && !Array.isArray(value);
+    const result = (isForm ? form : word).safeParse(value);
+    if (result.success) return result.data as z.output<Word> | z.output<Form>;
+    for (const issue of result.error.issues) {
+      const message = isForm ? describeIssue(issue, value) : `must be ${expected}`;
+      context.addIssue({ code: 'custom', message, path: [...issue.path] });
+    }
+    return z.NEVER;
+  });
+  choices.set(schema, [word, form]);
+  return schema;
+}
+
 export const text = z.string().min(1).max(4_000);
 
 /** Milliseconds. `lowest` and `highest` in the notation of the profile. */

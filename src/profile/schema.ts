@@ -16,6 +16,7 @@ import {
   size,
   text,
   webAddress,
+  wordOr,
 } from './schema-values.ts';
 
 const MINUTE = 60_000;
@@ -56,13 +57,18 @@ const review = choice({
   ),
 });
 
-const standby = z.union(
-  [
-    text.transform((name): Standby => ({ name, sessions: 'end' })),
-    object({ name: text, administrator: secret }).transform((value): Standby => ({ ...value, sessions: 'end' })),
-    object({ name: text, sessions: z.literal('none') }),
-  ],
-  'must be {name, administrator: <reference>}, or {name, sessions: none} where nobody reads on it',
+const standby = wordOr(
+  text.transform((name): Standby => ({ name, sessions: 'end' })),
+  choice({
+    administrator: object({ name: text, administrator: secret }).transform(
+      (value): Standby => ({
+        ...value,
+        sessions: 'end',
+      }),
+    ),
+    sessions: object({ name: text, sessions: z.literal('none') }),
+  }),
+  '{name, administrator: <reference>}, or {name, sessions: none} where nobody reads on it',
 );
 
 const databases = object({
@@ -101,7 +107,10 @@ const backup = object({
   bucket: z.string().regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/, 'must be the name of a bucket'),
   prefix: z
     .string()
-    .regex(/^([\w.-]+\/?)*$/, 'must be made of letters, digits, dots, dashes, underscores and slashes')
+    .regex(
+      /^(?:[\w-][\w.-]*(?:\/[\w-][\w.-]*)*\/?)?$/,
+      'must be made of letters, digits, dots, dashes and underscores, with single slashes between names that do not begin with a dot',
+    )
     .transform((value) => value.replace(/\/+$/, ''))
     .default('migration-runbook'),
   region: text.default('us-east-1'),
@@ -119,10 +128,17 @@ const backup = object({
   serverSideEncryption: z.enum(['AES256', 'aws:kms']).optional(),
   kmsKeyId: text.optional(),
   objectLock: object({ mode: z.enum(['GOVERNANCE', 'COMPLIANCE']), retention: duration('1h', '36500d') }).optional(),
-  tags: z.record(z.string().min(1).max(128), z.string().max(256)).default({}),
+  tags: z
+    .record(z.string().regex(/^.{1,128}$/su, 'must have 1 to 128 characters'), z.string().max(256))
+    .refine((tags) => Object.keys(tags).length <= 10, 'must be 10 at most: a store takes no more on an object')
+    .default({}),
   storageClass: z
     .string()
     .regex(/^[A-Z][A-Z_]+$/, 'must be a storage class of the store, e.g. STANDARD_IA')
+    .refine(
+      (name) => !['GLACIER', 'DEEP_ARCHIVE'].includes(name),
+      'is an archive that cannot be read at once, and every backup is: move backups there later, by a lifecycle rule',
+    )
     .optional(),
   sampleAbove: size.default(20 * 1024 ** 3),
 });
@@ -142,10 +158,10 @@ const restore = object({
   quarantine: duration('1m', '365d').default(14 * 24 * HOUR),
 });
 
-const fence = z.union(
-  [
-    z.enum(['none', 'read-only']).transform((kind): Fence => ({ kind })),
-    object({
+const fence = wordOr(
+  z.enum(['none', 'read-only']).transform((kind): Fence => ({ kind })),
+  choice({
+    maintenance: object({
       maintenance: object({
         state: question.optional(),
         statePointer: pointer.optional(),
@@ -163,8 +179,8 @@ const fence = z.union(
         check: shown,
       }),
     ),
-  ],
-  'must be none, read-only, or {maintenance: {engage, release, check}}',
+  }),
+  'none, read-only, or {maintenance: {engage, release, check}}',
 );
 
 const recoveryPoint = object({

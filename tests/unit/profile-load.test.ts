@@ -271,6 +271,65 @@ describe('a profile is refused', () => {
       /backup\.recipients\[0\]: must be an age recipient/,
     ],
     ['no standbys key', ['databases.production.standbys', undefined] as const, /standbys: is missing/],
+    [
+      'a standby without what it needs',
+      ['databases.production.standbys', [{ name: 'replica1' }]] as const,
+      /standbys\[0\]: expected an object with one of: administrator, sessions/,
+    ],
+    [
+      'a mistake within a standby',
+      ['databases.production.standbys', [{ name: 'replica1', administrator: { enviroment: 'X' } }]] as const,
+      /standbys\[0\]\.administrator: expected an object with one of: command, environment, file/,
+    ],
+    [
+      'a standby that is none',
+      ['databases.production.standbys', [1]] as const,
+      /standbys\[0\]: must be \{name, administrator: <reference>\}/,
+    ],
+    [
+      'a standby twice',
+      ['databases.production.standbys', ['replica1', { name: 'replica1', sessions: 'none' }]] as const,
+      /standbys\[1\]\.name: is the name of number 0/,
+    ],
+    ['an unknown fence', ['fence', 'readonly'] as const, /fence: must be none, read-only, or \{maintenance/],
+    [
+      'a mistake within the maintenance mode',
+      [
+        'fence',
+        {
+          maintenance: {
+            engage: { command: './bin/on' },
+            release: { command: ['./bin/off'] },
+            check: { name: 'refused', command: ['./bin/refused'] },
+          },
+        },
+      ] as const,
+      /fence\.maintenance\.engage\.command: must be a list: the program/,
+    ],
+    [
+      'a waiver without a reason',
+      ['restore.capacity', { waiver: 'ok' }] as const,
+      /restore\.capacity\.waiver: must have at least 10 characters/,
+    ],
+    ['a check by SQL without what it expects', ['checks.smoke[1].expect', undefined] as const, /expect: is missing$/],
+    [
+      'a key that is not used',
+      ['backup.kmsKeyId', 'alias/backups'] as const,
+      /backup\.kmsKeyId: is for serverSideEncry/,
+    ],
+    [
+      'more tags than a store takes',
+      ['backup.tags', Object.fromEntries(Array.from({ length: 11 }, (_, index) => [`tag${index}`, 'x']))] as const,
+      /backup\.tags: must be 10 at most/,
+    ],
+    ['a storage class that is not read at once', ['backup.storageClass', 'GLACIER'] as const, /cannot be read at once/],
+    ['a prefix out of the bucket', ['backup.prefix', '../other'] as const, /backup\.prefix: must be made of/],
+    // Exponential in its length, for an expression that tries every way to cut it into names.
+    [
+      'a long prefix with a space',
+      ['backup.prefix', `${'a'.repeat(200)} `] as const,
+      /backup\.prefix: must be made of/,
+    ],
   ])('for %s', (_name, [key, value], expected) => {
     const findings = findingsOf(edited(key, value));
     expect(findings).toHaveLength(1);
