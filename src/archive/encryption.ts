@@ -63,6 +63,7 @@ async function createHeader(recipients: readonly string[]): Promise<{ header: Ui
 
 /**
  * Decrypts a stream. It fails at the first chunk that was changed, and at the end where the end is missing.
+ * @param identity one or, after a change of keys, several: the content of an identity file
  * @throws DecryptionFailed, naming the place; StepError `StepRefused` for an identity that is none; what the source throws
  */
 export async function* decrypted(
@@ -70,10 +71,12 @@ export async function* decrypted(
   identity: string,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const decrypter = new Decrypter();
-  try {
-    decrypter.addIdentity(identity.trim());
-  } catch {
-    throw refusal(['backup.identity is no age identity (AGE-SECRET-KEY-1...).']);
+  for (const line of identityLines(identity)) {
+    try {
+      decrypter.addIdentity(line);
+    } catch {
+      throw refusal(['backup.identity is no age identity (AGE-SECRET-KEY-1..., one a line).']);
+    }
   }
   const iterator = source[Symbol.asyncIterator]();
   try {
@@ -95,6 +98,13 @@ export async function* decrypted(
   } finally {
     await iterator.return?.();
   }
+}
+
+/** Of an identity file as `age-keygen` writes it, with comments; at least one line. */
+function identityLines(identity: string): readonly string[] {
+  const lines = identity.split('\n').map((line) => line.trim());
+  const found = lines.filter((line) => line !== '' && !line.startsWith('#'));
+  return found.length === 0 ? [''] : found;
 }
 
 /** No header of thousands of recipients is longer. */

@@ -118,6 +118,17 @@ describe('encryption', () => {
     expect(failure).toMatchObject({ reason: 'wrong-identity' });
   });
 
+  it('takes an identity file as age-keygen writes it, and one with the keys of before', async () => {
+    const content = randomBytes(1000);
+    const cipher = await whole(encrypted(pieces(content), [recipient]));
+    const file = `# created: 2026-11-22T16:00:00Z\n# public key: ${recipient}\n${identity}\n`;
+    expect(content.equals(await whole(decrypted(pieces(cipher), file)))).toBe(true);
+    const rotated = `${await generateX25519Identity()}\r\n\r\n${identity}`;
+    expect(content.equals(await whole(decrypted(pieces(cipher), rotated)))).toBe(true);
+    for (const none of ['# a comment alone\n', `${identity}\nsomething else`])
+      await expect(whole(decrypted(pieces(cipher), none))).rejects.toMatchObject({ type: 'StepRefused' });
+  });
+
   it('hands on the failure of its source as it is, in both directions', async () => {
     const reason = new Error('the source broke');
     async function* failing(start: Uint8Array): AsyncGenerator<Uint8Array> {
