@@ -94,7 +94,7 @@ async function changedRows(example: Example, kept: Picture): Promise<string[]> {
   });
 }
 
-/** Sessions of the migrator, invalid indexes, databases shut by a swap. */
+/** Sessions of the migrator, invalid indexes, databases shut by a swap, a fence that is still up, a copy that nobody needs. */
 async function leftovers(example: Example): Promise<string[]> {
   return onProduction(example, async (client) => {
     const { rows } = await client.query<{ finding: string }>(
@@ -102,7 +102,14 @@ async function leftovers(example: Example): Promise<string[]> {
        UNION ALL
        SELECT 'invalid index ' || indexrelid::regclass FROM pg_index WHERE NOT indisvalid
        UNION ALL
-       SELECT 'nobody can connect to ' || datname FROM pg_database WHERE datname = current_database() AND NOT datallowconn`,
+       SELECT 'nobody can connect to ' || datname FROM pg_database WHERE datname = current_database() AND NOT datallowconn
+       UNION ALL
+       SELECT 'the fence is still up: ' || array_to_string(s.setconfig, ', ')
+       FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
+       WHERE d.datname = current_database() AND array_to_string(s.setconfig, ',') LIKE '%default_transaction_read_only%'
+       UNION ALL
+       SELECT 'a restored database is left: ' || datname FROM pg_database
+       WHERE strpos(datname, current_database() || '_restore_') = 1`,
     );
     return rows.map(({ finding }) => finding);
   });
