@@ -189,12 +189,14 @@ async function release(
     return releaseSwitch(asSwitch(fence), input.before, integrationContext(dependencies, input, tools));
   }
   const request = await fenceRequest(dependencies, input, tools);
+  // An earlier attempt may have put the settings back and died before it came to the sessions.
+  const raised = tools.attempt > 1 ? 'surely' : input.raised;
   tools.progress({ phase: 'putting the settings back' });
   const { state, endedSessions, settings } = await asAdministrator(input, url, tools, 'maintenance', (client) =>
-    lowerFence(client, input.before, request),
+    lowerFence(client, input.before, { ...request, raised }),
   );
   tools.progress({ phase: 'trying to write as the service' });
-  const trial = await tryAsService(input, url, await applicationUrl(dependencies, input, tools), tools);
+  const trial = await tryToRelease(dependencies, input, tools, url);
   if (trial.kind === 'read-only' && !beginsReadOnly(settings, trial.role)) {
     throw new StepError(
       STEP_ERRORS.stateUnexpected,
@@ -203,6 +205,25 @@ async function release(
     );
   }
   return { ...state, detail: { ...state.detail, endedSessions, tried: trial.told } };
+}
+
+/**
+ * The settings are proven to be back by now. A login that finds every connection taken, as all clients come back at once, is
+ * told and does not fail the step: its repetition would end all sessions of production once more.
+ */
+async function tryToRelease(
+  dependencies: Needed,
+  input: StepInput,
+  tools: StepTools,
+  url: string,
+): Promise<WriteTrial | { readonly kind: 'not-tried'; readonly told: string }> {
+  try {
+    return await tryAsService(input, url, await applicationUrl(dependencies, input, tools), tools);
+  } catch (error) {
+    tools.signal.throwIfAborted();
+    if (!(error instanceof StepError)) throw error;
+    return { kind: 'not-tried', told: `could not be tried: ${error.message.slice(0, 300)}` };
+  }
 }
 
 async function prove(

@@ -331,6 +331,8 @@ export interface FenceEvidence {
 
 export interface ReleaseFenceInput extends StepInput {
   readonly before: SwitchState;
+  /** `perhaps`: raising it was begun and did not end well. */
+  readonly raised: 'surely' | 'perhaps';
 }
 
 export interface FenceHeldInput extends StepInput {

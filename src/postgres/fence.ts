@@ -90,6 +90,14 @@ export async function raiseFence(client: Client, request: FenceRequest): Promise
   };
 }
 
+export interface LoweringRequest extends FenceRequest {
+  /**
+   * `perhaps`: where the settings are found as they were before, it never was, and nobody's session is ended for it.
+   * @default 'surely'
+   */
+  readonly raised?: 'surely' | 'perhaps';
+}
+
 export interface LoweredFence {
   readonly state: SwitchState;
   readonly endedSessions: number;
@@ -104,10 +112,11 @@ export interface LoweredFence {
  * @param client of the administrator, in the maintenance database
  * @param before as `readFence` told it
  */
-export async function lowerFence(client: Client, before: SwitchState, request: FenceRequest): Promise<LoweredFence> {
+export async function lowerFence(client: Client, before: SwitchState, request: LoweringRequest): Promise<LoweredFence> {
   const original = await ofLivingRoles(client, settingsBefore(before));
   const found = await readSettings(client, request.database);
-  await applySettings(client, settingStatements(request.database, found, original));
+  const statements = settingStatements(request.database, found, original);
+  await applySettings(client, statements);
   const settings = await readSettings(client, request.database);
   const left = settingStatements(request.database, settings, original);
   if (left.length > 0) {
@@ -124,6 +133,10 @@ export async function lowerFence(client: Client, before: SwitchState, request: F
   if (before.state === 'engaged') {
     const note = 'was fenced before the run: left so';
     return { state: { state: 'engaged', detail: { ...restored, note } }, endedSessions: 0, settings };
+  }
+  if (request.raised === 'perhaps' && statements.length === 0) {
+    const note = 'was not raised: nothing to put back';
+    return { state: { state: 'released', detail: { ...restored, note } }, endedSessions: 0, settings };
   }
   request.progress({ phase: 'ending sessions that began behind the fence' });
   let endedSessions = 0;

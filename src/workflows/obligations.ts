@@ -55,7 +55,11 @@ export async function lowerFence(run: MigrationRun, stepId: string): Promise<voi
   // Whoever writes from the first moment on is not told apart from the migration any more.
   run.state.fence = undefined;
   await run.step(stepId, 'Lift the fence: the service writes again', PUT_BACK, (activities) =>
-    activities.releaseFence({ ...run.input(), before: fence.before }),
+    activities.releaseFence({
+      ...run.input(),
+      before: fence.before,
+      raised: fence.status === 'engaging' ? 'perhaps' : 'surely',
+    }),
   );
   run.state.setObligation({ ...fence, status: 'released' });
 }

@@ -87,8 +87,8 @@ const asActivity = <T>(work: () => Promise<T>): Promise<T> =>
   new MockActivityEnvironment({ heartbeatTimeoutMs: 4_000 }, { logger: new DefaultLogger('ERROR') }).run(work);
 const readFence = (input: StepInput) => asActivity(() => activities.readFence(input));
 const raise = (input: StepInput) => asActivity(() => activities.engageFence(input));
-const lower = (input: StepInput, before: SwitchState) =>
-  asActivity(() => activities.releaseFence({ ...input, before }));
+const lower = (input: StepInput, before: SwitchState, raised: 'surely' | 'perhaps' = 'surely') =>
+  asActivity(() => activities.releaseFence({ ...input, before, raised }));
 const prove = (input: StepInput, fence: FenceEvidence) =>
   asActivity(() => activities.proveFenceHeld({ ...input, fence }));
 
@@ -307,6 +307,39 @@ describe('the fence', () => {
     expect((await readFence(input)).state).toBe('released');
     await execute(service.applicationUrl, WRITE);
     await raise(input);
+  });
+
+  it('that was refused is lowered without ending anybody’s session; one that was begun is, with them', async () => {
+    const { service, input } = await createRun();
+    const before = await readFence(input);
+    await withClient(service.superuserUrl, async () => {
+      expect((await failureOf(raise(input))).type).toBe(STEP_ERRORS.refused);
+    });
+    await withClient(service.applicationUrl, async (client) => {
+      await client.query('BEGIN');
+      expect(await lower(input, before, 'perhaps')).toMatchObject({ state: 'released', detail: { endedSessions: 0 } });
+      await client.query(WRITE);
+      await client.query('COMMIT');
+    });
+
+    await execute(server.superuserUrl, `ALTER DATABASE ${service.database} SET default_transaction_read_only = on`);
+    await withClient(service.applicationUrl, async (client) => {
+      client.on('error', () => undefined);
+      expect(await lower(input, before, 'perhaps')).toMatchObject({ state: 'released', detail: { endedSessions: 1 } });
+      await expect(client.query('SELECT 1')).rejects.toThrow();
+    });
+  });
+
+  it('is lowered though its login finds every connection taken: the step that would be repeated ends all sessions', async () => {
+    const { service, input } = await createRun();
+    const before = await readFence(input);
+    await raise(input);
+    await execute(server.superuserUrl, `ALTER ROLE ${service.roles.application} CONNECTION LIMIT 0`);
+    const released = await lower(input, before);
+    expect(released).toMatchObject({ state: 'released', detail: { setting: null } });
+    expect(released.detail['tried']).toContain('could not be tried');
+    await execute(server.superuserUrl, `ALTER ROLE ${service.roles.application} CONNECTION LIMIT -1`);
+    await execute(service.applicationUrl, WRITE);
   });
 
   it('is not raised without the service’s own login to try it with', async () => {
