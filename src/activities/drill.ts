@@ -100,7 +100,15 @@ async function chooseBackup(
     return manifest;
   }
   const folder = `${serviceFolder(backup, service)}/`;
-  const manifests = await listManifests(store, folder, signal);
+  const unreadable: string[] = [];
+  const below = await listManifests(store, folder, signal, (finding) => unreadable.push(finding));
+  if (unreadable.length > 0) {
+    // One that cannot be read may be the latest: a drill of an older one would hide that.
+    findings.push(...unreadable.slice(0, 10), 'delete what is damaged, or name the backup to be restored');
+    return undefined;
+  }
+  // The prefix of another service may lead below this folder.
+  const manifests = below.filter((manifest) => manifest.service === service);
   const latest = manifests.find(({ verified }) => verified !== undefined);
   if (latest === undefined) {
     findings.push(

@@ -70,8 +70,10 @@ async function readBackups(
   store: ObjectStore,
   told: (finding: string) => void,
 ): Promise<readonly BackupManifest[]> {
-  const folder = `${serviceFolder(profile.backup, profile.service)}/`;
-  return listManifests(store, folder, signal, told);
+  const { backup, service } = profile;
+  const manifests = await listManifests(store, `${serviceFolder(backup, service)}/`, signal, told);
+  // The prefix of another service may lead below this folder.
+  return manifests.filter((manifest) => manifest.service === service);
 }
 
 export function backupText({ backup, releaseTag, changeTicket, runId, step, verified }: BackupManifest): string {

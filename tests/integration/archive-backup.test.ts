@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { canonicalDigest, canonicalJson } from '../../src/archive/canonical.ts';
 import { captureDump } from '../../src/archive/dump.ts';
 import type { BackupProgress } from '../../src/archive/dump-progress.ts';
 import { findManifest, listManifests, recordVerification } from '../../src/archive/manifest.ts';
@@ -325,10 +326,14 @@ describe('the manifest', () => {
   it('that cannot be read does not hide the others', async () => {
     const { folder } = source.request();
     await source.store.put(`${folder}/broken.backup.json`, '{"format":', 'application/json', never());
+    // With a digest that fits, for that is no signature.
+    const empty = { format: 'migration-runbook/backup/1' };
+    const foreign = canonicalJson({ ...empty, digest: canonicalDigest(empty) });
+    await source.store.put(`${folder}/foreign.backup.json`, foreign, 'application/json', never());
     const told: string[] = [];
     const listed = await listManifests(source.store, `${folder}/`, never(), (finding) => told.push(finding));
     expect(listed.length).toBeGreaterThan(0);
-    expect(told).toEqual([expect.stringContaining('broken')]);
+    expect(told.toSorted()).toEqual([expect.stringContaining('broken'), expect.stringContaining('names no backup')]);
   });
 });
 

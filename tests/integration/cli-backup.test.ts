@@ -6,6 +6,7 @@ import { MockActivityEnvironment } from '@temporalio/testing';
 import { DefaultLogger } from '@temporalio/worker';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createBackupActivities } from '../../src/activities/backup.ts';
+import { findManifest, writeManifest } from '../../src/archive/manifest.ts';
 import { runCommandLine } from '../../src/commands/program.ts';
 import type { BackupEvidence, BackupManifest, StepInput } from '../../src/contract/evidence.ts';
 import { createSecretVault } from '../../src/profile/secret-vault.ts';
@@ -99,6 +100,25 @@ describe('runbook backup list', () => {
       const latest = await verify('latest');
       expect(latest.code).toBe(1);
     });
+  });
+
+  test('leaves out backups of a service whose prefix leads below this one’s folder', async () => {
+    const manifest = await findManifest(store, backup.uri, never());
+    const { folder } = target;
+    const theirs = {
+      ...backup,
+      capturedAt: new Date().toISOString(),
+      manifest: store.uri(`${folder}/x/a.backup.json`),
+    };
+    await writeManifest(store, { ...manifest, service: 'x', backup: theirs }, never());
+    try {
+      const { stdout } = await runbook('backup', 'list', target.service, '--json');
+      expect((JSON.parse(stdout) as BackupManifest[]).map(({ service }) => service)).toEqual(
+        expect.not.arrayContaining(['x']),
+      );
+    } finally {
+      await store.delete(`${folder}/x/a.backup.json`, never());
+    }
   });
 
   test('says that there is none', async () => {

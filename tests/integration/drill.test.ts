@@ -178,6 +178,17 @@ describe('a drill on the real parts', () => {
     expect(named).toMatchObject({ code: 0, stdout: expect.stringContaining('passed: ') });
   });
 
+  test('is refused while a manifest cannot be read: it may be that of the latest backup', async () => {
+    const target = await backUp();
+    await target.verify();
+    const key = `${target.folder}/${randomUUID()}/backup.capture.backup.json`;
+    await store.put(key, '{"format":', 'application/json', never());
+    const refused = await drill(target.service);
+    expect(refused.code).toBe(1);
+    expect(refused.stdout).toContain(key);
+    expect(await drill(target.service, '--backup', target.backup.uri)).toMatchObject({ code: 0 });
+  });
+
   test('is refused on the production server', async () => {
     const target = await backUp();
     await target.verify();
