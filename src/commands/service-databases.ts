@@ -18,10 +18,13 @@ export class ServiceDatabases {
     this.step = step;
   }
 
-  async on<T>(server: DatabaseServer, work: (client: Client) => Promise<T>): Promise<T> {
+  /** @param named another database than the maintenance database */
+  async on<T>(server: DatabaseServer, work: (client: Client) => Promise<T>, named?: string): Promise<T> {
     const { production } = this.access.profile.databases;
     const { runId, step, signal } = this.session;
-    const database = server === 'production' ? { database: production.maintenanceDatabase } : {};
+    const maintenance = server === 'production' ? production.maintenanceDatabase : undefined;
+    const name = named ?? maintenance;
+    const database = name === undefined ? {} : { database: name };
     // Removing the files of a large database takes its time.
     return withConnection(await this.url(server), { runId, step, signal, statementTimeout: 0, ...database }, work);
   }

@@ -1,11 +1,11 @@
 import type { Client } from '@temporalio/client';
+import type { Client as PostgresClient } from 'pg';
 import { StepError } from '../contract/errors.ts';
 import { ownerState } from '../history/owner-state.ts';
-import { readIdentity } from '../postgres/identity.ts';
+import { isSameDatabase, readIdentity } from '../postgres/identity.ts';
 import { durationText, sizeText, timeText } from '../report/quantity.ts';
 import { dropLeftoverDatabase, findLeftoverDatabases } from '../sweep/databases.ts';
 import {
-  type DatabaseServer,
   judge,
   type Judgement,
   type JudgementRules,
@@ -74,14 +74,14 @@ class Sweep {
     const { profile, signal } = this.access;
     const { service } = profile;
     const found: Leftover[] = [];
-    const systems = new Map<string, DatabaseServer>();
+    let production: string | undefined;
     for (const server of ['production', 'scratch'] as const) {
       await this.look(`the ${server} server`, () =>
         this.databases.on(server, async (client) => {
-          // One server may serve as both.
           const { systemIdentifier } = await readIdentity(client);
-          if (systems.has(systemIdentifier)) return;
-          systems.set(systemIdentifier, server);
+          if (server === 'production') production = systemIdentifier;
+          // One server may serve as both; but a physical clone has the same identifier, and leftovers of its own.
+          else if (systemIdentifier === production && (await this.isProduction(client))) return;
           found.push(...(await findLeftoverDatabases(client, server, service)));
         }),
       );
@@ -92,6 +92,11 @@ class Sweep {
       }),
     );
     return found;
+  }
+
+  private async isProduction(scratch: PostgresClient): Promise<boolean> {
+    const { database } = await readIdentity(scratch);
+    return this.databases.on('production', (client) => isSameDatabase(client, scratch), database);
   }
 
   private async look(place: string, work: () => Promise<void>): Promise<void> {

@@ -24,7 +24,7 @@ export async function findLeftoverObjects(
   const present = new Set(objects.map(({ key }) => key));
   const halfMade = objects.flatMap(({ key, bytes, modifiedAt }): LeftoverObject[] => {
     const keys = backupKeysOf(key);
-    if (keys === undefined || present.has(keys.manifest)) return [];
+    if (keys === undefined || present.has(keys.manifest) || !isOfRun(key, folder)) return [];
     return [
       {
         kind: 'object',
@@ -37,21 +37,27 @@ export async function findLeftoverObjects(
       },
     ];
   });
-  const uploads = (await store.interruptedUploads(folder, signal)).map(
-    ({ key, uploadId, startedAt }): LeftoverUpload => ({
-      kind: 'upload',
-      uri: store.uri(key),
-      key,
-      uploadId,
-      owner: ownerOf(key, folder, service),
-      ...times(startedAt),
-      bytes: null,
-    }),
-  );
+  const interrupted = await store.interruptedUploads(folder, signal);
+  const uploads = interrupted
+    .filter(({ key }) => isOfRun(key, folder))
+    .map(
+      ({ key, uploadId, startedAt }): LeftoverUpload => ({
+        kind: 'upload',
+        uri: store.uri(key),
+        key,
+        uploadId,
+        owner: ownerOf(key, folder, service),
+        ...times(startedAt),
+        bytes: null,
+      }),
+    );
   return [...halfMade, ...uploads];
 }
 
-/** `<folder>/<run id>/<step>.<ending>`: what else lies there belongs to no run and so has none that is over. */
+/** `<folder>/<run id>/...`: what else lies there is nothing of a run, for example of a service whose prefix leads there. */
+const isOfRun = (key: string, folder: string): boolean => /^[0-9a-f-]{36}\//.test(key.slice(folder.length));
+
+/** `<folder>/<run id>/<step>.<ending>`. */
 function ownerOf(key: string, folder: string, service: string): LeftoverOwner {
   const [runId = '', ...rest] = key.slice(folder.length).split('/');
   const step = rest.join('/').replace(/\.(?:dump|ledger|backup|sql)\b.*$/, '');

@@ -1,4 +1,6 @@
 import { randomUUID } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { CreateMultipartUploadCommand, S3Client } from '@aws-sdk/client-s3';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { SweepResult } from '../../src/commands/service-sweep.ts';
@@ -185,6 +187,23 @@ describe('runbook sweep', () => {
     expect(await exists('production', name)).toBe(false);
   });
 
+  test('looks at a scratch server that is a physical copy of production, and once at one that is both', async () => {
+    const ended = await ownerRun('ended');
+    const name = await createMarked('production', { kind: 'restore', expiresAt: future, ...ended });
+    const { primary, replica } = stack.postgres;
+    const places = async (scratchUrl: string): Promise<string[]> => {
+      const other = await writeServiceProfile(cli.profiles, production);
+      await writeFile(join(cli.profiles, `${other.service}-scratch`), scratchUrl);
+      const mark = databaseMark({ kind: 'restore', ...ended, service: other.service, expiresAt: future, note: '' });
+      await execute(primary.superuserUrl, `COMMENT ON DATABASE ${name} IS '${mark}'`);
+      const { stdout } = await cli.runbook('sweep', other.service, '--profiles', cli.profiles, '--json');
+      const { leftovers } = JSON.parse(stdout) as SweepResult;
+      return leftovers.map((leftover) => (leftover.kind === 'database' ? leftover.server : leftover.kind));
+    };
+    expect(await places(primary.superuserUrl)).toEqual(['production']);
+    await expect.poll(() => places(replica.superuserUrl), { timeout: 20_000 }).toEqual(['production', 'scratch']);
+  });
+
   test('finds dumps without manifest and interrupted uploads, and leaves whole backups alone', async () => {
     const run = await ownerRun('ended', `migrate-${service}`);
     const put = (key: string, mtime = Date.now() / 1000) =>
@@ -199,8 +218,12 @@ describe('runbook sweep', () => {
     for (const ending of ['dump.zst.age', 'ledger.json.zst.age', 'backup.json']) await put(`${whole}.${ending}`);
     await put(neighbour);
     await put(`${folder}/${run.runId}/report.json`);
+    // Of a service with a prefix that leads here: not even with --forgotten.
+    const foreign = `${folder}/theirs/${run.runId}/backup.capture.dump.zst.age`;
+    await put(foreign, Date.now() / 1000 - 25 * 3600);
 
-    const { leftovers } = await sweep('--remove');
+    const { leftovers } = await sweep('--remove', '--forgotten');
+    expect(await store.head(foreign, never())).toBeDefined();
     const objects = leftovers.filter(({ kind }) => kind === 'object');
     expect(objects.map((object) => object.kind === 'object' && object.key)).toEqual([old, half]);
     expect(objects[0]).toMatchObject({ owner: { step: 'backup.capture#2' }, verdict: { kind: 'removed' } });
