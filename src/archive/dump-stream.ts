@@ -9,6 +9,7 @@ import { compressed } from './compression.ts';
 import type { DumpProgress } from './dump-progress.ts';
 import { encrypted } from './encryption.ts';
 import { partSizeFor, type Uploaded } from './multipart-upload.ts';
+import { fleeting } from './fleeting.ts';
 import type { ObjectStore } from './object-store.ts';
 import type { PostgresProgram } from './programs.ts';
 import type { Keeping } from './storage-options.ts';
@@ -65,7 +66,7 @@ export async function storeDump(dump: DumpStream): Promise<StoredDump> {
     dump.progress.watch(counter);
     const stored = await dump.store.upload(
       dump.key,
-      encrypted(compressed(counter.count(running.stdout)), dump.recipients),
+      encrypted(fleeting(compressed(fleeting(counter.count(running.stdout)))), dump.recipients),
       {
         partSize: partSizeFor(dump.database.sizeBytes),
         signal: dump.signal,

@@ -8,6 +8,7 @@ import { drained } from './backpressure.ts';
 import { ContentsList } from './contents-list.ts';
 import { CopyRowCounter } from './copy-rows.ts';
 import { damaged } from './damage.ts';
+import { fleeting } from './fleeting.ts';
 import type { Ledger } from './ledger.ts';
 import { requireManifest } from './manifest.ts';
 import type { ObjectStore } from './object-store.ts';
@@ -170,7 +171,7 @@ async function decode(request: VerificationRequest, progress: VerificationReport
     guarded(async () => {
       const running = await streamProcess({ ...common, args: ['--file=-'], input: forDecode, label: 'pg_restore' });
       try {
-        for await (const chunk of running.stdout) decoded.add(chunk as Buffer);
+        for await (const chunk of fleeting<Buffer>(running.stdout)) decoded.add(chunk);
       } finally {
         await running.stop().catch(() => undefined);
       }
