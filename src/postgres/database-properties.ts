@@ -1,4 +1,9 @@
 import { escapeLiteral, type Client } from 'pg';
+import {
+  applySettings,
+  readSettings as readFenceSettings,
+  settingStatements as fenceStatements,
+} from './fence-settings.ts';
 import { sqlName } from './identifier.ts';
 
 /**
@@ -180,13 +185,19 @@ export const restoredProperties = (recorded: DatabaseProperties, current: Databa
 });
 
 /**
- * Gives a database the fence of another, which may have been raised or lowered meanwhile, and nothing else.
+ * Gives a database the fence of another, which may have been raised or lowered meanwhile, and touches nothing else: all at
+ * once, for a database that has lost its rights half way would be given them by nobody.
  *
  * @returns what could not be carried over, in words
  */
 export async function carryFence(client: Client, from: string, to: string): Promise<string[]> {
-  const [production, fresh] = [await readDatabaseProperties(client, from), await readDatabaseProperties(client, to)];
-  return applyProperties(client, restoredProperties(fresh, production), to);
+  const [wanted, present] = [await readFenceSettings(client, from), await readFenceSettings(client, to)];
+  try {
+    await applySettings(client, fenceStatements(to, present, wanted));
+    return [];
+  } catch (error) {
+    return [`the fence of database "${from}" cannot be carried over: ${(error as Error).message.slice(0, 300)}`];
+  }
 }
 
 /**

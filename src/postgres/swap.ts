@@ -210,8 +210,9 @@ async function exchange(
 }
 
 /**
- * Both names, or neither; the comments change with them, so that the record cannot differ from the deed. Sent in one
- * message: a round trip to a distant server costs as much as the renaming.
+ * Both names, or neither; the comments change with them, so that the record cannot differ from the deed. The old database
+ * is closed once more: an earlier attempt that was given up for lost may have let connections in meanwhile. Sent in
+ * one message: a round trip to a distant server costs as much as the renaming.
  */
 async function rename(
   client: Client,
@@ -232,6 +233,7 @@ async function rename(
     await client.query(`
       BEGIN;
       ALTER DATABASE ${sqlName(production)} RENAME TO ${sqlName(keptAside)};
+      ALTER DATABASE ${sqlName(keptAside)} ALLOW_CONNECTIONS false;
       ALTER DATABASE ${sqlName(fresh.name)} RENAME TO ${sqlName(production)};
       ALTER DATABASE ${sqlName(production)} ALLOW_CONNECTIONS true;
       COMMENT ON DATABASE ${sqlName(keptAside)} IS ${escapeLiteral(databaseMark(mark, original.oid))};

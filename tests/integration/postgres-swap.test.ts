@@ -1,9 +1,10 @@
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { join } from 'node:path';
 import { Client } from 'pg';
 import { describe, expect, it } from 'vitest';
 import { STEP_ERRORS, StepError } from '../../src/contract/errors.ts';
-import { createDatabaseLike } from '../../src/postgres/database-properties.ts';
+import { carryFence, createDatabaseLike } from '../../src/postgres/database-properties.ts';
 import { parseDatabaseMark } from '../../src/postgres/database-mark.ts';
 import { freshDatabaseName } from '../../src/postgres/restore.ts';
 import { swapDatabases, type SwapRequest } from '../../src/postgres/swap.ts';
@@ -310,6 +311,56 @@ describe('swapping the restored database in', () => {
       `${service.database}_before_0190a007-1_2`,
     ]);
     expect(await swapDatabases(swapOf(service, again, runId))).toMatchObject({ keptAside: second.keptAside });
+  });
+
+  it('leaves the old database closed though an earlier attempt that was given up for lost opens it meanwhile', async () => {
+    const runId = '0190a013-1';
+    const { service, fresh } = await restored(runId);
+    const open = (): unknown =>
+      execFileSync(join(server.binDirectory, 'psql'), [
+        server.superuserUrl,
+        '--command',
+        `ALTER DATABASE ${service.database} ALLOW_CONNECTIONS true`,
+      ]);
+    const { keptAside } = await swapDatabases(
+      swapOf(service, fresh, runId, { progress: (phase) => void (phase === 'sessions-ended' && open()) }),
+    );
+    expect((await databases(service)).map(({ name, open: isOpen }) => [name, isOpen])).toEqual([
+      [service.database, true],
+      [keptAside, false],
+    ]);
+  });
+
+  it('carries the fence and touches no right and no other setting, for nobody would give them back', async () => {
+    const runId = '0190a014-1';
+    const { service, fresh } = await restored(runId);
+    const { application, migrator } = service.roles;
+    await execute(
+      server.superuserUrl,
+      `ALTER DATABASE ${service.database} SET default_transaction_read_only = on`,
+      `ALTER ROLE ${migrator} IN DATABASE ${service.database} SET default_transaction_read_only = off`,
+      `ALTER ROLE ${application} IN DATABASE "${fresh}" SET default_transaction_read_only = on`,
+      `ALTER ROLE ${application} IN DATABASE "${fresh}" SET work_mem = '5MB'`,
+      // An administrator who is no superuser could not set it again.
+      `ALTER DATABASE "${fresh}" SET log_min_duration_statement = 1000`,
+    );
+    const maintenance = new URL(service.administratorUrl);
+    maintenance.pathname = '/postgres';
+    expect(await withClient(maintenance.href, (client) => carryFence(client, service.database, fresh))).toEqual([]);
+    expect(
+      await query(
+        server.superuserUrl,
+        `SELECT s.setrole::regrole::text AS role, s.setconfig AS settings
+         FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase WHERE d.datname = $1 ORDER BY s.setrole <> 0, 1`,
+        [fresh],
+      ),
+    ).toEqual(
+      expect.arrayContaining([
+        { role: '-', settings: ['log_min_duration_statement=1000', 'default_transaction_read_only=on'] },
+        { role: application, settings: ['work_mem=5MB'] },
+        { role: migrator, settings: ['default_transaction_read_only=off'] },
+      ]),
+    );
   });
 
   it('cuts names at 63 bytes, never inside a character, and keeps what tells the run', async () => {
