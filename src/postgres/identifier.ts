@@ -14,7 +14,8 @@ export const sqlName = (...parts: readonly string[]): string => parts.map((part)
 /** PostgreSQL cuts identifiers at 63 bytes without a word; `ending` is kept whole. */
 export function boundedIdentifier(beginning: string, ending: string): string {
   const room = 63 - Buffer.byteLength(ending);
-  let kept = beginning;
-  while (Buffer.byteLength(kept) > room) kept = kept.slice(0, -1);
-  return kept + ending;
+  // Character by character: half of a surrogate pair is none.
+  const kept = [...beginning];
+  while (Buffer.byteLength(kept.join('')) > room) kept.pop();
+  return kept.join('') + ending;
 }

@@ -91,6 +91,7 @@ describe('a name', () => {
 
   it('keeps its ending within 63 bytes, also where letters take several', () => {
     expect(boundedIdentifier('whisper', '_restore_0190aaaa')).toBe('whisper_restore_0190aaaa');
+    expect(boundedIdentifier('🐘'.repeat(20), '_x')).toBe(`${'🐘'.repeat(15)}_x`);
     const long = boundedIdentifier('ö'.repeat(60), '_restore_0190aaaa');
     expect(long.endsWith('_restore_0190aaaa')).toBe(true);
     expect(Buffer.byteLength(long)).toBeLessThanOrEqual(63);
