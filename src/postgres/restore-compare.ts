@@ -76,9 +76,19 @@ async function compareDefinitions(
   ledger: RestoreLedger,
 ): Promise<{ readonly different: readonly string[]; readonly cosmetic: readonly string[] }> {
   const { different, cosmetic } = compareForRestore(ledger.objectMap, await captureObjectMap(client));
-  const invalid = (await listInvalidIndexes(client)).map(({ name }) => `index ${name} is invalid`);
-  return { different: [...different, ...invalid], cosmetic };
+  // A partitioned table's index that was not complete when it was backed up is in the dump, and in no object map.
+  const valid = new Set(ledger.objectMap.objects.flatMap(({ kind, name }) => (kind === 'index' ? [name] : [])));
+  const invalid = (await listInvalidIndexes(client))
+    .filter(({ name, partitioned }) => !partitioned || valid.has(name))
+    .map(({ name }) => `index ${name} is invalid`);
+  return { different: [...different, ...invalid], cosmetic: bounded(cosmetic) };
 }
+
+/** Entries an evidence can hold: a large database has thousands of rewritten expressions, and a history little room. */
+const LISTED = 100;
+
+const bounded = (lines: readonly string[]): readonly string[] =>
+  lines.length <= LISTED ? lines : [...lines.slice(0, LISTED), `and ${lines.length - LISTED} more`];
 
 /**
  * Names in SQL form, largest first. By name, for ANALYZE of a whole database would warn about system tables of other owners. A

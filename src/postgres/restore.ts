@@ -19,6 +19,7 @@ import { restoreBackup, type RestoreBackupRequest } from './restore-backup.ts';
 import type { RestoreLedger } from './restore-compare.ts';
 import { endSessions } from './sessions.ts';
 import type { StandbyAccess } from './standbys.ts';
+import { reopenAfterInterruptedSwap } from './swap-record.ts';
 import { findWayBackBlockers } from './way-back-blockers.ts';
 
 export {
@@ -35,6 +36,8 @@ export interface RestoreRequest extends Omit<RestoreBackupRequest, 'target' | 'l
   readonly ledger: RestoreLedger & {
     readonly database: Pick<DatabaseIdentity, 'systemIdentifier' | 'database'>;
     readonly properties: DatabaseProperties;
+    /** Every role that owners, grants, policies and settings name: a dump creates none. */
+    readonly roles?: readonly string[];
   };
   readonly pgRestore: { readonly file: string; readonly major: number };
   /** What the fresh database's comment says of whose it is and until when. */
@@ -68,11 +71,14 @@ export async function restoreFresh(request: RestoreRequest): Promise<RestoreEvid
   const session: ConnectionOptions = { runId, step, signal, statementTimeout: 0, idleTimeout: 0 };
 
   request.progress({ phase: 'prepare', bytes: 0, of: request.dumpBytes, share: 0 });
+  await withConnection(elsewhere, session, (client) =>
+    reopenAfterInterruptedSwap(client, production, { fresh, runId }),
+  );
   await withConnection(administrator, session, (client) => refuseForeignBackup(client, request));
   const { standbys } = request;
   const { findings } = await findWayBackBlockers({ administrator, maintenanceDatabase, standbys, session });
   await withConnection(elsewhere, session, async (client) => {
-    await refuseEarly(client, production, request.pgRestore.major, findings);
+    await refuseEarly(client, production, request, findings);
     await dropLeftover(client, fresh, request);
     await requireRoom(client, production, request);
     await createDatabaseLike(client, production, fresh);
@@ -111,7 +117,7 @@ async function refuseForeignBackup(client: Client, { ledger }: RestoreRequest): 
 async function refuseEarly(
   client: Client,
   production: string,
-  major: number,
+  { pgRestore: { major }, ledger: { roles = [] } }: RestoreRequest,
   blockers: readonly string[],
 ): Promise<void> {
   const { rows } = await client.query<{
@@ -122,7 +128,7 @@ async function refuseEarly(
     major: number;
   }>(
     `SELECT r.rolsuper AS "superuser", r.rolcreatedb AS "createdb", pg_get_userbyid(d.datdba) AS "owner",
-            pg_has_role(d.datdba, 'MEMBER') AS "member", current_setting('server_version_num')::int / 10000 AS "major"
+            pg_has_role(d.datdba, 'USAGE') AS "member", current_setting('server_version_num')::int / 10000 AS "major"
      FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.datname = $1`,
     [production],
   );
@@ -131,10 +137,20 @@ async function refuseEarly(
   const findings = [...blockers];
   if (!facts.superuser && !facts.createdb) findings.push('the administrator lacks CREATEDB');
   if (!facts.member)
-    findings.push(`the administrator is not a member of role "${facts.owner}", which owns the database`);
+    findings.push(`the administrator has not the rights of role "${facts.owner}", which owns the database`);
   if (facts.major !== major) {
     findings.push(`pg_restore is of version ${major}, the server of version ${facts.major}: use the server's own`);
   }
+  const missing = await client.query<{ name: string }>(
+    'SELECT name FROM unnest($1::text[]) AS name WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) ORDER BY 1',
+    [roles],
+  );
+  findings.push(
+    ...missing.rows.map(
+      ({ name }) =>
+        `role "${name}", which what was backed up is owned by or granted to, does not exist any more: CREATE ROLE it again`,
+    ),
+  );
   if (findings.length > 0) throw refusal(findings);
 }
 

@@ -26,7 +26,7 @@ export async function inspectAdministrator(client: Client): Promise<RightsFindin
     monitor: boolean;
   }>(
     `SELECT current_user AS "role", r.rolsuper AS "superuser", r.rolcreatedb AS "createdb", pg_get_userbyid(d.datdba) AS "owner",
-            pg_has_role(d.datdba, 'MEMBER') AS "member", pg_has_role('pg_signal_backend', 'USAGE') AS "signal",
+            pg_has_role(d.datdba, 'USAGE') AS "member", pg_has_role('pg_signal_backend', 'USAGE') AS "signal",
             pg_has_role('pg_monitor', 'USAGE') AS "monitor"
      FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.datname = current_database()`,
   );

@@ -12,10 +12,12 @@ import { withConnection } from '../../src/postgres/connection.ts';
 import { readContents } from '../../src/postgres/contents.ts';
 import { readDatabaseProperties } from '../../src/postgres/database-properties.ts';
 import { readIdentity } from '../../src/postgres/identity.ts';
+import { markDatabase } from '../../src/postgres/database-mark.ts';
 import { captureObjectMap } from '../../src/postgres/object-map.ts';
 import { type RestoreRequest, restoreFresh } from '../../src/postgres/restore.ts';
+import { closingMark } from '../../src/postgres/swap-record.ts';
 import { createRedactor } from '../../src/process/redactor.ts';
-import { createService, execute, query, type TestService } from '../postgres-service.ts';
+import { createService, execute, query, type TestService, withClient } from '../postgres-service.ts';
 import { databaseUrl, useStack } from '../stack.ts';
 
 const server = useStack().postgres.primary;
@@ -153,6 +155,48 @@ describe('restoring into a fresh database', () => {
     const again = await restoreFresh(restoreOf(service, backup, runId));
     expect(again.rows).toBe(2501);
     await curious.end().catch(() => undefined);
+  });
+
+  it('opens a production that an interrupted swap of the run has left closed', async () => {
+    const service = await createService(server);
+    const backup = await backUp(service);
+    const runId = '0190cccc-2';
+    const { freshDatabase } = await restoreFresh(restoreOf(service, backup, runId));
+    const whose = { runId, service: 'whisper', workflowId: 'migrate-whisper', quarantine: 3_600_000 };
+    await withClient(server.superuserUrl, (client) =>
+      markDatabase(client, freshDatabase, closingMark(whose, service.database)),
+    );
+    await query(server.superuserUrl, `ALTER DATABASE ${service.database} ALLOW_CONNECTIONS false`);
+    await restoreFresh(restoreOf(service, backup, runId));
+    expect((await databases(service)).map(({ open }) => open)).toEqual([true, true]);
+  });
+
+  it('restores the unfinished index of a partitioned table as it was: not valid', async () => {
+    const service = await createService(server);
+    await execute(
+      service.migratorUrl,
+      'CREATE TABLE public.events (day date, what text) PARTITION BY RANGE (day)',
+      `CREATE TABLE public.events_2026 PARTITION OF public.events FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')`,
+      'CREATE INDEX events_what ON ONLY public.events (what)',
+    );
+    const { freshDatabase } = await restoreFresh(restoreOf(service, await backUp(service), '0190cccc-3'));
+    expect(
+      await query(
+        databaseUrl(server, freshDatabase),
+        `SELECT FROM pg_index WHERE indexrelid = 'events_what'::regclass`,
+      ),
+    ).toHaveLength(1);
+  });
+
+  it('refuses a backup of roles that are gone since, before it does anything', async () => {
+    const service = await createService(server);
+    const backup = await backUp(service);
+    const ledger = { ...backup.ledger, roles: [service.roles.owner, 'gone_since'] };
+    const error = await failureOf(restoreFresh(restoreOf(service, { ...backup, ledger }, '0190cccc-4')));
+    expect(error.type).toBe(STEP_ERRORS.refused);
+    expect(error.message).toContain('role "gone_since"');
+    expect(error.message).not.toContain(`role "${service.roles.owner}"`);
+    expect(await databases(service)).toHaveLength(1);
   });
 
   it('brings sequences ahead of the recorded value and of their columns', async () => {
