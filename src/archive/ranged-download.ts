@@ -1,4 +1,6 @@
+import { Readable } from 'node:stream';
 import { GetObjectCommand, type S3Client, S3ServiceException } from '@aws-sdk/client-s3';
+import { STEP_ERRORS, StepError } from '../contract/errors.ts';
 import { type Patience, patiently } from './patience.ts';
 import { isMissing } from './store-errors.ts';
 
@@ -68,15 +70,26 @@ async function fetchRange(
   signal: AbortSignal,
   patience: Patience,
 ): Promise<Uint8Array> {
+  let short = 0;
   try {
-    return await patiently(patience, signal, async (attempt) => {
+    return await patiently(patience, signal, async () => {
       const answer = await client.send(new GetObjectCommand({ ...source, Range: `bytes=${start}-${end - 1}` }), {
         abortSignal: signal,
       });
+      const announced = answer.ContentLength ?? 0;
+      if (announced > end - start) {
+        // Not to be held in memory: the whole of a backup would come, and again for each range.
+        if (answer.Body instanceof Readable) answer.Body.destroy();
+        throw new StepError(
+          STEP_ERRORS.refused,
+          `The object store ignores ranges: asked for bytes ${start} to ${end} of ${source.Key} it sends ${announced} bytes. Correct backup.endpoint, or what stands before the store.`,
+        );
+      }
       const body = await answer.Body?.transformToByteArray();
       if (body?.byteLength === end - start) return body;
       const what = `bytes ${start} to ${end} were asked for, ${body?.byteLength ?? 0} came`;
-      if (attempt >= ATTEMPTS) throw new ObjectChanged(what);
+      short += 1;
+      if (short >= ATTEMPTS) throw new ObjectChanged(what);
       throw new BodyIncomplete(what);
     });
   } catch (error) {

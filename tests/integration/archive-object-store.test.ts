@@ -1,4 +1,7 @@
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer, type RequestListener } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { CreateMultipartUploadCommand, S3Client, UploadPartCommand } from '@aws-sdk/client-s3';
 import { afterAll, describe, expect, it } from 'vitest';
 import { sha256 } from '../../src/archive/canonical.ts';
@@ -118,6 +121,71 @@ describe('streams', () => {
     await expect(download(key, 9 * 1024 * 1024)).rejects.toBeInstanceOf(ObjectChanged);
     await store.delete(key, never());
     await expect(download(key, 1000)).rejects.toBeInstanceOf(ObjectChanged);
+  });
+});
+
+describe('a server that answers otherwise than asked', () => {
+  const content = randomBytes(1000);
+
+  async function withServer(answer: RequestListener, work: (endpoint: string) => Promise<void>): Promise<void> {
+    const server = createServer(answer).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    try {
+      await work(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+    } finally {
+      server.closeAllConnections();
+      server.close();
+    }
+  }
+
+  async function downloadFrom(endpoint: string): Promise<Buffer> {
+    const other = openTestStore({ endpoint }).patient({ milliseconds: 20_000 });
+    const chunks: Uint8Array[] = [];
+    try {
+      for await (const chunk of other.download('some/key', content.length, never())) chunks.push(chunk);
+    } finally {
+      other.close();
+    }
+    return Buffer.concat(chunks);
+  }
+
+  it('and ignores ranges is refused before all of the object is in memory', async () => {
+    await withServer(
+      (_request, response) => {
+        response.writeHead(200, { 'Content-Length': 10 ** 12 });
+        response.write(content);
+      },
+      async (endpoint) => {
+        await expect(downloadFrom(endpoint)).rejects.toMatchObject({
+          type: 'StepRefused',
+          message: expect.stringContaining('ignores ranges'),
+        });
+      },
+    );
+  });
+
+  it('and is unable at first, and then comes short once, is asked again', async () => {
+    let asked = 0;
+    await withServer(
+      (_request, response) => {
+        asked += 1;
+        if (asked <= 4) response.writeHead(503).end();
+        else response.writeHead(206).end(asked === 5 ? content.subarray(1) : content);
+      },
+      async (endpoint) => {
+        expect(content.equals(await downloadFrom(endpoint))).toBe(true);
+      },
+    );
+    expect(asked).toBe(6);
+  });
+
+  it('and comes short every time is not waited for any longer', async () => {
+    await withServer(
+      (_request, response) => response.writeHead(206).end(content.subarray(1)),
+      async (endpoint) => {
+        await expect(downloadFrom(endpoint)).rejects.toBeInstanceOf(ObjectChanged);
+      },
+    );
   });
 });
 
