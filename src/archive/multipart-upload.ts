@@ -55,6 +55,9 @@ const PARTS_IN_FLIGHT = 2;
 export const partSizeFor = (databaseBytes: number): number =>
   Math.max(PREFERRED_PART, Math.ceil(databaseBytes / MAXIMUM_PARTS));
 
+/** Milliseconds to find out whether an upload was begun of which nothing was heard. */
+const TIDYING = 10_000;
+
 /** The server knows nothing of the upload under way: some keep it in memory, and were restarted. */
 export class UploadForgotten extends Error {
   override readonly name = 'UploadForgotten';
@@ -82,6 +85,7 @@ export async function uploadStream(
   const underWay = new Set<Promise<void>>();
   const parts: { PartNumber: number; ETag: string | undefined }[] = [];
   let uploadId: string | undefined;
+  let begun: 'yes' | 'no' = 'no';
   let failure: unknown;
   let taken = 0;
 
@@ -122,6 +126,7 @@ export async function uploadStream(
       }
       number += 1;
       if (number > MAXIMUM_PARTS) throw new RangeError(`more than ${MAXIMUM_PARTS} parts of ${partSize} bytes`);
+      begun = 'yes';
       uploadId ??= await begin(client, target, patience, signal);
       while (underWay.size >= PARTS_IN_FLIGHT) await Promise.race(underWay);
       send(body, number);
@@ -146,12 +151,15 @@ export async function uploadStream(
     await Promise.allSettled(underWay);
     // Where even this fails, the next attempt removes what is left before it begins.
     if (uploadId !== undefined) await abortUpload(client, target, uploadId).catch(() => undefined);
+    // The answer that held its id was lost.
+    else if (begun === 'yes') await abortLeftoverUploads(client, target, AbortSignal.timeout(TIDYING)).catch(() => 0);
     options.signal.throwIfAborted();
     const cause = failure ?? error;
     throw isNoUpload(cause) ? new UploadForgotten('the upload under way is unknown to the server') : cause;
   }
 }
 
+/** The signal ends the waiting, not the request: an upload that was begun must be known, to be given up. */
 async function begin(
   client: S3Client,
   target: UploadTarget,
@@ -161,7 +169,7 @@ async function begin(
   return patiently(patience, signal, async (attempt) => {
     // An answer that was lost may have been a yes.
     if (attempt > 1) await abortLeftoverUploads(client, target, signal);
-    return (await client.send(new CreateMultipartUploadCommand(target), { abortSignal: signal })).UploadId;
+    return (await client.send(new CreateMultipartUploadCommand(target))).UploadId;
   });
 }
 

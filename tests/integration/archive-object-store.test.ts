@@ -179,6 +179,45 @@ describe('a server that answers otherwise than asked', () => {
     expect(asked).toBe(6);
   });
 
+  it.each(['an answer', 'no answer'] as const)(
+    'and takes its time to begin an upload that is cancelled meanwhile is told to give it up, with %s',
+    async (kind) => {
+      const stop = new AbortController();
+      const reason = new Error('cancelled');
+      const told: string[] = [];
+      const xml = (content: string): string => `<?xml version="1.0"?>${content}`;
+      await withServer(
+        (request, response) => {
+          const url = new URL(request.url ?? '', 'http://localhost');
+          if (request.method === 'POST' && url.searchParams.has('uploads')) {
+            stop.abort(reason);
+            const answer = (): unknown =>
+              kind === 'an answer'
+                ? response.end(
+                    xml('<InitiateMultipartUploadResult><UploadId>one</UploadId></InitiateMultipartUploadResult>'),
+                  )
+                : response.destroy();
+            setTimeout(answer, 200);
+          } else if (request.method === 'GET') {
+            const begun = '<Upload><Key>some/key</Key><UploadId>one</UploadId></Upload>';
+            response.end(xml(`<ListMultipartUploadsResult>${begun}</ListMultipartUploadsResult>`));
+          } else {
+            told.push(`${request.method} ${url.searchParams.get('uploadId')}`);
+            response.writeHead(204).end();
+          }
+        },
+        async (endpoint) => {
+          const other = openTestStore({ endpoint });
+          const source = pieces(randomBytes(PART + 1), 65_536);
+          const options = { partSize: PART, signal: stop.signal, progress: () => undefined };
+          await expect(other.upload('some/key', source, options)).rejects.toBe(reason);
+          other.close();
+        },
+      );
+      expect(told).toEqual(['DELETE one']);
+    },
+  );
+
   it('and comes short every time is not waited for any longer', async () => {
     await withServer(
       (_request, response) => response.writeHead(206).end(content.subarray(1)),
