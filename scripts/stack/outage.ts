@@ -24,17 +24,14 @@ export async function serverOf({ directory }: StackConnection, part: StoppablePa
 
 /**
  * Ends the server's process at once: PostgreSQL by its immediate shutdown, after which it recovers as from a crash
- * (PostgreSQL documentation, "Shutting Down the Server").
+ * (PostgreSQL documentation, "Shutting Down the Server"), the object store by SIGKILL.
  *
  * @returns starts it again, and returns when it answers
  */
 export async function takeDown(stack: StackConnection, part: StoppablePart): Promise<() => Promise<void>> {
   const server = await serverOf(stack, part);
   await stopServer(server, {
-    signals: [
-      [part === 'primary' ? 'SIGQUIT' : 'SIGTERM', 8000],
-      ['SIGKILL', 2000],
-    ],
+    signals: [...(part === 'primary' ? ([['SIGQUIT', 8000]] as const) : []), ['SIGKILL', 2000]],
   });
   return () => bringBack(stack, part);
 }

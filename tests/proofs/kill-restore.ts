@@ -73,7 +73,16 @@ export const run = (say: (line: string) => void): Promise<readonly ProofCase[]> 
     try {
       await writeBriefProfile(session.example, gateway.endpoint);
       const cases: ProofCase[] = [];
-      for (const ordeal of ORDEALS) cases.push(...(await undergo(session, gateway, ordeal, say)));
+      for (const ordeal of ORDEALS) {
+        try {
+          cases.push(...(await undergo(session, gateway, ordeal, say)));
+        } catch (error) {
+          // A run that is stuck stands in the way of the next one.
+          const detail = error instanceof Error ? error.message : String(error);
+          cases.push(...ordeal.points.map(({ name }) => ({ name, passed: false, detail })));
+          break;
+        }
+      }
       return cases;
     } finally {
       gateway.close();
@@ -109,7 +118,7 @@ async function undergo(
         say(`killed ${point.name}: ${killed.at(-1)?.seen ?? ''}`);
       }
       await session.restartWorker();
-      await endOf(handle);
+      await within(endOf(handle), () => whereabouts(handle));
     } finally {
       shut = await door.leave();
       await stopAnswering();

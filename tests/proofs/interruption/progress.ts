@@ -49,12 +49,12 @@ const WHOLE_RUN = 180_000;
 
 /**
  * @param where for the message
- * @throws Error when the run does not come there in the time a whole run takes
+ * @throws Error when that takes longer than a whole run should
  */
 export async function within<T>(reached: Promise<T>, where: () => Promise<string>): Promise<T> {
   const waiting = new AbortController();
   const late = delay(WHOLE_RUN, undefined, { signal: waiting.signal }).then(async () => {
-    throw new Error(`the run did not come to this point: ${await where()}`);
+    throw new Error(`the run did not get on: ${await where()}`);
   });
   try {
     return await Promise.race([reached, late]);
