@@ -1,5 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import {
+  AbortMultipartUploadCommand,
+  CreateMultipartUploadCommand,
   DeleteObjectCommand,
   GetObjectCommand,
   GetObjectLockConfigurationCommand,
@@ -32,7 +34,9 @@ export async function probeStore(
 
   const object = {
     Bucket: target.bucket,
-    Key: `${withoutSlash(target.prefix)}/.probe-${randomBytes(8).toString('hex')}`,
+    Key: [withoutSlash(target.prefix), `.probe-${randomBytes(8).toString('hex')}`]
+      .filter((part) => part !== '')
+      .join('/'),
   };
   const content = randomBytes(64);
   // Not locked: it is to go again.
@@ -101,6 +105,11 @@ export async function probeStore(
         .catch((error: unknown) => {
           if (!isNoUpload(error)) throw error;
         });
+      return undefined;
+    });
+    await operation('s3:AbortMultipartUpload', async () => {
+      const { UploadId } = await client.send(new CreateMultipartUploadCommand({ ...object, ...kept }));
+      await client.send(new AbortMultipartUploadCommand({ ...object, UploadId }));
       return undefined;
     });
   } finally {

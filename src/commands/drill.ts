@@ -101,6 +101,7 @@ function modeOf(options: DrillOptions): 'start' | 'status' | 'schedule' | 'unsch
   const asked = (['status', 'schedule', 'unschedule'] as const).filter((mode) => options[mode] !== undefined);
   if (asked.length > 1) throw usageError([`give one of ${asked.map((mode) => `--${mode}`).join(', ')}`]);
   const [mode = 'start'] = asked;
+  if (mode !== 'status' && options.json) throw usageError(['--json goes with --status only']);
   if (mode !== 'start' && options.wait) throw usageError([`--wait does not go with --${mode}`]);
   if (mode === 'schedule' && options.backup !== undefined) {
     throw usageError(['--backup does not go with --schedule: scheduled drills take the latest verified backup']);

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { buffer } from 'node:stream/consumers';
 import { CreateMultipartUploadCommand, S3Client, UploadPartCommand } from '@aws-sdk/client-s3';
 import { afterAll, describe, expect, it } from 'vitest';
 import { sha256 } from '../../src/archive/canonical.ts';
@@ -218,6 +219,38 @@ describe('a server that answers otherwise than asked', () => {
     },
   );
 
+  it('and does not let uploads be given up is found by the probe', async () => {
+    let stored = Buffer.alloc(0);
+    const xml = (text: string): string => `<?xml version="1.0"?>${text}`;
+    await withServer(
+      (request, response) => {
+        const { pathname, searchParams } = new URL(request.url ?? '', 'http://localhost');
+        const key = pathname.split('/').slice(2).join('/');
+        if (request.method === 'PUT') void buffer(request).then((body) => response.end((stored = body) && ''));
+        else if (request.method === 'HEAD') response.writeHead(200, { 'Content-Length': stored.length }).end();
+        else if (request.method === 'POST')
+          response.end(xml('<InitiateMultipartUploadResult><UploadId>one</UploadId></InitiateMultipartUploadResult>'));
+        else if (searchParams.has('uploadId'))
+          response.writeHead(403).end(xml('<Error><Code>AccessDenied</Code><Message>no</Message></Error>'));
+        else if (request.method === 'DELETE') response.writeHead(204).end();
+        else if (searchParams.has('uploads')) response.end(xml('<ListMultipartUploadsResult/>'));
+        else if (searchParams.has('list-type'))
+          response.end(
+            xml(`<ListBucketResult><Contents><Key>${searchParams.get('prefix')}</Key></Contents></ListBucketResult>`),
+          );
+        else response.end(key === '' ? '' : stored);
+      },
+      async (endpoint) => {
+        const other = openTestStore({ endpoint });
+        const { bucket } = stack.s3;
+        expect(await other.probe('some', never())).toEqual([
+          `Bucket ${bucket}: s3:AbortMultipartUpload is denied below some/. Grant it to backup.accessKeyId.`,
+        ]);
+        other.close();
+      },
+    );
+  });
+
   it('and comes short every time is not waited for any longer', async () => {
     await withServer(
       (_request, response) => response.writeHead(206).end(content.subarray(1)),
@@ -253,6 +286,7 @@ describe('the probe', () => {
   it('finds nothing wrong with a usable bucket and leaves nothing in it', async () => {
     expect(await store.probe(`${prefix}/probe/`, never())).toEqual([]);
     expect(await store.list(`${prefix}/probe`, never())).toEqual([]);
+    expect(await store.interruptedUploads(`${prefix}/probe`, never())).toEqual([]);
   });
 
   it('tells an absent bucket, denied access and an unreachable server apart, without credentials', async () => {

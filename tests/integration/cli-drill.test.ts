@@ -189,6 +189,7 @@ describe('runbook drill', () => {
     [['drill', 'svc', ...BY, '--backup', 'latest'], '--backup must be an address like s3://bucket/key'],
     [['drill', 'svc', ...BY, '--status', '--unschedule'], 'give one of --status, --unschedule'],
     [['drill', 'svc', ...BY, '--schedule', '0 3 * * 0', '--wait'], '--wait does not go with --schedule'],
+    [['drill', 'svc', ...BY, '--wait', '--json'], '--json goes with --status only'],
     [['drill', 'svc', ...BY, '--schedule', 'every sunday'], '--schedule "every sunday" was refused'],
   ])('%j is wrong usage', async (words, message) => {
     const { code, stderr } = await cli.runbook(...words);
