@@ -15,7 +15,7 @@ export const sqlName = (...parts: readonly string[]): string => parts.map((part)
 export function boundedIdentifier(beginning: string, ending: string): string {
   const room = 63 - Buffer.byteLength(ending);
   // Character by character: half of a surrogate pair is none.
-  const kept = [...beginning];
+  const kept = Array.from(beginning);
   while (Buffer.byteLength(kept.join('')) > room) kept.pop();
   return kept.join('') + ending;
 }
