@@ -52,6 +52,27 @@ it('waits for a table that is being emptied and then shows it empty', async () =
   });
 });
 
+it('lets others pass while it waits, and in the end names who is in the way', async () => {
+  await withClient(database.url, async (client) => {
+    await client.query('CREATE TABLE IF NOT EXISTS another (n int)');
+    await client.query('BEGIN; LOCK TABLE kept');
+    const patience = { atOnce: 200, inAll: 4_000 };
+    const taking = exportSnapshot(exporting.client, never(), patience).catch((error: unknown) => error);
+    await withClient(database.url, async (other) => {
+      await other.query(`SET lock_timeout = '3s'`);
+      await other.query('ALTER TABLE another ADD COLUMN IF NOT EXISTS more int');
+    });
+    expect(await taking).toMatchObject({
+      type: 'OutsideUnavailable',
+      message: expect.stringMatching(/locked by somebody who changes it: (?:public\.)?kept \(\w+, pid \d+\)/),
+    });
+    await client.query('COMMIT; DROP TABLE another');
+    await exportSnapshot(exporting.client, never(), patience);
+    const { rows } = await exporting.client.query<{ lock_timeout: string }>('SHOW lock_timeout');
+    expect(rows[0]!.lock_timeout).not.toBe('200ms');
+  });
+});
+
 it('starts over when a table was dropped while it waited', async () => {
   await withClient(database.url, async (client) => {
     await client.query('BEGIN; DROP TABLE kept; CREATE TABLE came_instead (n int)');
