@@ -11,7 +11,7 @@ export async function findSwapBlockers(client: Client, database: string): Promis
   return [
     ...(await properties(client, database)),
     ...(await missingSynchronousStandby(client)),
-    ...(await prepared(client, database)),
+    ...(await findPreparedTransactions(client, database)),
     ...(await logicalReplication(client, database)),
     ...(await untouchableSessions(client, database)),
     ...(await backgroundWorkers(client, database)),
@@ -58,7 +58,7 @@ async function missingSynchronousStandby(client: Client): Promise<string[]> {
 }
 
 /** They hold locks without a session, and a database that has any cannot be renamed. */
-async function prepared(client: Client, database: string): Promise<string[]> {
+export async function findPreparedTransactions(client: Client, database: string): Promise<string[]> {
   const { rows } = await client.query<{ gid: string; owner: string; age: string }>(
     `SELECT gid, owner, date_trunc('second', clock_timestamp() - prepared)::text AS "age"
      FROM pg_prepared_xacts WHERE database = $1 ORDER BY prepared`,

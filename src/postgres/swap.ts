@@ -5,6 +5,7 @@ import { refusal, STEP_ERRORS, StepError } from '../contract/errors.ts';
 import { type ConnectionOptions, runTag, withConnection } from './connection.ts';
 import { type ConnectionTarget, inDatabase, parseConnectionUrl } from './connection-url.ts';
 import { databaseMark, markDatabase } from './database-mark.ts';
+import { findPreparedTransactions } from './blockers.ts';
 import { sqlState } from './database-error.ts';
 import { carryFence, carryProperties, commentStatement } from './database-properties.ts';
 import { emptyDatabases } from './emptying.ts';
@@ -205,6 +206,9 @@ async function exchange(
     } catch (error) {
       // object_in_use: somebody was just logging in as the door was closed.
       if (sqlState(error) !== '55006' || left <= 0) throw error;
+      // Prepared before the door was closed, it will not go away by itself.
+      const prepared = await findPreparedTransactions(client, production);
+      if (prepared.length > 0) throw refusal(prepared);
     }
   }
 }

@@ -5,10 +5,12 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { stackRoot } from '../../scripts/stack/layout.ts';
 import { type Stack, startStack } from '../../scripts/stack/stack.ts';
 import { findSwapBlockers } from '../../src/postgres/blockers.ts';
+import { createDatabaseLike } from '../../src/postgres/database-properties.ts';
 import { findRestoreBlockers } from '../../src/postgres/restore-blockers.ts';
 import { withConnection } from '../../src/postgres/connection.ts';
 import { fenceObstacles } from '../../src/postgres/fence-obstacles.ts';
 import { oldTransactions } from '../../src/postgres/sessions.ts';
+import { swapDatabases, type SwapRequest } from '../../src/postgres/swap.ts';
 import { createService, execute, query, type TestService, withClient } from '../postgres-service.ts';
 
 // A server of its own, since prepared transactions and logical slots have to be switched on.
@@ -66,6 +68,47 @@ it('names prepared transactions, logical slots and subscriptions, which a swap w
   ]);
   const old = await withConnection(service.href, session, (client) => oldTransactions(client, 0));
   expect(old.map(({ application }) => application)).toContain('prepared transaction order 7');
+});
+
+it('ends the shut-out of a swap as soon as a transaction is found that was prepared in the last moment', async () => {
+  const server = stack.postgres.scratch!;
+  const { database, administratorUrl, migratorUrl } = await createService(server);
+  const fresh = `${database}_restore_0190a015`;
+  await withClient(server.superuserUrl, (client) => createDatabaseLike(client, database, fresh));
+  let shutOut = 0;
+  const request: SwapRequest = {
+    url: administratorUrl,
+    maintenanceDatabase: 'postgres',
+    fresh,
+    runId: '0190a015',
+    service: 'whisper',
+    workflowId: 'migrate-whisper',
+    quarantine: 3_600_000,
+    step: 'recovery.restore/swap',
+    standbys: [],
+    signal: new AbortController().signal,
+    // Comes after everything has been looked at; the door is still open.
+    inspectFresh: async () => {
+      await execute(
+        migratorUrl,
+        'BEGIN',
+        `UPDATE public.alembic_version SET version_num = '0004'`,
+        `PREPARE TRANSACTION 'late'`,
+      );
+      return [];
+    },
+    progress: (phase) => void (phase === 'sessions-ended' && (shutOut += 1)),
+  };
+  await expect(swapDatabases(request)).rejects.toThrow(`prepared transaction 'late'`);
+  expect(shutOut).toBe(1);
+  expect(
+    await query(server.superuserUrl, 'SELECT FROM pg_database WHERE datname IN ($1, $2) AND datallowconn', [
+      database,
+      fresh,
+    ]),
+  ).toHaveLength(2);
+  await execute(migratorUrl, `ROLLBACK PREPARED 'late'`);
+  await swapDatabases({ ...request, inspectFresh: async () => [] });
 });
 
 describe('before a restore', () => {
