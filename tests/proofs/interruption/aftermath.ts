@@ -69,8 +69,9 @@ const clientOf = ({ endpoint, region, accessKeyId, secretAccessKey }: S3Server):
     credentials: { accessKeyId, secretAccessKey },
   });
 
-export async function checkUploads(stack: StackConnection): Promise<string[]> {
-  return (await unfinishedUploads(stack)).map(({ key }) => `an unfinished upload is left: ${key}`);
+export async function checkUploads(stack: StackConnection, runId: string): Promise<string[]> {
+  const uploads = (await unfinishedUploads(stack)).filter(({ key }) => key.includes(runId));
+  return uploads.map(({ key }) => `an unfinished upload is left: ${key}`);
 }
 
 interface Database {

@@ -51,7 +51,7 @@ export async function judge(
     ...openItems.map((item) => `open: ${item}`),
     ...(await compareWithReality(example, { outcome, before, loaded: before, targetRevision })),
     ...(await checkObjects(stack, runId, backups)),
-    ...(await checkUploads(stack)),
+    ...(await checkUploads(stack, runId)),
     ...(await verifiesAgain(stack, profile, runId, backups)),
     ...(await checkDatabases(example, wanted === 'restored' ? 1 : 0)),
     ...(await checkApplication(example)),
