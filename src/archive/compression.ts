@@ -1,6 +1,7 @@
 import { constants, createZstdCompress, createZstdDecompress, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import type { Transform } from 'node:stream';
 import { drained } from './backpressure.ts';
+import { chunksOf } from './chunks.ts';
 
 /** Zstandard (RFC 8878), one frame with its content's checksum: what the `zstd` program reads. */
 export const COMPRESSION = 'zstd';
@@ -55,7 +56,7 @@ async function* through(
   });
   let outcome: 'ended' | 'left' = 'left';
   try {
-    yield* transform as AsyncIterable<Uint8Array>;
+    yield* chunksOf(transform);
     outcome = 'ended';
   } finally {
     transform.destroy();
@@ -71,9 +72,16 @@ async function feed(iterator: AsyncIterator<Uint8Array>, transform: Transform, s
   const take = (): Buffer => free.pop() ?? Buffer.allocUnsafeSlow(size);
   let batch = take();
   let used = 0;
+  let written: Promise<void> | undefined;
   const pass = async (): Promise<void> => {
     const full = batch;
-    const ready = transform.write(full.subarray(0, used), () => free.push(full));
+    let ready = true;
+    written = new Promise((resolve) => {
+      ready = transform.write(full.subarray(0, used), () => {
+        free.push(full);
+        resolve();
+      });
+    });
     [batch, used] = [take(), 0];
     if (!ready && !transform.destroyed) await drained(transform);
   };
@@ -89,5 +97,7 @@ async function feed(iterator: AsyncIterator<Uint8Array>, transform: Transform, s
     }
   }
   if (used > 0) await pass();
+  // Ended with work still waiting, zlib adds an empty frame of its own behind the one that holds it all.
+  await written;
   transform.end();
 }

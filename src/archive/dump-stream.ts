@@ -5,6 +5,7 @@ import { ProcessFailed } from '../process/errors.ts';
 import type { Redactor } from '../process/redactor.ts';
 import { streamProcess } from '../process/run.ts';
 import { ByteCounter } from './byte-counter.ts';
+import { chunksOf } from './chunks.ts';
 import { compressed } from './compression.ts';
 import type { DumpProgress } from './dump-progress.ts';
 import { encrypted } from './encryption.ts';
@@ -66,7 +67,7 @@ export async function storeDump(dump: DumpStream): Promise<StoredDump> {
     dump.progress.watch(counter);
     const stored = await dump.store.upload(
       dump.key,
-      encrypted(fleeting(compressed(fleeting(counter.count(running.stdout)))), dump.recipients),
+      encrypted(fleeting(compressed(fleeting(counter.count(chunksOf(running.stdout))))), dump.recipients),
       {
         partSize: partSizeFor(dump.database.sizeBytes),
         signal: dump.signal,

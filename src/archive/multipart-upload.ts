@@ -6,7 +6,6 @@ import {
   HeadObjectCommand,
   ListMultipartUploadsCommand,
   type ListMultipartUploadsCommandOutput,
-  type ObjectLockRetentionMode,
   PutObjectCommand,
   type PutObjectCommandInput,
   PutObjectRetentionCommand,
@@ -204,7 +203,7 @@ async function ensureLock(
   await patiently(patience, signal, async () => {
     const found = await client.send(new HeadObjectCommand(location(target)), send);
     if (found.ObjectLockMode !== undefined) return;
-    const retention = { Mode: mode as ObjectLockRetentionMode, RetainUntilDate: until };
+    const retention = { Mode: mode, RetainUntilDate: until };
     await client.send(new PutObjectRetentionCommand({ ...location(target), Retention: retention }), send);
   });
 }

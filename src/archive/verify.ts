@@ -5,6 +5,7 @@ import { ProcessFailed } from '../process/errors.ts';
 import type { Redactor } from '../process/redactor.ts';
 import { requireSuccess, runProcess, streamProcess } from '../process/run.ts';
 import { drained } from './backpressure.ts';
+import { chunksOf } from './chunks.ts';
 import { ContentsList } from './contents-list.ts';
 import { CopyRowCounter } from './copy-rows.ts';
 import { damaged } from './damage.ts';
@@ -147,7 +148,7 @@ async function decode(request: VerificationRequest, progress: VerificationReport
 
   progress.watch(decoded);
   const forList = new PassThrough();
-  const forDecode = new PassThrough();
+  const whole = new End();
   const common = { file: request.pgRestore.file, signal, redactor: request.redactor };
   const dump = openBackup({
     ...request,
@@ -156,12 +157,13 @@ async function decode(request: VerificationRequest, progress: VerificationReport
     storeSilent: (since) => progress.storeSilent(since),
   });
   await Promise.all([
-    guarded(() => split(dump, [forList, forDecode])),
     guarded(async () => {
       const result = await runProcess({
         ...common,
         args: ['--list'],
         input: forList,
+        // It reads the contents list and no more.
+        unreadInput: 'destroy',
         onLine: (stream, line) => {
           if (stream === 'stdout') contents.addLine(line);
         },
@@ -169,9 +171,12 @@ async function decode(request: VerificationRequest, progress: VerificationReport
       requireSuccess(result, 'pg_restore --list');
     }),
     guarded(async () => {
-      const running = await streamProcess({ ...common, args: ['--file=-'], input: forDecode, label: 'pg_restore' });
+      const input = fleeting(beginningTo(whole.read(dump), forList));
+      const running = await streamProcess({ ...common, args: ['--file=-'], input, label: 'pg_restore' });
       try {
-        for await (const chunk of fleeting<Buffer>(running.stdout)) decoded.add(chunk);
+        for await (const chunk of fleeting(chunksOf(running.stdout))) decoded.add(chunk);
+        // pg_restore may have seen enough before the last byte; the digests have not.
+        await whole.reached;
       } finally {
         await running.stop().catch(() => undefined);
       }
@@ -182,19 +187,47 @@ async function decode(request: VerificationRequest, progress: VerificationReport
   return { contents, decoded };
 }
 
-/** Writes a stream to several readers at the pace of the slowest; one that has gone away is no longer waited for. */
-async function split(source: AsyncIterable<Uint8Array>, readers: readonly PassThrough[]): Promise<void> {
-  // Errors of a reader are its own affair: they are met where its process is awaited.
-  for (const reader of readers) reader.on('error', () => undefined);
+/** Tells when a stream has been read to its end. */
+class End {
+  readonly #end = Promise.withResolvers<void>();
+
+  constructor() {
+    // Awaited only where all else went well.
+    this.reached.catch(() => undefined);
+  }
+
+  get reached(): Promise<void> {
+    return this.#end.promise;
+  }
+
+  async *read(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
+    try {
+      yield* source;
+      this.#end.resolve();
+    } catch (error) {
+      this.#end.reject(error);
+      throw error;
+    } finally {
+      this.#end.reject(new Error('the dump was not read to its end'));
+    }
+  }
+}
+
+/** Gives a copy of the beginning to whoever reads that and no more. */
+async function* beginningTo(
+  source: AsyncIterable<Uint8Array>,
+  reader: PassThrough,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  // Its errors are its own affair: they are met where its process is awaited.
+  reader.on('error', () => undefined);
   try {
     for await (const chunk of source) {
-      for (const reader of readers) {
-        if (reader.writable && !reader.write(chunk)) await drained(reader);
-      }
+      if (reader.writable && !reader.write(Buffer.from(chunk))) await drained(reader);
+      yield chunk;
     }
-    for (const reader of readers) reader.end();
+    reader.end();
   } catch (error) {
-    for (const reader of readers) reader.destroy(error as Error);
+    reader.destroy(error as Error);
     throw error;
   }
 }

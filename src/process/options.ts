@@ -27,8 +27,11 @@ export interface ProcessOptions {
   readonly directory?: string;
   /** The child's environment. Of the worker's own it gets PATH, HOME, LANG and TZ, and nothing else. */
   readonly environment?: Readonly<Record<string, string>>;
-  /** What the child reads from standard input; without it, `/dev/null`. A stream that fails stops the child. */
-  readonly input?: string | Uint8Array | Readable;
+  /**
+   * What the child reads from standard input; without it, `/dev/null`. A stream that fails stops the child. Of an iterable
+   * that is no stream, the next chunk is asked for only when the one before is written, and no longer looked at.
+   */
+  readonly input?: string | Uint8Array | Readable | AsyncIterable<Uint8Array>;
   /**
    * What happens to an input stream whose reader has closed its end early (`pg_restore --list` does, and that is no
    * failure): `drain` reads it to its end for whoever else looks at it, `destroy` ends it. @default 'drain'

@@ -1,4 +1,4 @@
-import type { Duplex, Readable, Writable } from 'node:stream';
+import { type Duplex, Readable, type Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { cancellation } from './errors.ts';
 import { signalGroup, waitUntilGroupGone } from './group.ts';
@@ -80,16 +80,26 @@ export class ProcessGroup implements RunningProcess {
     this.#outputs.push({ stream, closed });
   }
 
-  feed(stdin: Writable, input: string | Uint8Array | Readable): void {
+  feed(stdin: Writable, input: NonNullable<ProcessOptions['input']>): void {
     // EPIPE: the reader had seen enough. Whether it was content is told by its exit code.
     stdin.on('error', () => undefined);
     if (typeof input === 'string' || input instanceof Uint8Array) {
       stdin.end(input);
       return;
     }
-    this.#pump(input, stdin).catch((error: unknown) => this.fail(error));
+    const pumping = input instanceof Readable ? this.#pump(input, stdin) : this.#hand(input, stdin);
+    pumping.catch((error: unknown) => this.fail(error));
     // Nobody is left to read it. After an ordinary end `unreadInput` decides.
-    this.result.catch(() => input.destroy());
+    if (input instanceof Readable) this.result.catch(() => input.destroy());
+  }
+
+  /** As `#pump`, and a chunk is done with, by the kernel too, before the next is asked for. */
+  async #hand(input: AsyncIterable<Uint8Array>, stdin: Writable): Promise<void> {
+    for await (const chunk of input) {
+      if (stdin.writable) await new Promise<void>((resolve) => stdin.write(chunk, () => resolve()));
+      else if (this.#failure !== undefined || this.#options.unreadInput === 'destroy') break;
+    }
+    stdin.end();
   }
 
   async #pump(input: Readable, stdin: Writable): Promise<void> {

@@ -203,24 +203,39 @@ describe('a backup that does not come to its end leaves neither an object nor pa
 
   /** Runs a backup and does something to it when the store has taken the first part. */
   async function disturbed(step: string, disturb: () => Promise<void> | void, signal = never()): Promise<unknown> {
-    let done = false;
+    const partSize = 5 * 1024 * 1024;
     let disturbing: Promise<void> | undefined;
+    const disturbed = Promise.withResolvers<void>();
+    /** Lets through what makes one part, and the rest when the disturbance is over: till then pg_dump has to wait. */
+    async function* onePart(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+      let passed = 0;
+      for await (const chunk of bytes) {
+        yield chunk;
+        passed += chunk.byteLength;
+        if (passed > partSize + 100_000) await disturbed.promise;
+      }
+    }
     const store: ObjectStore = {
       ...bulky.store,
       patient: () => store,
-      upload: (key, bytes, options) =>
-        bulky.store.upload(key, bytes, {
-          ...options,
-          progress: (stored) => {
-            options.progress(stored);
-            if (!done) disturbing = Promise.resolve(disturb());
-            done = true;
+      upload: (key, bytes, options, keeping) =>
+        bulky.store.upload(
+          key,
+          onePart(bytes),
+          {
+            ...options,
+            partSize,
+            progress: (stored) => {
+              options.progress(stored);
+              disturbing ??= Promise.resolve(disturb()).finally(disturbed.resolve);
+            },
           },
-        }),
+          keeping,
+        ),
     };
     const outcome = await captureDump(bulky.request({ step, store, signal })).catch((error: unknown) => error);
     await disturbing;
-    expect(done, 'a part had been stored').toBe(true);
+    expect(disturbing, 'a part had been stored').toBeDefined();
     return outcome;
   }
 

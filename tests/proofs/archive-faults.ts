@@ -43,8 +43,8 @@ interface World {
   readonly store: ObjectStore;
   readonly identity: string;
   readonly backup: BackupEvidence;
-  capture(runId: string): Promise<BackupEvidence>;
-  verify(identity?: string): Promise<unknown>;
+  readonly capture: (runId: string) => Promise<BackupEvidence>;
+  readonly verify: (identity?: string) => Promise<unknown>;
 }
 
 export async function run(say: (line: string) => void): Promise<readonly ProofCase[]> {
@@ -257,7 +257,7 @@ const isRefusal = (failure: unknown, type: string): boolean =>
   failure instanceof Error && (failure as { type?: unknown }).type === type;
 
 const describe = (failure: unknown): string =>
-  failure === undefined ? 'ACCEPTED' : failure instanceof Error ? failure.message : String(failure);
+  failure === undefined ? 'ACCEPTED' : failure instanceof Error ? failure.message : 'something that is no error';
 
 /** Mulberry32: the same numbers for the same seed, 0 to 1. */
 function randomFrom(seed: number): () => number {
