@@ -95,14 +95,16 @@ SET client_min_messages = warning;
 -- pg_read_all_data does not reach large objects: each has rights of its own.
 SELECT format('GRANT SELECT ON LARGE OBJECT %s TO %I, %I', oid, :'backup', :'administrator') FROM pg_largeobject_metadata
 \gexec
+-- Large objects belong to the application that made them. A restore gives each to its owner before it writes the content: that
+-- takes a role that may become the owner and has his rights. The same for his default privileges below.
+SELECT DISTINCT format('GRANT %I TO %I WITH ADMIN TRUE, INHERIT TRUE, SET TRUE', pg_get_userbyid(lomowner), :'administrator')
+FROM pg_largeobject_metadata
+WHERE pg_get_userbyid(lomowner) = ANY (string_to_array(:'application', ','))
+\gexec
 -- Those to come, made by whom they belong to. With PostgreSQL 18; before that, run this script again before a migration.
 SELECT format('ALTER DEFAULT PRIVILEGES FOR ROLE %I GRANT SELECT ON LARGE OBJECTS TO %I, %I', name, :'backup', :'administrator')
 FROM unnest(array_prepend(:'owner', string_to_array(:'application', ','))) AS name
 WHERE current_setting('server_version_num')::int >= 180000
-\gexec
--- Large objects belong to the application that made them, and only who may become the application can restore them so.
-SELECT DISTINCT format('GRANT %I TO %I WITH ADMIN TRUE, INHERIT FALSE, SET TRUE', pg_get_userbyid(lomowner), :'administrator')
-FROM pg_largeobject_metadata
-WHERE pg_get_userbyid(lomowner) = ANY (string_to_array(:'application', ','))
+  AND (name = :'owner' OR EXISTS (SELECT FROM pg_largeobject_metadata WHERE pg_get_userbyid(lomowner) = name))
 \gexec
 \endif

@@ -1,7 +1,7 @@
 import type { DatabaseIdentity, StepInput } from '../contract/evidence.ts';
 import { withConnection } from '../postgres/connection.ts';
 import { inDatabase, parseConnectionUrl } from '../postgres/connection-url.ts';
-import { findFenceRights } from '../postgres/fence.ts';
+import { findFenceRights, readFence } from '../postgres/fence.ts';
 import { inspectServiceLogin } from '../postgres/fence-trial.ts';
 import type { Findings } from '../postgres/findings.ts';
 import { recoveryPointFindings } from '../postgres/recovery-point.ts';
@@ -38,6 +38,13 @@ export async function inspectFenceAccess(
       const roles = { database, migratorRole: parseConnectionUrl(migrator).user, applicationRoles };
       const missing = await withConnection(maintenance, session, (client) => findFenceRights(client, roles));
       findings.add(...missing.map((text) => `fence: ${text}`));
+      const request = { ...roles, signal, progress: () => undefined };
+      const { state } = await withConnection(maintenance, session, (client) => readFence(client, request));
+      if (state === 'engaged') {
+        findings.add(
+          `fence: database "${database}" is behind a fence already. A run that was terminated has left it, or somebody has set it: lift it (operator's guide, "The fence"), for a run leaves things as it found them`,
+        );
+      }
       if (missing.length === 0) possible.push(`administrator: may set database "${database}" read-only`);
     });
     await findings.attempt('fence', async () => {

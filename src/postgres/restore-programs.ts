@@ -230,12 +230,21 @@ async function asRestoreFailure(request: FillRequest, work: () => Promise<void>)
     if (!(error instanceof ProcessFailed)) throw error;
     const said = complaints(error.result.stderrTail);
     throw new StepError(
-      STEP_ERRORS.processFailed,
+      isAnswer(said) ? STEP_ERRORS.refused : STEP_ERRORS.processFailed,
       `the backup could not be restored into database "${request.target.database}": pg_restore ${endingOf(error.result)}: ${said.slice(0, 1_000)}`,
       { program: 'pg_restore', exitCode: error.result.kind === 'exited' ? error.result.code : null, tail: said },
     );
   }
 }
+
+/**
+ * The server has said no, and would say so again: production waits meanwhile. What a lost connection, a restart or a lock
+ * leaves behind may pass another time.
+ */
+const isAnswer = (said: string): boolean => /\bERROR: /.test(said) && !PASSING.test(said);
+
+const PASSING =
+  /connection|terminating|shutting down|starting up|recovery mode|crash|deadlock|lock timeout|canceling|could not (?:extend|write)|No space left|out of memory|too many clients/i;
 
 const endingOf = (result: ProcessResult): string =>
   result.kind === 'exited' ? `exited with code ${result.code}` : `was ended by ${result.signal}`;

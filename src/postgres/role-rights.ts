@@ -51,7 +51,7 @@ export async function inspectAdministrator(client: Client): Promise<RightsFindin
     missing: [
       ...owners.map(
         ({ owner, example, count }) =>
-          `${role} could not restore ${example}${count > 1 ? ` and ${count - 1} more` : ''}, owned by "${owner}": GRANT ${owner} TO ${facts.role}, or give the objects to the database's owner`,
+          `${role} could not restore ${example}${count > 1 ? ` and ${count - 1} more` : ''}, owned by "${owner}": GRANT ${owner} TO ${facts.role} (with INHERIT and SET), or give the objects to the database's owner`,
       ),
       ...rights.filter(([has]) => !has).map(([, what, remedy]) => `${role} lacks: ${what} (${remedy})`),
       ...(unread.length === 0
@@ -152,8 +152,8 @@ interface UnreachableOwner {
 }
 
 /**
- * Owners of the database's objects that the connected role cannot become: pg_restore would fail to give them their objects
- * back. Extension members are made by their extension; the public schema usually belongs to the database's owner by role.
+ * Owners of the database's objects whom the connected role cannot become, or whose rights it has not: pg_restore would fail to
+ * give them their objects back, or to write into what it has just given them. Extension members are made by their extension; the public schema usually belongs to the database's owner by role.
  */
 async function unreachableOwners(client: Client): Promise<UnreachableOwner[]> {
   const version = await client.query<{ major: number }>(
@@ -184,10 +184,12 @@ async function unreachableOwners(client: Client): Promise<UnreachableOwner[]> {
        UNION ALL
        SELECT 'pg_publication'::regclass, p.oid, p.pubowner, format('publication %I', p.pubname) FROM pg_publication p
        UNION ALL
-       SELECT 'pg_foreign_server'::regclass, f.oid, f.srvowner, format('server %I', f.srvname) FROM pg_foreign_server f)
+       SELECT 'pg_foreign_server'::regclass, f.oid, f.srvowner, format('server %I', f.srvname) FROM pg_foreign_server f
+       UNION ALL
+       SELECT 'pg_default_acl'::regclass, a.oid, a.defaclrole, 'default privileges' FROM pg_default_acl a)
      SELECT pg_get_userbyid(owner) AS "owner", min(what) AS "example", count(*)::int AS "count"
      FROM owned
-     WHERE NOT pg_has_role(owner, $1)
+     WHERE NOT (pg_has_role(owner, $1) AND pg_has_role(owner, 'USAGE'))
        AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = owned.classid AND d.objid = owned.objid AND d.deptype = 'e')
      GROUP BY owner ORDER BY 1`,
     [privilege],

@@ -29,6 +29,7 @@ export const BUILT_IN_STEPS: ReadonlySet<string> = new Set([
   'recovery.evaluate',
   'recovery.rollback',
   'recovery.cost',
+  'recovery.fence',
   'recovery.restore',
   'recovery.salvage',
   'recovery.smoke',

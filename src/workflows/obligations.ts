@@ -33,14 +33,14 @@ const VERBS: Record<Switch['kind'], string> = {
 };
 
 /** Raises the fence where the profile asks for one: from here on nobody but the migration writes to production. */
-export async function raiseFence(run: MigrationRun): Promise<void> {
+export async function raiseFence(run: MigrationRun, stepId: string): Promise<void> {
   if (run.profile.fence.kind === 'none') return;
-  const before = await run.step('apply.fence/before', 'What the fence will have to put back', LOOK, (activities) =>
+  const before = await run.step(`${stepId}/before`, 'What the fence will have to put back', LOOK, (activities) =>
     activities.readFence(run.input()),
   );
   run.state.setObligation({ name: FENCE, kind: 'fence', before, status: 'engaging' });
   run.state.fence = await run.step(
-    'apply.fence',
+    stepId,
     'Production read-only for all but the migration, tried as the service',
     CHANGE,
     (activities) => activities.engageFence(run.input()),
@@ -54,6 +54,7 @@ export async function lowerFence(run: MigrationRun, stepId: string): Promise<voi
   if (fence === undefined) return;
   // Whoever writes from the first moment on is not told apart from the migration any more.
   run.state.fence = undefined;
+  run.state.isBackupBehindFence = false;
   await run.step(stepId, 'Lift the fence: the service writes again', PUT_BACK, (activities) =>
     activities.releaseFence({
       ...run.input(),

@@ -212,6 +212,25 @@ describe('the backup role', () => {
     ).rejects.toThrow('must be owner');
     expect(await withConnection(urlOf(roles.backup), session, inspectBackupRole)).toMatchObject({ missing: [] });
   });
+
+  it('lets large objects and default privileges be restored by the administrator', async () => {
+    await query(urlOf(roles.application), 'SELECT lo_from_bytea(0, $1)', [Buffer.from('content')]);
+    await runScript();
+    const before = await withConnection(urlOf(roles.administrator), session, inspectAdministrator);
+    expect(before.missing.join()).toMatch(/could not restore (default privileges|large object \d+)/);
+    await runScript(`--set=database=${database}`);
+    const after = await withConnection(urlOf(roles.administrator), session, inspectAdministrator);
+    expect(after.missing).toEqual([]);
+    // In the order of pg_restore: the owner first, then the content, by the administrator.
+    await execute(
+      urlOf(roles.administrator),
+      `DO $$ DECLARE made oid := lo_create(0); BEGIN
+         EXECUTE format('ALTER LARGE OBJECT %s OWNER TO %I', made, '${roles.application.name}');
+         PERFORM lo_put(made, 0, 'content');
+       END $$`,
+      `ALTER DEFAULT PRIVILEGES FOR ROLE "${roles.application.name}" GRANT SELECT ON LARGE OBJECTS TO "${roles.backup.name}"`,
+    );
+  });
 });
 
 describe('the script', () => {

@@ -192,6 +192,41 @@ describe('the fence', () => {
 });
 
 describe('a restore', () => {
+  it('raises a fence again that was lifted before: nobody writes while the copy is made ready', async () => {
+    const { world, activities } = scriptedActivities(
+      (state) => ({
+        compareMeasures: async () => {
+          if (state.reality.kind === 'fully-applied')
+            throw ApplicationFailure.nonRetryable('slower', STEP_ERRORS.checkFailed);
+          return { values: [] };
+        },
+      }),
+      { fence: { kind: 'read-only' } },
+    );
+    const end = await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await handle.signal('approve', approval);
+      const status = await until(handle, atGate('recovery'));
+      expect(status.wayBack).toMatchObject({ by: 'anybody' });
+      await handle.executeUpdate('recover', { args: [{ by: 'erin', action: 'restore', reason: 'too slow' }] });
+      return endOf(handle);
+    });
+    expect(end.outcome).toBe('restored');
+    const after = world.calls.slice(world.calls.lastIndexOf('engageFence'));
+    expect(after.filter((call) => !call.startsWith('tell:') && call !== 'performActions').slice(0, 7)).toEqual([
+      'engageFence',
+      'restoreFreshDatabase',
+      'salvageRows',
+      'swapDatabases',
+      'runChecks',
+      'releaseFence',
+      'runChecks',
+    ]);
+    expect(world.reports.at(-1)?.obligations).toContainEqual(
+      expect.objectContaining({ name: 'write fence', status: 'released' }),
+    );
+  });
+
   it('does not wait for an export that fails: the database kept aside has the rows', async () => {
     const { activities } = scriptedActivities(
       (state) => ({

@@ -24,7 +24,7 @@ export async function prepareProduction(run: MigrationRun, reviewed: Reviewed): 
     activities.captureMeasures(run.input()),
   );
   await engage(run, 'apply.freeze', ['freeze', 'jobs']);
-  await raiseFence(run);
+  await raiseFence(run, 'apply.fence');
   await checkReplication(run);
   const state = await inspectAgain(run, reviewed);
   if (needsRefresh(run)) await refreshBackup(run, state);

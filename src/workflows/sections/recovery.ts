@@ -4,7 +4,7 @@ import { messageCommands } from '../../contract/commands.ts';
 import type { RecoveryAction } from '../../contract/messages.ts';
 import type { Outcome } from '../../contract/profile.ts';
 import { nextRuling } from '../gate.ts';
-import { lowerFence, withPoolerPaused } from '../obligations.ts';
+import { lowerFence, raiseFence, withPoolerPaused } from '../obligations.ts';
 import { judge, realityText, retryFrom, type Situation, wayBackText } from '../recovery-options.ts';
 import type { MigrationRun } from '../run.ts';
 import { type Trouble, troubleText } from '../run-state.ts';
@@ -126,7 +126,24 @@ function restoreInput(run: MigrationRun, before: Before): RestoreInput {
   return { ...run.input(), backup, before: before.state, ...(fencedSince !== undefined && { fencedSince }) };
 }
 
+/**
+ * Where the fence was lifted already it is raised again: what is written while the copy is made ready would be in nobody's
+ * list. A restore does not wait for it at any price.
+ */
+async function stopWrites(run: MigrationRun): Promise<void> {
+  if (run.state.fence !== undefined) return;
+  try {
+    await raiseFence(run, 'recovery.fence');
+  } catch (error) {
+    run.troubleOf(error);
+    run.state.openItems.push(
+      'the fence could not be raised again for the restore: what was written during it is in the database kept aside alone',
+    );
+  }
+}
+
 async function restore(run: MigrationRun, before: Before): Promise<void> {
+  await stopWrites(run);
   const input = restoreInput(run, before);
   const restored = await run.step(
     'recovery.restore',
