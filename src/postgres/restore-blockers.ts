@@ -61,6 +61,7 @@ export async function findRestoreBlockers(client: Client): Promise<Blockers> {
       return {
         findings: [
           ...lasting,
+          ...(await unsettable(client)),
           ...creatable.map(
             (text) => `${text}: use an administrator who is a superuser, or leave it out of the database`,
           ),
@@ -79,6 +80,45 @@ async function powerOf(client: Client): Promise<'superuser' | 'managed' | 'ordin
   );
   return rows[0]!.superuser ? 'superuser' : rows[0]!.managed ? 'managed' : 'ordinary';
 }
+
+/**
+ * Settings of the database, and of roles in it, that the administrator may not give to the copy: parameters that only a
+ * superuser sets, customized ones (`app.x`) among them since PostgreSQL 15, and those of roles he may not alter.
+ */
+async function unsettable(client: Client): Promise<string[]> {
+  const { rows } = await client.query<{
+    name: string;
+    whose: string;
+    role: string | null;
+    asking: string;
+    why: string;
+  }>(
+    `SELECT given.name, coalesce('role ' || quote_ident(r.rolname), 'database') AS "whose", r.rolname AS "role",
+            current_user AS "asking", given.why
+     FROM pg_db_role_setting s
+     JOIN pg_database d ON d.oid = s.setdatabase AND d.datname = current_database()
+     LEFT JOIN pg_roles r ON r.oid = s.setrole,
+     LATERAL (SELECT split_part(entry, '=', 1) AS name,
+                     CASE WHEN NOT (coalesce(r.rolname = current_user, true)
+                                    OR (NOT r.rolsuper AND (SELECT rolcreaterole FROM pg_roles WHERE rolname = current_user)
+                                        AND (current_setting('server_version_num')::int < 160000
+                                             OR pg_has_role(r.oid, 'MEMBER WITH ADMIN OPTION')))) THEN 'role'
+                          WHEN ${MAY_SET} THEN NULL
+                          ELSE 'parameter' END AS why
+              FROM unnest(s.setconfig) entry) given
+     WHERE given.why IS NOT NULL ORDER BY 1, 2`.replaceAll('$PARAMETER', "split_part(entry, '=', 1)"),
+  );
+  return rows.map(({ name, whose, role, asking, why }) =>
+    why === 'role'
+      ? `setting ${name} of ${whose} in this database could not be restored by "${asking}": GRANT ${role} TO ${asking} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE`
+      : `setting ${name} of ${whose} in this database could not be restored by "${asking}": GRANT SET ON PARAMETER ${name} TO ${asking}`,
+  );
+}
+
+/** Known parameters by their context; unknown ones with a dot are customized. The right itself came with PostgreSQL 15. */
+const MAY_SET = `(
+  coalesce((SELECT p.context = 'user' FROM pg_settings p WHERE p.name = $PARAMETER), current_setting('server_version_num')::int < 150000)
+  OR (current_setting('server_version_num')::int >= 150000 AND has_parameter_privilege(current_user, $PARAMETER, 'SET')))`;
 
 async function boundExtensions(client: Client): Promise<string[]> {
   const installed = await client.query<{ name: string }>(

@@ -168,6 +168,32 @@ describe('before a restore', () => {
     expect(await inside(service.superuserUrl)).toEqual({ findings: [], notes: [] });
   });
 
+  it('names settings that the administrator could not give to the copy, with the statement that lets him', async () => {
+    const service = await createService(stack.postgres.scratch!);
+    const superuser = service.superuserUrl;
+    await execute(
+      superuser,
+      `ALTER DATABASE "${service.database}" SET app.motto = 'x=y, ''z'''`,
+      `ALTER DATABASE "${service.database}" SET work_mem = '8MB'`,
+      `ALTER ROLE ${service.roles.application} IN DATABASE "${service.database}" SET log_min_duration_statement = '1s'`,
+      `ALTER ROLE postgres IN DATABASE "${service.database}" SET work_mem = '9MB'`,
+    );
+    const { findings } = await inside(service.administratorUrl);
+    expect(findings).toEqual([
+      expect.stringMatching(/^setting app\.motto of database .*GRANT SET ON PARAMETER app\.motto TO/),
+      expect.stringMatching(
+        /^setting log_min_duration_statement of role .*GRANT SET ON PARAMETER log_min_duration_statement TO/,
+      ),
+      expect.stringMatching(/^setting work_mem of role postgres .*WITH ADMIN TRUE/),
+    ]);
+    await execute(
+      superuser,
+      `GRANT SET ON PARAMETER app.motto, log_min_duration_statement TO "${new URL(service.administratorUrl).username}"`,
+      `ALTER ROLE postgres IN DATABASE "${service.database}" RESET ALL`,
+    );
+    expect((await inside(service.administratorUrl)).findings).toEqual([]);
+  });
+
   it('names extensions that could not be created, not in that version, or not by a plain restore', async () => {
     const service = await createService(stack.postgres.scratch!);
     await execute(
