@@ -65,7 +65,7 @@ export function wordOr<Word extends z.ZodType, Form extends z.ZodType>(
   const schema = z.unknown().transform((value, context): z.output<Word> | z.output<Form> => {
     const isForm = typeof value === 'object' && value !== null && !Array.isArray(value);
     const result = (isForm ? form : word).safeParse(value);
-    if (result.success) return result.data as z.output<Word> | z.output<Form>;
+    if (result.success) return result.data;
     for (const issue of result.error.issues) {
       const message = isForm ? describeIssue(issue, value) : `must be ${expected}`;
       context.addIssue({ code: 'custom', message, path: [...issue.path] });
