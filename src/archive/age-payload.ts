@@ -1,4 +1,5 @@
-import { createCipheriv, createDecipheriv, hkdfSync } from 'node:crypto';
+import { createCipheriv, createDecipheriv, createSecretKey, hkdfSync } from 'node:crypto';
+import { release } from './fleeting.ts';
 
 /*
  * The payload of the age file format (https://age-encryption.org/v1, "Payload"): STREAM of ChaCha20-Poly1305 in chunks of
@@ -36,10 +37,13 @@ export async function* sealPayload(
   key: Uint8Array,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const nonce = new ChunkNonce();
+  const secret = createSecretKey(key);
   for await (const { bytes, position } of inChunks(source, CHUNK)) {
-    const cipher = createCipheriv(CIPHER, key, nonce.next(position), { authTagLength: TAG });
+    const cipher = createCipheriv(CIPHER, secret, nonce.next(position), { authTagLength: TAG });
     const sealed = Buffer.allocUnsafe(bytes.byteLength + TAG);
-    sealed.set(cipher.update(bytes), 0);
+    const encrypted = cipher.update(bytes);
+    sealed.set(encrypted, 0);
+    release(encrypted);
     cipher.final();
     sealed.set(cipher.getAuthTag(), bytes.byteLength);
     yield sealed;
@@ -55,13 +59,14 @@ export async function* openPayload(
   key: Uint8Array,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const nonce = new ChunkNonce();
+  const secret = createSecretKey(key);
   let read = 0;
   for await (const { bytes, position } of inChunks(source, CHUNK + TAG)) {
     const [chunk, from, to] = [nonce.count + 1, read, read + bytes.byteLength] as const;
     const damaged = (what: string): ChunkDamaged => new ChunkDamaged(chunk, from, to, what);
     if (bytes.byteLength < TAG) throw damaged('it ends in the middle of a chunk');
     if (bytes.byteLength === TAG && chunk > 1) throw damaged('its last chunk is empty');
-    const decipher = createDecipheriv(CIPHER, key, nonce.next(position), { authTagLength: TAG });
+    const decipher = createDecipheriv(CIPHER, secret, nonce.next(position), { authTagLength: TAG });
     const end = bytes.byteLength - TAG;
     decipher.setAuthTag(bytes.subarray(end));
     const opened = decipher.update(bytes.subarray(0, end));

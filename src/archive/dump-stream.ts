@@ -65,9 +65,12 @@ export async function storeDump(dump: DumpStream): Promise<StoredDump> {
     const counter = new ByteCounter();
     dump.progress.update({ phase: 'dump' });
     dump.progress.watch(counter);
+    // Every stage copies or consumes what it reads before it asks for more.
+    const plain = fleeting(counter.count(chunksOf(running.stdout)));
+    const packed = fleeting(encrypted(fleeting(compressed(plain)), dump.recipients));
     const stored = await dump.store.upload(
       dump.key,
-      encrypted(fleeting(compressed(fleeting(counter.count(chunksOf(running.stdout))))), dump.recipients),
+      packed,
       {
         partSize: partSizeFor(dump.database.sizeBytes),
         signal: dump.signal,

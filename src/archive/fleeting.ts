@@ -12,8 +12,8 @@ export async function* fleeting<Chunk extends Uint8Array>(
   }
 }
 
-/** Only a buffer of its own, or the last piece of one that is larger than those Node shares among small buffers. */
-function release({ buffer, byteOffset, byteLength }: Uint8Array): void {
+/** Gives back the memory of a chunk: a buffer of its own, or the last piece of one that is larger than those Node shares. */
+export function release({ buffer, byteOffset, byteLength }: Uint8Array): void {
   const isLast = byteOffset + byteLength === buffer.byteLength;
   const isOwn = byteOffset === 0 || buffer.byteLength > Buffer.poolSize;
   if (isLast && isOwn && byteLength > 0 && buffer instanceof ArrayBuffer) buffer.transfer(0);

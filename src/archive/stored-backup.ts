@@ -3,6 +3,7 @@ import { ByteCounter } from './byte-counter.ts';
 import { decompressed } from './compression.ts';
 import { damaged, wrongIdentity } from './damage.ts';
 import { DecryptionFailed, decrypted } from './encryption.ts';
+import { fleeting } from './fleeting.ts';
 import { describeOwner } from './object-owner.ts';
 import type { ObjectStore } from './object-store.ts';
 import { TRANSFER_PATIENCE } from './patience.ts';
@@ -59,7 +60,7 @@ export async function* openBackup(open: OpenBackup): AsyncGenerator<Uint8Array, 
   try {
     const source = cipher.count(store.download(backup.key, backup.bytes, signal));
     let held: Uint8Array | undefined;
-    for await (const chunk of decompressed(decrypted(source, open.identity))) {
+    for await (const chunk of decompressed(fleeting(decrypted(source, open.identity)))) {
       dump.add(chunk);
       if (dump.bytes > backup.dumpBytes) {
         throw damaged(backup, `the dump has more than the ${backup.dumpBytes} bytes that were taken`);
