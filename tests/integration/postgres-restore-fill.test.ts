@@ -207,13 +207,13 @@ describe('filling an empty database', () => {
     expect(error.message).toContain('table public.notes: 2000 rows in both, but not the same ones');
   });
 
-  it('says what pg_restore said when a statement fails, without the rows it quotes', async () => {
+  it('takes a statement that the server refuses for an answer, said without the rows it quotes', async () => {
     const service = await createService(server);
     const backup = await backUp(service.superuserUrl);
     const copy = await createDatabase(server, 'conflict');
     await execute(copy.url, `CREATE DOMAIN public.state AS text`);
     const error = await failureOf(restoreBackup(fillOf(backup, copy.url)));
-    expect(error.type).toBe(STEP_ERRORS.processFailed);
+    expect(error.type).toBe(STEP_ERRORS.refused);
     expect(error.message).toContain('type "state" already exists');
     expect(error.message).not.toContain('creating');
   });
