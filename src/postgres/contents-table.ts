@@ -1,7 +1,25 @@
 import { type Client, escapeIdentifier } from 'pg';
-import type { Sample, TableContents } from './contents.ts';
 import { qualifiedName, sqlName } from './identifier.ts';
 import { type HashedColumn, oneInSql, rowHashSql } from './row-hash.ts';
+
+/** Which rows of a table went into its checksum. */
+export type Sample =
+  | { readonly kind: 'all' }
+  /** Those whose hash over the columns `by` is divisible by `n`: the same ones after a restore. */
+  | { readonly kind: 'one-in'; readonly n: number; readonly by: readonly string[] };
+
+/** One table's rows, as a backup's ledger records them. */
+export interface TableContents {
+  /** Named as in the object map. */
+  readonly table: string;
+  /** All of them, sampled or not. */
+  readonly rows: number;
+  /** What was hashed, sorted; generated columns are not. */
+  readonly columns: readonly string[];
+  /** Sum of the rows' hashes (see `rowHashSql`), in decimal: independent of the rows' order, and duplicates count. */
+  readonly checksum: string;
+  readonly sample: Sample;
+}
 
 /** What decides how a table is read. */
 export interface ReadableTable {

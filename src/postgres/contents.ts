@@ -1,28 +1,17 @@
 import type { Client } from 'pg';
-import { hashPart, joinParts, partsOf, readableTables, shapeOf, type TablePart } from './contents-table.ts';
+import {
+  hashPart,
+  joinParts,
+  partsOf,
+  readableTables,
+  shapeOf,
+  type TableContents,
+  type TablePart,
+} from './contents-table.ts';
 import { readLargeObjects, type LargeObjects } from './large-objects.ts';
 import { qualifiedName } from './identifier.ts';
 import { pinFormats } from './row-hash.ts';
 import { readSequences, type SequenceState } from './sequences.ts';
-
-/** Which rows of a table went into its checksum. */
-export type Sample =
-  | { readonly kind: 'all' }
-  /** Those whose hash over the columns `by` is divisible by `n`: the same ones after a restore. */
-  | { readonly kind: 'one-in'; readonly n: number; readonly by: readonly string[] };
-
-/** One table's rows, as a backup's ledger records them. */
-export interface TableContents {
-  /** Named as in the object map. */
-  readonly table: string;
-  /** All of them, sampled or not. */
-  readonly rows: number;
-  /** What was hashed, sorted; generated columns are not. */
-  readonly columns: readonly string[];
-  /** Sum of the rows' hashes (see `rowHashSql`), in decimal: independent of the rows' order, and duplicates count. */
-  readonly checksum: string;
-  readonly sample: Sample;
-}
 
 /** All that a database holds beside its definitions, sorted by name. */
 export interface DatabaseContents {

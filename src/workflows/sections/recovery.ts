@@ -1,18 +1,19 @@
 /** Section 7 of the document: rollback and restoration. */
-import type { Announcement, Evaluation, RestoreInput, SwapInput } from '../../contract/evidence.ts';
+import type { Announcement, Evaluation } from '../../contract/evidence.ts';
 import { messageCommands } from '../../contract/commands.ts';
 import type { RecoveryAction } from '../../contract/messages.ts';
 import type { Outcome } from '../../contract/profile.ts';
 import { nextRuling } from '../gate.ts';
-import { lowerFence, raiseFence, withPoolerPaused } from '../obligations.ts';
+import { lowerFence } from '../obligations.ts';
 import { judge, realityText, retryFrom, type Situation, wayBackText } from '../recovery-options.ts';
 import type { MigrationRun } from '../run.ts';
 import { type Trouble, troubleText } from '../run-state.ts';
-import { CHANGE, EXPORT, LOOK, PUT_BACK, TRANSFER, TRIAL } from '../step-policies.ts';
+import { CHANGE, PUT_BACK, TRIAL } from '../step-policies.ts';
 import { tell } from '../telling.ts';
 import type { Before } from './apply.ts';
 import type { Reviewed } from './approval.ts';
 import { ownSteps } from './own-steps.ts';
+import { estimateWayBack, restore } from './restore.ts';
 
 /** How the run goes on after trouble. */
 export type WayOn =
@@ -102,90 +103,6 @@ async function rollBack(run: MigrationRun, { tooling }: Reviewed, before: Before
   await run.step('recovery.rollback', 'The planned Alembic downgrade', CHANGE, (activities) =>
     activities.rollBackProduction({ ...run.input(), graph: tooling.graph, before: before.state }),
   );
-}
-
-/** What a restore would take back, for whoever decides. A decision does not wait for a number that cannot be had. */
-async function estimateWayBack(run: MigrationRun, before: Before): Promise<void> {
-  try {
-    run.state.wayBack = await run.step(
-      'recovery.cost',
-      'What a restore would take back, estimated',
-      LOOK,
-      (activities) => activities.estimateWayBack(restoreInput(run, before)),
-    );
-  } catch (error) {
-    run.troubleOf(error);
-    run.state.wayBack = undefined;
-  }
-}
-
-function restoreInput(run: MigrationRun, before: Before): RestoreInput {
-  const { latestBackup: backup, fence, isBackupBehindFence } = run.state;
-  if (!backup) throw new Error('restore was offered without a verified backup');
-  const fencedSince = fence && isBackupBehindFence ? backup.capturedAt : undefined;
-  return { ...run.input(), backup, before: before.state, ...(fencedSince !== undefined && { fencedSince }) };
-}
-
-/**
- * Where the fence was lifted already it is raised again: what is written while the copy is made ready would be in nobody's
- * list. A restore does not wait for it at any price.
- */
-async function stopWrites(run: MigrationRun): Promise<void> {
-  if (run.state.fence !== undefined) return;
-  try {
-    await raiseFence(run, 'recovery.fence');
-  } catch (error) {
-    run.troubleOf(error);
-    run.state.openItems.push(
-      'the fence could not be raised again for the restore: what was written during it is in the database kept aside alone',
-    );
-  }
-}
-
-async function restore(run: MigrationRun, before: Before): Promise<void> {
-  await stopWrites(run);
-  const input = restoreInput(run, before);
-  const restored = await run.step(
-    'recovery.restore',
-    'The backup into a fresh database, compared with its ledger',
-    TRANSFER,
-    (activities) => activities.restoreFreshDatabase(input),
-  );
-  await salvage(run, { ...input, restored });
-  const swapped = await withPoolerPaused(run, 'recovery.restore/pooler', () =>
-    run.step('recovery.restore/swap', 'Swap the fresh database in, keep the old one aside', CHANGE, (activities) =>
-      activities.swapDatabases({ ...input, restored }),
-    ),
-  );
-  run.state.keptAside = swapped.keptAside;
-  run.state.openItems.push(...swapped.openItems);
-}
-
-/**
- * Exports the rows that only the replaced database has. The database itself is kept aside: production does not wait, broken,
- * for an export that fails.
- */
-async function salvage(run: MigrationRun, input: SwapInput): Promise<void> {
-  const { fencedSince } = input;
-  if (fencedSince !== undefined) {
-    // Production is down meanwhile, and nobody but the migration has written since the backup.
-    run.judge('recovery.salvage', 'Nothing of the users’ is taken back: the fence was up', () => ({ fencedSince }));
-    return;
-  }
-  try {
-    const { cost } = await run.step(
-      'recovery.salvage',
-      'Rows that only the replaced database has, exported',
-      EXPORT,
-      (activities) => activities.salvageRows(input),
-    );
-    run.state.wayBack = cost;
-  } catch (error) {
-    run.troubleOf(error);
-    run.state.openItems.push(
-      'the rows that a restore takes back could not be exported (recovery.salvage): the database kept aside has them',
-    );
-  }
 }
 
 /** Smoke again, tell the stakeholders. A failing smoke test after an undo is once more for a person to judge. */
