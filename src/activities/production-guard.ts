@@ -1,5 +1,4 @@
 import type { StepInput } from '../contract/evidence.ts';
-import { holdMigrationLock } from '../postgres/advisory-lock.ts';
 import { type ConnectionTarget, inDatabase, parseConnectionUrl } from '../postgres/connection-url.ts';
 import { type DroppedIndexes, dropInvalidIndexes } from '../postgres/leftover-indexes.ts';
 import { withConnection } from '../postgres/connection.ts';
@@ -7,6 +6,7 @@ import { freshDatabaseName } from '../postgres/restore.ts';
 import { reopenAfterInterruptedSwap } from '../postgres/swap-record.ts';
 import { endSessions } from '../postgres/sessions.ts';
 import type { ActivityDependencies } from './dependencies.ts';
+import { withMigrationLock } from './migration-lock.ts';
 
 /** Production as a step that may write holds it: under the migration lock, with nobody of an earlier attempt left. */
 export interface GuardedProduction {
@@ -36,22 +36,11 @@ export async function withGuardedProduction<T>(
   options: GuardOptions,
   work: (production: GuardedProduction) => Promise<T>,
 ): Promise<T> {
-  const { secrets } = deps;
   const { production } = profile.databases;
-  const administrator = parseConnectionUrl(await secrets.resolve(production.administrator, profile, options.signal));
-  const migrator = parseConnectionUrl(await secrets.resolve(production.migrator, profile, options.signal));
+  const migrator = parseConnectionUrl(await deps.secrets.resolve(production.migrator, profile, options.signal));
   options.progress({ phase: 'taking the migration lock' });
-  const lock = await holdMigrationLock(administrator, {
-    database: administrator.database,
-    maintenanceDatabase: production.maintenanceDatabase,
-    runId: run.runId,
-    step: options.step,
-    signal: options.signal,
-  });
-  try {
-    const lost = new AbortController();
-    void lock.lost.then((reason) => lost.abort(reason));
-    const signal = AbortSignal.any([options.signal, lost.signal]);
+  return withMigrationLock(deps, { run, profile }, options.step, options.signal, async (url, signal) => {
+    const administrator = parseConnectionUrl(url);
     await withConnection(
       inDatabase(administrator, production.maintenanceDatabase),
       { runId: run.runId, step: options.step, signal },
@@ -70,14 +59,12 @@ export async function withGuardedProduction<T>(
         return { ended: ended.length, indexes: await dropInvalidIndexes(client, options.invalidBefore) };
       },
     );
-    return await work({
+    return work({
       administrator,
       migrator,
       signal,
       endedSessions: leftovers.ended,
       indexes: leftovers.indexes,
     });
-  } finally {
-    await lock.release();
-  }
+  });
 }
