@@ -1,6 +1,6 @@
 import { createServer } from 'node:net';
 import { describe, expect, it } from 'vitest';
-import { STEP_ERRORS, StepError } from '../../src/contract/errors.ts';
+import { STEP_ERRORS } from '../../src/contract/errors.ts';
 import {
   applicationName,
   type ConnectionOptions,
@@ -10,6 +10,7 @@ import {
 import { isSameDatabase, readIdentity } from '../../src/postgres/identity.ts';
 import { query } from '../postgres-service.ts';
 import { createDatabase, createRole, databaseUrl, randomName, useStack } from '../stack.ts';
+import { failureOf } from '../step-failure.ts';
 
 const stack = useStack();
 const server = stack.postgres.primary;
@@ -27,15 +28,6 @@ async function isActive(pid: number): Promise<boolean> {
   ]);
   return rows.length === 1;
 }
-
-const failureOf = async (work: Promise<unknown>): Promise<StepError> => {
-  const error = await work.then(
-    () => undefined,
-    (reason: unknown) => reason,
-  );
-  expect(error).toBeInstanceOf(StepError);
-  return error as StepError;
-};
 
 describe('a connection', () => {
   it('says who it is and leaves nothing to the defaults of role and database', async () => {

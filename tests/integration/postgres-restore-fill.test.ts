@@ -23,6 +23,7 @@ import {
 import { createRedactor } from '../../src/process/redactor.ts';
 import { createService, execute, query, type TestService } from '../postgres-service.ts';
 import { createDatabase, databaseUrl, randomName, useStack } from '../stack.ts';
+import { failureOf } from '../step-failure.ts';
 
 const server = useStack().postgres.primary;
 const signal = new AbortController().signal;
@@ -80,15 +81,6 @@ const fillOf = (backup: Backup, target: string, more: Partial<RestoreBackupReque
   progress: () => undefined,
   ...more,
 });
-
-const failureOf = async (work: Promise<unknown>): Promise<StepError> => {
-  const error = await work.then(
-    () => undefined,
-    (reason: unknown) => reason,
-  );
-  expect(error).toBeInstanceOf(StepError);
-  return error as StepError;
-};
 
 const scratchFolders = async (): Promise<string[]> =>
   (await readdir(folder)).filter((name) => name.startsWith('migration-runbook-restore-'));

@@ -19,6 +19,7 @@ import { closingMark } from '../../src/postgres/swap-record.ts';
 import { createRedactor } from '../../src/process/redactor.ts';
 import { createService, execute, query, type TestService, withClient } from '../postgres-service.ts';
 import { databaseUrl, useStack } from '../stack.ts';
+import { failureOf } from '../step-failure.ts';
 
 const server = useStack().postgres.primary;
 const signal = new AbortController().signal;
@@ -84,15 +85,6 @@ const restoreOf = (
   progress: () => undefined,
   ...more,
 });
-
-const failureOf = async (work: Promise<unknown>): Promise<StepError> => {
-  const error = await work.then(
-    () => undefined,
-    (reason: unknown) => reason,
-  );
-  expect(error).toBeInstanceOf(StepError);
-  return error as StepError;
-};
 
 const databases = async (service: TestService) =>
   query<{ name: string; open: boolean; limit: number; comment: string | null }>(

@@ -3,13 +3,14 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { Client } from 'pg';
 import { describe, expect, it } from 'vitest';
-import { STEP_ERRORS, StepError } from '../../src/contract/errors.ts';
+import { STEP_ERRORS } from '../../src/contract/errors.ts';
 import { carryFence, createDatabaseLike } from '../../src/postgres/database-properties.ts';
 import { parseDatabaseMark } from '../../src/postgres/database-mark.ts';
 import { freshDatabaseName } from '../../src/postgres/restore.ts';
 import { swapDatabases, type SwapRequest } from '../../src/postgres/swap.ts';
 import { createService, execute, query, type TestService, withClient } from '../postgres-service.ts';
 import { databaseUrl, useStack } from '../stack.ts';
+import { failureOf } from '../step-failure.ts';
 
 const { primary: server, replica } = useStack().postgres;
 const signal = new AbortController().signal;
@@ -57,15 +58,6 @@ const swapOf = (service: TestService, fresh: string, runId: string, more: Partia
   progress: () => undefined,
   ...more,
 });
-
-const failureOf = async (work: Promise<unknown>): Promise<StepError> => {
-  const error = await work.then(
-    () => undefined,
-    (reason: unknown) => reason,
-  );
-  expect(error).toBeInstanceOf(StepError);
-  return error as StepError;
-};
 
 const databases = async (service: TestService) =>
   query<{ name: string; oid: number; open: boolean; comment: string | null }>(

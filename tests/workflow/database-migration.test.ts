@@ -18,6 +18,10 @@ const untilCancelled = async (): Promise<never> => {
   }
 };
 
+/** What was done, without what people were told. */
+const stepsAmong = (calls: readonly string[]): string[] =>
+  calls.filter((call) => !call.startsWith('tell:') && call !== 'performActions');
+
 describe('a run that goes well', () => {
   it('walks the document in its order and ends succeeded with everything put back', async () => {
     const { world, activities } = scriptedActivities();
@@ -27,7 +31,7 @@ describe('a run that goes well', () => {
       return endOf(handle);
     });
     expect(end).toMatchObject({ outcome: 'succeeded', summary: { openItems: [] } });
-    const order = world.calls.filter((call) => !call.startsWith('tell:') && call !== 'performActions');
+    const order = stepsAmong(world.calls);
     expect(order).toEqual([
       'acceptRequest',
       'reviewChange',
@@ -78,7 +82,7 @@ describe('the fence', () => {
     });
     expect(end.outcome).toBe('succeeded');
     const order = world.calls.slice(world.calls.indexOf('readFence'));
-    expect(order.filter((call) => !call.startsWith('tell:') && call !== 'performActions')).toEqual([
+    expect(stepsAmong(order)).toEqual([
       'readFence',
       'engageFence',
       'checkReplication',
@@ -178,7 +182,7 @@ describe('the fence', () => {
     });
     expect(end.outcome).toBe('restored');
     const after = world.calls.slice(world.calls.indexOf('restoreFreshDatabase'));
-    expect(after.filter((call) => !call.startsWith('tell:') && call !== 'performActions').slice(0, 8)).toEqual([
+    expect(stepsAmong(after).slice(0, 8)).toEqual([
       'restoreFreshDatabase',
       'readSwitch',
       'engageSwitch',
@@ -213,7 +217,7 @@ describe('a restore', () => {
     });
     expect(end.outcome).toBe('restored');
     const after = world.calls.slice(world.calls.lastIndexOf('engageFence'));
-    expect(after.filter((call) => !call.startsWith('tell:') && call !== 'performActions').slice(0, 7)).toEqual([
+    expect(stepsAmong(after).slice(0, 7)).toEqual([
       'engageFence',
       'restoreFreshDatabase',
       'salvageRows',
