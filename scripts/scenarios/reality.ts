@@ -1,8 +1,8 @@
 /** Compares production with what an outcome claims, by reading the database, not the report. */
 import type { Client } from 'pg';
 import type { Outcome } from '../../src/contract/profile.ts';
-import { captureObjectMap, type ObjectMap } from '../../src/postgres/object-map.ts';
-import { compareMaps, describeChange } from '../../src/postgres/object-map-change.ts';
+import { captureObjectMap, type ObjectMap } from '../../src/postgres/catalog/object-map.ts';
+import { compareMaps, describeChange } from '../../src/postgres/catalog/object-map-change.ts';
 import type { Example } from '../stack/example.ts';
 import { withClient } from '../stack/postgres-cluster.ts';
 

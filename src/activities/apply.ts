@@ -7,7 +7,7 @@ import type { ApplyActivities } from '../contract/activities.ts';
 import { refusal, STEP_ERRORS, StepError } from '../contract/errors.ts';
 import type { UpgradeEvidence, UpgradeInput } from '../contract/evidence.ts';
 import { withConnection } from '../postgres/connection.ts';
-import { serializeObjectMap } from '../postgres/object-map.ts';
+import { serializeObjectMap } from '../postgres/catalog/object-map.ts';
 import { describeSession, endSessions, oldTransactions } from '../postgres/sessions.ts';
 import { runStep, type StepTools } from './activity-step.ts';
 import { BoundedLog } from './bounded-log.ts';

@@ -1,10 +1,10 @@
 import type { DatabaseIdentity, StepInput } from '../contract/evidence.ts';
 import { withConnection } from '../postgres/connection.ts';
 import { inDatabase, parseConnectionUrl } from '../postgres/connection-url.ts';
-import { findFenceRights, readFence } from '../postgres/fence.ts';
-import { inspectServiceLogin } from '../postgres/fence-trial.ts';
+import { findFenceRights, readFence } from '../postgres/fence/fence.ts';
+import { inspectServiceLogin } from '../postgres/fence/fence-trial.ts';
 import type { Findings } from '../postgres/findings.ts';
-import { recoveryPointFindings } from '../postgres/recovery-point.ts';
+import { recoveryPointFindings } from '../postgres/fence/recovery-point.ts';
 import type { StepTools } from './activity-step.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 

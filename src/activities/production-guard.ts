@@ -1,9 +1,9 @@
 import type { StepInput } from '../contract/evidence.ts';
 import { type ConnectionTarget, inDatabase, parseConnectionUrl } from '../postgres/connection-url.ts';
-import { type DroppedIndexes, dropInvalidIndexes } from '../postgres/leftover-indexes.ts';
+import { type DroppedIndexes, dropInvalidIndexes } from '../postgres/catalog/leftover-indexes.ts';
 import { withConnection } from '../postgres/connection.ts';
-import { freshDatabaseName } from '../postgres/restore.ts';
-import { reopenAfterInterruptedSwap } from '../postgres/swap-record.ts';
+import { freshDatabaseName } from '../postgres/restore/restore.ts';
+import { reopenAfterInterruptedSwap } from '../postgres/swap/swap-record.ts';
 import { endSessions } from '../postgres/sessions.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { withMigrationLock } from './migration-lock.ts';

@@ -2,7 +2,7 @@ import type { RecoveryActivities } from '../contract/activities.ts';
 import type { RestoreEvidence, RestoreInput } from '../contract/evidence.ts';
 import { findPrograms } from '../archive/programs.ts';
 import { fetchLedger, openBackup } from '../archive/stored-backup.ts';
-import { restoreFresh } from '../postgres/restore.ts';
+import { restoreFresh } from '../postgres/restore/restore.ts';
 import { runStep, type StepTools } from './activity-step.ts';
 import { freeBytesReading } from './capacity.ts';
 import type { ActivityDependencies } from './dependencies.ts';

@@ -16,11 +16,11 @@ import {
   describeChange,
   namesOf,
   type ObjectMapChange,
-} from '../postgres/object-map-change.ts';
-import { keyOf } from '../postgres/object-map.ts';
-import { type ProductionReading, readProductionState } from '../postgres/production-state.ts';
-import { diffSchemaDumps } from '../postgres/schema-diff.ts';
-import { expectationsFor, unmetExpectations } from '../postgres/schema-expectations.ts';
+} from '../postgres/catalog/object-map-change.ts';
+import { keyOf } from '../postgres/catalog/object-map.ts';
+import { type ProductionReading, readProductionState } from '../postgres/catalog/production-state.ts';
+import { diffSchemaDumps } from '../postgres/catalog/schema-diff.ts';
+import { expectationsFor, unmetExpectations } from '../postgres/catalog/schema-expectations.ts';
 import { runStep, type StepTools } from './activity-step.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { type RunStore, withRunStore } from './run-store.ts';

@@ -1,7 +1,7 @@
 import type { StoredDocument } from '../contract/evidence.ts';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
 import { sha256 } from '../archive/canonical.ts';
-import { type ObjectMap, parseObjectMap } from '../postgres/object-map.ts';
+import { type ObjectMap, parseObjectMap } from '../postgres/catalog/object-map.ts';
 import type { RunStore } from './run-store.ts';
 
 /** The text of a document this run has stored. @throws StepError `StateUnexpected` when it is gone or not what was stored */

@@ -2,7 +2,7 @@ import { readVersion } from '../alembic/version-table.ts';
 import { StepError } from '../contract/errors.ts';
 import type { SwapEvidence, SwapInput } from '../contract/evidence.ts';
 import { withConnection } from '../postgres/connection.ts';
-import { swapDatabases } from '../postgres/swap.ts';
+import { swapDatabases } from '../postgres/swap/swap.ts';
 import type { StepTools } from './activity-step.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { standbyAccess } from './standby-access.ts';

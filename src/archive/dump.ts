@@ -5,7 +5,7 @@ import { STEP_ERRORS, StepError } from '../contract/errors.ts';
 import { applicationName, type OpenConnection, withConnection } from '../postgres/connection.ts';
 import { type ConnectionTarget, describeTarget } from '../postgres/connection-url.ts';
 import { readIdentity } from '../postgres/identity.ts';
-import { readCounters, type TableCounters } from '../postgres/write-counters.ts';
+import { readCounters, type TableCounters } from '../postgres/contents/write-counters.ts';
 import type { Redactor } from '../process/redactor.ts';
 import { type BackupKeys, backupKeys } from './backup-names.ts';
 import { COMPRESSION } from './compression.ts';

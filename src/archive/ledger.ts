@@ -2,10 +2,10 @@ import type { Client } from 'pg';
 import type { DatabaseIdentity } from '../contract/evidence.ts';
 import type { AlembicProfile } from '../contract/profile.ts';
 import { qualifiedName, sqlName } from '../postgres/identifier.ts';
-import { digestOf, type ObjectMap, readObjectMap, withoutTable } from '../postgres/object-map.ts';
-import type { TableCounters } from '../postgres/write-counters.ts';
-import { type DatabaseContents, readContents } from '../postgres/contents.ts';
-import { type DatabaseProperties, readDatabaseProperties, readRoles } from '../postgres/database-properties.ts';
+import { digestOf, type ObjectMap, readObjectMap, withoutTable } from '../postgres/catalog/object-map.ts';
+import type { TableCounters } from '../postgres/contents/write-counters.ts';
+import { type DatabaseContents, readContents } from '../postgres/contents/contents.ts';
+import { type DatabaseProperties, readDatabaseProperties, readRoles } from '../postgres/catalog/database-properties.ts';
 import { canonicalJson } from './canonical.ts';
 import type { ExportedSnapshot } from './snapshot.ts';
 

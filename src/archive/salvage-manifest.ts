@@ -1,5 +1,5 @@
 import type { StoredDocument, TableCost } from '../contract/evidence.ts';
-import type { DatabaseDifference } from '../postgres/database-difference.ts';
+import type { DatabaseDifference } from '../postgres/contents/database-difference.ts';
 import { COMPRESSION } from './compression.ts';
 import { ENCRYPTION } from './encryption.ts';
 import type { SalvageTable } from './salvage-sql.ts';

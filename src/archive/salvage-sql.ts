@@ -1,6 +1,6 @@
 import { type Client, escapeLiteral } from 'pg';
 import { to as copyTo } from 'pg-copy-streams';
-import type { ComparableColumn } from '../postgres/comparable-tables.ts';
+import type { ComparableColumn } from '../postgres/contents/comparable-tables.ts';
 import { boundedIdentifier, sqlName } from '../postgres/identifier.ts';
 
 /** Which rows of a table a salvage table holds. */

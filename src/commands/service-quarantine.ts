@@ -1,5 +1,5 @@
 import { ownerState } from '../history/owner-state.ts';
-import { dropKeptAside, type KeptAside, listKeptAside } from '../postgres/quarantine.ts';
+import { dropKeptAside, type KeptAside, listKeptAside } from '../postgres/swap/quarantine.ts';
 import { sizeText, timeText } from '../report/quantity.ts';
 import type { TemporalAddress } from '../temporal-connection.ts';
 import { CommandError } from './command-error.ts';

@@ -1,7 +1,7 @@
 import type { Client } from 'pg';
 import type { AccessEvidence, DatabaseIdentity } from '../contract/evidence.ts';
 import type { ProductionDatabase } from '../contract/profile.ts';
-import { type CapacityNeed, readCapacityNeed } from './capacity.ts';
+import { type CapacityNeed, readCapacityNeed } from './restore/capacity.ts';
 import { applicationPrefix, type ConnectionOptions, runTag, withConnection } from './connection.ts';
 import { parseConnectionUrl } from './connection-url.ts';
 import type { Findings } from './findings.ts';
@@ -10,7 +10,7 @@ import { isInRecovery, isSameDatabase, readIdentity } from './identity.ts';
 import { inspectAdministrator, inspectBackupRole, inspectMigrator, type RightsFindings } from './role-rights.ts';
 import { describeSession, listSessions } from './sessions.ts';
 import type { StandbyAccess } from './standbys.ts';
-import { findWayBackBlockers } from './way-back-blockers.ts';
+import { findWayBackBlockers } from './swap/way-back-blockers.ts';
 
 /** Resolved addresses; undefined where the secret could not be resolved, which is a finding already. */
 export interface DatabaseUrls {

@@ -4,7 +4,7 @@ import type { Standby } from '../contract/profile.ts';
 import { refusal, STEP_ERRORS, StepError } from '../contract/errors.ts';
 import { type ConnectionOptions, withConnection } from './connection.ts';
 import { inDatabase, parseConnectionUrl } from './connection-url.ts';
-import { emptyDatabases } from './emptying.ts';
+import { emptyDatabases } from './restore/emptying.ts';
 import { isInRecovery, readIdentity } from './identity.ts';
 
 /** A standby of the profile with its administrator's address resolved; undefined where the profile gives none. */

@@ -6,7 +6,7 @@ import { STEP_ERRORS, StepError } from '../contract/errors.ts';
 import type { Profile } from '../contract/profile.ts';
 import { applicationName, type ConnectionOptions, withConnection } from '../postgres/connection.ts';
 import { type ConnectionTarget, describeTarget } from '../postgres/connection-url.ts';
-import { captureObjectMap, serializeObjectMap, withoutTable } from '../postgres/object-map.ts';
+import { captureObjectMap, serializeObjectMap, withoutTable } from '../postgres/catalog/object-map.ts';
 import { endSessions } from '../postgres/sessions.ts';
 import { ProcessNotStarted } from '../process/errors.ts';
 import type { ProcessResult } from '../process/options.ts';

@@ -1,8 +1,8 @@
 import type { Client } from 'pg';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
-import { type DatabaseMark, listMarkedDatabases } from '../postgres/database-mark.ts';
+import { type DatabaseMark, listMarkedDatabases } from '../postgres/restore/database-mark.ts';
 import { sqlName } from '../postgres/identifier.ts';
-import { dropKeptAside } from '../postgres/quarantine.ts';
+import { dropKeptAside } from '../postgres/swap/quarantine.ts';
 import { endSessions } from '../postgres/sessions.ts';
 import { runStartedAt } from './run-time.ts';
 import type { DatabaseServer, Leftover } from './leftover.ts';

@@ -1,4 +1,4 @@
-import type { DatabaseMark } from '../postgres/database-mark.ts';
+import type { DatabaseMark } from '../postgres/restore/database-mark.ts';
 
 /** Whose it is, how old, and until when it was meant to stay. */
 interface LeftoverFacts {

@@ -14,7 +14,7 @@ import { type ObjectStore, openObjectStore } from '../../src/archive/object-stor
 import { findPrograms, type PostgresPrograms } from '../../src/archive/programs.ts';
 import { fetchLedger, openBackup } from '../../src/archive/stored-backup.ts';
 import type { BackupEvidence, RestoreEvidence } from '../../src/contract/evidence.ts';
-import { restoreFresh } from '../../src/postgres/restore.ts';
+import { restoreFresh } from '../../src/postgres/restore/restore.ts';
 import { createRedactor } from '../../src/process/redactor.ts';
 
 export const sentence =

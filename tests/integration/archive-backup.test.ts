@@ -11,8 +11,8 @@ import { findManifest, listManifests, recordVerification } from '../../src/archi
 import { fetchLedger, openBackup } from '../../src/archive/stored-backup.ts';
 import { verifyStoredBackup } from '../../src/archive/verify.ts';
 import type { ObjectStore } from '../../src/archive/object-store.ts';
-import { captureObjectMap, digestOf, withoutTable } from '../../src/postgres/object-map.ts';
-import { readContents } from '../../src/postgres/contents.ts';
+import { captureObjectMap, digestOf, withoutTable } from '../../src/postgres/catalog/object-map.ts';
+import { readContents } from '../../src/postgres/contents/contents.ts';
 import { libpqEnvironment, parseConnectionUrl } from '../../src/postgres/connection-url.ts';
 import { requireSuccess, runProcess } from '../../src/process/run.ts';
 import { withClient } from '../../scripts/stack/postgres-cluster.ts';

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { databaseMark } from '../../src/postgres/database-mark.ts';
-import type { KeptAside } from '../../src/postgres/quarantine.ts';
+import { databaseMark } from '../../src/postgres/restore/database-mark.ts';
+import type { KeptAside } from '../../src/postgres/swap/quarantine.ts';
 import { createService, execute, query, type TestService, withClient } from '../postgres-service.ts';
 import { randomName, useStack } from '../stack.ts';
 import { type CliWorld, createWorld } from './cli-world.ts';

@@ -5,7 +5,7 @@ import { CreateMultipartUploadCommand, S3Client } from '@aws-sdk/client-s3';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { SweepResult } from '../../src/commands/service-sweep.ts';
 import { holdMigrationLock } from '../../src/postgres/advisory-lock.ts';
-import { type DatabaseMark, databaseMark } from '../../src/postgres/database-mark.ts';
+import { type DatabaseMark, databaseMark } from '../../src/postgres/restore/database-mark.ts';
 import { createService, execute, query, type TestService, withClient } from '../postgres-service.ts';
 import { databaseUrl, randomName, useStack } from '../stack.ts';
 import { never, openTestStore } from './archive-source.ts';

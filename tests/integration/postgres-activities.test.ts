@@ -18,7 +18,7 @@ import type { StagingEvidence, StepInput } from '../../src/contract/evidence.ts'
 import type { Profile, SecretReference } from '../../src/contract/profile.ts';
 import { holdMigrationLock } from '../../src/postgres/advisory-lock.ts';
 import { withConnection } from '../../src/postgres/connection.ts';
-import { captureObjectMap, digestOf, serializeObjectMap } from '../../src/postgres/object-map.ts';
+import { captureObjectMap, digestOf, serializeObjectMap } from '../../src/postgres/catalog/object-map.ts';
 import { testProfile, testRun } from '../integration-context.ts';
 import { createService, execute, query, type TestService } from '../postgres-service.ts';
 import { randomName, useStack } from '../stack.ts';

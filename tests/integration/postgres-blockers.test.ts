@@ -4,13 +4,13 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { stackRoot } from '../../scripts/stack/layout.ts';
 import { type Stack, startStack } from '../../scripts/stack/stack.ts';
-import { findSwapBlockers } from '../../src/postgres/blockers.ts';
-import { createDatabaseLike } from '../../src/postgres/database-properties.ts';
-import { findRestoreBlockers } from '../../src/postgres/restore-blockers.ts';
+import { findSwapBlockers } from '../../src/postgres/swap/blockers.ts';
+import { createDatabaseLike } from '../../src/postgres/catalog/database-properties.ts';
+import { findRestoreBlockers } from '../../src/postgres/restore/restore-blockers.ts';
 import { withConnection } from '../../src/postgres/connection.ts';
-import { fenceObstacles } from '../../src/postgres/fence-obstacles.ts';
+import { fenceObstacles } from '../../src/postgres/fence/fence-obstacles.ts';
 import { oldTransactions } from '../../src/postgres/sessions.ts';
-import { swapDatabases, type SwapRequest } from '../../src/postgres/swap.ts';
+import { swapDatabases, type SwapRequest } from '../../src/postgres/swap/swap.ts';
 import { createService, execute, query, type TestService, withClient } from '../postgres-service.ts';
 
 // A server of its own, since prepared transactions and logical slots have to be switched on.

@@ -11,9 +11,9 @@ import {
   type ContentsOptions,
   type DatabaseContents,
   readContents,
-} from '../../src/postgres/contents.ts';
-import { hashPart, partsOf, readableTables, shapeOf } from '../../src/postgres/contents-table.ts';
-import { oneInSql, pinFormats } from '../../src/postgres/row-hash.ts';
+} from '../../src/postgres/contents/contents.ts';
+import { hashPart, partsOf, readableTables, shapeOf } from '../../src/postgres/contents/contents-table.ts';
+import { oneInSql, pinFormats } from '../../src/postgres/contents/row-hash.ts';
 import { execute, withClient } from '../postgres-service.ts';
 import { createDatabase, createRole, databaseUrl, randomName, useStack } from '../stack.ts';
 

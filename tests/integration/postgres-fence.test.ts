@@ -17,7 +17,7 @@ import type { Profile, SecretReference } from '../../src/contract/profile.ts';
 import { withConnection } from '../../src/postgres/connection.ts';
 import { Findings } from '../../src/postgres/findings.ts';
 import { readIdentity } from '../../src/postgres/identity.ts';
-import { counterDelta, readCounters } from '../../src/postgres/write-counters.ts';
+import { counterDelta, readCounters } from '../../src/postgres/contents/write-counters.ts';
 import { testProfile, testRun } from '../integration-context.ts';
 import { createService, execute, query, type TestService, withClient } from '../postgres-service.ts';
 import { createRole, databaseUrl, randomName, useStack } from '../stack.ts';

@@ -9,10 +9,10 @@ import {
   keyOf,
   type ObjectMap,
   serializeObjectMap,
-} from '../../src/postgres/object-map.ts';
-import { compareMaps, describeChange, isUnchanged, namesOf } from '../../src/postgres/object-map-change.ts';
-import { compareForRestore } from '../../src/postgres/object-map-restore.ts';
-import { readProductionState } from '../../src/postgres/production-state.ts';
+} from '../../src/postgres/catalog/object-map.ts';
+import { compareMaps, describeChange, isUnchanged, namesOf } from '../../src/postgres/catalog/object-map-change.ts';
+import { compareForRestore } from '../../src/postgres/catalog/object-map-restore.ts';
+import { readProductionState } from '../../src/postgres/catalog/production-state.ts';
 import { createService, execute, withClient } from '../postgres-service.ts';
 import { createDatabase, randomName, useStack } from '../stack.ts';
 

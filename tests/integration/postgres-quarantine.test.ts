@@ -2,10 +2,10 @@ import { Client } from 'pg';
 import { describe, expect, it } from 'vitest';
 import { STEP_ERRORS, StepError } from '../../src/contract/errors.ts';
 import { withConnection } from '../../src/postgres/connection.ts';
-import { createDatabaseLike } from '../../src/postgres/database-properties.ts';
-import { dropKeptAside, listKeptAside } from '../../src/postgres/quarantine.ts';
-import { freshDatabaseName } from '../../src/postgres/restore.ts';
-import { swapDatabases } from '../../src/postgres/swap.ts';
+import { createDatabaseLike } from '../../src/postgres/catalog/database-properties.ts';
+import { dropKeptAside, listKeptAside } from '../../src/postgres/swap/quarantine.ts';
+import { freshDatabaseName } from '../../src/postgres/restore/restore.ts';
+import { swapDatabases } from '../../src/postgres/swap/swap.ts';
 import { createService, query, type TestService, withClient } from '../postgres-service.ts';
 import { databaseUrl, randomName, useStack } from '../stack.ts';
 

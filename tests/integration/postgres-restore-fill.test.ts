@@ -8,18 +8,18 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { STEP_ERRORS, StepError } from '../../src/contract/errors.ts';
 import { withConnection } from '../../src/postgres/connection.ts';
-import { readContents } from '../../src/postgres/contents.ts';
-import { parseDatabaseMark } from '../../src/postgres/database-mark.ts';
-import { readDatabaseProperties } from '../../src/postgres/database-properties.ts';
+import { readContents } from '../../src/postgres/contents/contents.ts';
+import { parseDatabaseMark } from '../../src/postgres/restore/database-mark.ts';
+import { readDatabaseProperties } from '../../src/postgres/catalog/database-properties.ts';
 import { readIdentity } from '../../src/postgres/identity.ts';
-import { captureObjectMap } from '../../src/postgres/object-map.ts';
+import { captureObjectMap } from '../../src/postgres/catalog/object-map.ts';
 import {
   restoreBackup,
   type RestoreBackupRequest,
   restoreFresh,
   type RestoreProgress,
   type RestoreRequest,
-} from '../../src/postgres/restore.ts';
+} from '../../src/postgres/restore/restore.ts';
 import { createRedactor } from '../../src/process/redactor.ts';
 import { createService, execute, query, type TestService } from '../postgres-service.ts';
 import { createDatabase, databaseUrl, randomName, useStack } from '../stack.ts';

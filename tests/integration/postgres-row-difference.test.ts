@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { withConnection } from '../../src/postgres/connection.ts';
-import { compareDatabases, type DatabaseDifference } from '../../src/postgres/database-difference.ts';
+import { compareDatabases, type DatabaseDifference } from '../../src/postgres/contents/database-difference.ts';
 import { sqlName } from '../../src/postgres/identifier.ts';
-import { type ComparedSessions, differingRows } from '../../src/postgres/row-difference.ts';
-import { pinFormats } from '../../src/postgres/row-hash.ts';
+import { type ComparedSessions, differingRows } from '../../src/postgres/contents/row-difference.ts';
+import { pinFormats } from '../../src/postgres/contents/row-hash.ts';
 import { execute, query } from '../postgres-service.ts';
 import { createDatabase, createRole, databaseUrl, useStack } from '../stack.ts';
 

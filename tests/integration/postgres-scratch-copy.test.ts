@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { withConnection } from '../../src/postgres/connection.ts';
-import { listMarkedDatabases, parseDatabaseMark } from '../../src/postgres/database-mark.ts';
-import { readDatabaseProperties, readRoles } from '../../src/postgres/database-properties.ts';
-import { captureObjectMap } from '../../src/postgres/object-map.ts';
-import { ensurePlaceholderRoles } from '../../src/postgres/placeholder-roles.ts';
-import { copyName, type CopyRequest, createEmptyCopy, dropCopies } from '../../src/postgres/scratch-copy.ts';
+import { listMarkedDatabases, parseDatabaseMark } from '../../src/postgres/restore/database-mark.ts';
+import { readDatabaseProperties, readRoles } from '../../src/postgres/catalog/database-properties.ts';
+import { captureObjectMap } from '../../src/postgres/catalog/object-map.ts';
+import { ensurePlaceholderRoles } from '../../src/postgres/restore/placeholder-roles.ts';
+import { copyName, type CopyRequest, createEmptyCopy, dropCopies } from '../../src/postgres/restore/scratch-copy.ts';
 import { createService, execute, query, type TestService, withClient } from '../postgres-service.ts';
 import { createRole, databaseUrl, randomName, useStack } from '../stack.ts';
 import { never } from './archive-source.ts';

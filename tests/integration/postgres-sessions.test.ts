@@ -3,7 +3,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { STEP_ERRORS, StepError } from '../../src/contract/errors.ts';
 import { holdMigrationLock, type MigrationLock, type MigrationLockOptions } from '../../src/postgres/advisory-lock.ts';
 import { type ConnectionOptions, withConnection } from '../../src/postgres/connection.ts';
-import { dropInvalidIndexes, listInvalidIndexes } from '../../src/postgres/leftover-indexes.ts';
+import { dropInvalidIndexes, listInvalidIndexes } from '../../src/postgres/catalog/leftover-indexes.ts';
 import { endSessions, listSessions, oldTransactions } from '../../src/postgres/sessions.ts';
 import { createService, execute, query, withClient } from '../postgres-service.ts';
 import { createDatabase, createRole, databaseUrl, randomName, useStack } from '../stack.ts';

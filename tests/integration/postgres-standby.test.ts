@@ -10,11 +10,11 @@ import { stackRoot } from '../../scripts/stack/layout.ts';
 import { type Stack, startStack } from '../../scripts/stack/stack.ts';
 import { STEP_ERRORS } from '../../src/contract/errors.ts';
 import { withConnection } from '../../src/postgres/connection.ts';
-import { createDatabaseLike } from '../../src/postgres/database-properties.ts';
+import { createDatabaseLike } from '../../src/postgres/catalog/database-properties.ts';
 import { checkReplication, type ReplicationLimits } from '../../src/postgres/replication.ts';
-import { freshDatabaseName } from '../../src/postgres/restore.ts';
+import { freshDatabaseName } from '../../src/postgres/restore/restore.ts';
 import { findStandbyBlockers, type StandbyAccess } from '../../src/postgres/standbys.ts';
-import { swapDatabases, type SwapRequest } from '../../src/postgres/swap.ts';
+import { swapDatabases, type SwapRequest } from '../../src/postgres/swap/swap.ts';
 import { createService, execute, query, type TestService, withClient } from '../postgres-service.ts';
 import { databaseUrl } from '../stack.ts';
 

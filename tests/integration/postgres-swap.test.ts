@@ -4,10 +4,10 @@ import { join } from 'node:path';
 import { Client } from 'pg';
 import { describe, expect, it } from 'vitest';
 import { STEP_ERRORS } from '../../src/contract/errors.ts';
-import { carryFence, createDatabaseLike } from '../../src/postgres/database-properties.ts';
-import { parseDatabaseMark } from '../../src/postgres/database-mark.ts';
-import { freshDatabaseName } from '../../src/postgres/restore.ts';
-import { swapDatabases, type SwapRequest } from '../../src/postgres/swap.ts';
+import { carryFence, createDatabaseLike } from '../../src/postgres/catalog/database-properties.ts';
+import { parseDatabaseMark } from '../../src/postgres/restore/database-mark.ts';
+import { freshDatabaseName } from '../../src/postgres/restore/restore.ts';
+import { swapDatabases, type SwapRequest } from '../../src/postgres/swap/swap.ts';
 import { createService, execute, query, type TestService, withClient } from '../postgres-service.ts';
 import { databaseUrl, useStack } from '../stack.ts';
 import { failureOf } from '../step-failure.ts';
@@ -377,7 +377,7 @@ describe('swapping the restored database in', () => {
 
 /** Runs the swap in a process of its own that kills itself as the phase begins. */
 async function dieAt(phase: string, request: SwapRequest): Promise<void> {
-  const module = new URL('../../src/postgres/swap.ts', import.meta.url).href;
+  const module = new URL('../../src/postgres/swap/swap.ts', import.meta.url).href;
   const script = `
     const { swapDatabases } = await import(${JSON.stringify(module)});
     const request = JSON.parse(process.env.REQUEST);

@@ -16,7 +16,7 @@ import type { FlowsEvidence, StagingEvidence, StagingInput, StoredDocument } fro
 import { STEP_ERRORS } from '../../src/contract/errors.ts';
 import type { Profile } from '../../src/contract/profile.ts';
 import { readIdentity } from '../../src/postgres/identity.ts';
-import { parseObjectMap } from '../../src/postgres/object-map.ts';
+import { parseObjectMap } from '../../src/postgres/catalog/object-map.ts';
 import { loadProfile } from '../../src/profile/load.ts';
 import { resolveTag } from '../../src/repository/checkout.ts';
 import { randomName, useStack } from '../stack.ts';

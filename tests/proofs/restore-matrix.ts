@@ -16,18 +16,18 @@ import { type ObjectStore, openObjectStore } from '../../src/archive/object-stor
 import { findPrograms, type PostgresPrograms } from '../../src/archive/programs.ts';
 import { fetchLedger, openBackup, type StoredBackup } from '../../src/archive/stored-backup.ts';
 import { withConnection } from '../../src/postgres/connection.ts';
-import { compareContents, readContents } from '../../src/postgres/contents.ts';
+import { compareContents, readContents } from '../../src/postgres/contents/contents.ts';
 import {
   carryProperties,
   commentStatement,
   compareProperties,
   readDatabaseProperties,
-} from '../../src/postgres/database-properties.ts';
+} from '../../src/postgres/catalog/database-properties.ts';
 import { sqlName } from '../../src/postgres/identifier.ts';
-import { captureObjectMap } from '../../src/postgres/object-map.ts';
-import { compareForRestore } from '../../src/postgres/object-map-restore.ts';
-import { restoreFresh } from '../../src/postgres/restore.ts';
-import { swapDatabases } from '../../src/postgres/swap.ts';
+import { captureObjectMap } from '../../src/postgres/catalog/object-map.ts';
+import { compareForRestore } from '../../src/postgres/catalog/object-map-restore.ts';
+import { restoreFresh } from '../../src/postgres/restore/restore.ts';
+import { swapDatabases } from '../../src/postgres/swap/swap.ts';
 import { createRedactor } from '../../src/process/redactor.ts';
 import { differences, type Place, runProgram, schemaOf, takePicture, urlOf } from './matrix/picture.ts';
 import { MATRIX, type MatrixRow, ROLES } from './matrix/rows.ts';

@@ -12,11 +12,11 @@ import { withClient } from '../../scripts/stack/postgres-cluster.ts';
 import { startStack } from '../../scripts/stack/stack.ts';
 import { withConnection } from '../../src/postgres/connection.ts';
 import { libpqEnvironment, parseConnectionUrl } from '../../src/postgres/connection-url.ts';
-import { createDatabaseLike } from '../../src/postgres/database-properties.ts';
-import { type FenceRequest, lowerFence, raiseFence, readFence } from '../../src/postgres/fence.ts';
+import { createDatabaseLike } from '../../src/postgres/catalog/database-properties.ts';
+import { type FenceRequest, lowerFence, raiseFence, readFence } from '../../src/postgres/fence/fence.ts';
 import { sqlName } from '../../src/postgres/identifier.ts';
-import { freshDatabaseName } from '../../src/postgres/restore.ts';
-import { type SwapResult, swapDatabases } from '../../src/postgres/swap.ts';
+import { freshDatabaseName } from '../../src/postgres/restore/restore.ts';
+import { type SwapResult, swapDatabases } from '../../src/postgres/swap/swap.ts';
 import { startWriter, type Write, type Writer, type WriterLog } from '../fixtures/reconnecting-writer.ts';
 
 export const sentence =

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ArchiveHead } from '../../src/postgres/archive-head.ts';
+import { ArchiveHead } from '../../src/postgres/restore/archive-head.ts';
 
 /** A reader of archives whose list ends at a place of its own; counts how often it is asked. */
 function listEndingAt(end: number) {

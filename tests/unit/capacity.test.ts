@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { STEP_ERRORS, StepError } from '../../src/contract/errors.ts';
 import type { RestoreProfile } from '../../src/contract/profile.ts';
-import { checkCapacity, type CapacityNeed } from '../../src/postgres/capacity.ts';
+import { checkCapacity, type CapacityNeed } from '../../src/postgres/restore/capacity.ts';
 
 const GB = 1024 ** 3;
 /** 10 GB of data and at most 1 GB of WAL: 12 GB on each server. */

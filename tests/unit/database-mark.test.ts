@@ -1,5 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import { databaseMark, type DatabaseMark, isExpired, parseDatabaseMark } from '../../src/postgres/database-mark.ts';
+import {
+  databaseMark,
+  type DatabaseMark,
+  isExpired,
+  parseDatabaseMark,
+} from '../../src/postgres/restore/database-mark.ts';
 
 const mark: DatabaseMark = {
   kind: 'kept-aside',

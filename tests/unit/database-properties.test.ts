@@ -4,7 +4,7 @@ import {
   type DatabaseProperties,
   type DatabaseSetting,
   restoredProperties,
-} from '../../src/postgres/database-properties.ts';
+} from '../../src/postgres/catalog/database-properties.ts';
 
 const properties = (change: Partial<DatabaseProperties> = {}): DatabaseProperties => ({
   owner: 'owner',

@@ -1,15 +1,15 @@
 import { describe, expect, it } from 'vitest';
-import { normalizedDefinition } from '../../src/postgres/definition-text.ts';
+import { normalizedDefinition } from '../../src/postgres/catalog/definition-text.ts';
 import {
   type DatabaseObject,
   digestOf,
   type ObjectMap,
   parseObjectMap,
   serializeObjectMap,
-} from '../../src/postgres/object-map.ts';
-import { compareChanges, compareMaps, isUnchanged, namesOf } from '../../src/postgres/object-map-change.ts';
-import type { ObjectKind } from '../../src/postgres/object-map-queries.ts';
-import { expectationsFor, unmetExpectations } from '../../src/postgres/schema-expectations.ts';
+} from '../../src/postgres/catalog/object-map.ts';
+import { compareChanges, compareMaps, isUnchanged, namesOf } from '../../src/postgres/catalog/object-map-change.ts';
+import type { ObjectKind } from '../../src/postgres/catalog/object-map-queries.ts';
+import { expectationsFor, unmetExpectations } from '../../src/postgres/catalog/schema-expectations.ts';
 
 const mapOf = (...objects: readonly (readonly [ObjectKind, string, string])[]): ObjectMap => ({
   format: 'migration-runbook/object-map/2',

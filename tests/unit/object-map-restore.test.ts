@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import type { CosmeticFact, DatabaseObject, ObjectMap } from '../../src/postgres/object-map.ts';
-import type { ObjectKind } from '../../src/postgres/object-map-queries.ts';
-import { compareForRestore } from '../../src/postgres/object-map-restore.ts';
+import type { CosmeticFact, DatabaseObject, ObjectMap } from '../../src/postgres/catalog/object-map.ts';
+import type { ObjectKind } from '../../src/postgres/catalog/object-map-queries.ts';
+import { compareForRestore } from '../../src/postgres/catalog/object-map-restore.ts';
 
 type Entry = readonly [ObjectKind, string, string];
 

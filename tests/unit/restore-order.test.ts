@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type ArchiveItem, orderRestore, parseItem, useList } from '../../src/postgres/restore-order.ts';
+import { type ArchiveItem, orderRestore, parseItem, useList } from '../../src/postgres/restore/restore-order.ts';
 
 const items = (...lines: readonly string[]): ArchiveItem[] => lines.flatMap((line) => parseItem(line) ?? []);
 

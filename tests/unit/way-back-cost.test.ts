@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { pairTables } from '../../src/postgres/table-pairs.ts';
-import type { ComparableTable } from '../../src/postgres/comparable-tables.ts';
-import { wayBackCost } from '../../src/postgres/way-back-cost.ts';
+import { pairTables } from '../../src/postgres/contents/table-pairs.ts';
+import type { ComparableTable } from '../../src/postgres/contents/comparable-tables.ts';
+import { wayBackCost } from '../../src/postgres/contents/way-back-cost.ts';
 
 const sources = {
   basis: 'statistics',

@@ -5,7 +5,7 @@ import { ListMultipartUploadsCommand, ListPartsCommand, S3Client } from '@aws-sd
 import type { PostgresServer, S3Server, StackConnection } from '../../../scripts/stack/connection.ts';
 import type { Example } from '../../../scripts/stack/example.ts';
 import { withClient } from '../../../scripts/stack/postgres-cluster.ts';
-import { parseDatabaseMark } from '../../../src/postgres/database-mark.ts';
+import { parseDatabaseMark } from '../../../src/postgres/restore/database-mark.ts';
 
 /** Names of the files in the bucket whose path contains this run id, below the run's folder. */
 export async function objectsOf({ directory, s3 }: StackConnection, runId: string): Promise<string[]> {

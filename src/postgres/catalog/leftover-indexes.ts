@@ -1,0 +1,113 @@
+import type { Client } from 'pg';
+import { sqlState } from '../database-error.ts';
+import { qualifiedName, sqlName } from '../identifier.ts';
+
+/**
+ * An index that a failed or interrupted `CREATE INDEX CONCURRENTLY` (or `REINDEX CONCURRENTLY`) left behind. It is
+ * maintained by every write, used by no query, and makes `CREATE INDEX CONCURRENTLY IF NOT EXISTS` report success.
+ */
+export interface InvalidIndex {
+  /** `schema.index`, as in the object map. */
+  readonly name: string;
+  readonly table: string;
+  /** SQL text of the name. */
+  readonly sql: string;
+  /** A session is building it at this moment. */
+  readonly building: boolean;
+  readonly partitioned: boolean;
+}
+
+export async function listInvalidIndexes(client: Client): Promise<InvalidIndex[]> {
+  const { rows } = await client.query<{
+    schema: string;
+    index: string;
+    tableSchema: string;
+    table: string;
+    building: boolean;
+    partitioned: boolean;
+  }>(
+    `SELECT n.nspname AS "schema", c.relname AS "index", tn.nspname AS "tableSchema", t.relname AS "table",
+            c.relkind = 'I' AS "partitioned",
+            EXISTS (SELECT FROM pg_stat_progress_create_index p
+                    WHERE p.datid = (SELECT oid FROM pg_database WHERE datname = current_database())
+                      AND (p.index_relid = i.indexrelid OR p.index_relid = 0 AND p.relid = i.indrelid)) AS "building"
+     FROM pg_index i
+     JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+     JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace
+     WHERE NOT (i.indisvalid AND i.indisready AND i.indislive) AND n.nspname !~ '^pg_temp'
+     ORDER BY 1, 2`,
+  );
+  return rows.map((row) => ({
+    name: qualifiedName(row.schema, row.index),
+    table: qualifiedName(row.tableSchema, row.table),
+    sql: sqlName(row.schema, row.index),
+    building: row.building,
+    partitioned: row.partitioned,
+  }));
+}
+
+export interface DroppedIndexes {
+  readonly dropped: readonly string[];
+  /** Left in place, with the reason. */
+  readonly kept: readonly { readonly name: string; readonly why: string }[];
+}
+
+/**
+ * Drops the invalid indexes that were not invalid before, without blocking writes.
+ *
+ * @param client of the owner or a member of it, not in a transaction
+ * @param before names of the indexes that were invalid before the migration: not its doing, left alone
+ */
+export async function dropInvalidIndexes(client: Client, before: readonly string[]): Promise<DroppedIndexes> {
+  const dropped: string[] = [];
+  const kept: { name: string; why: string }[] = [];
+  for (const index of await listInvalidIndexes(client)) {
+    if (before.includes(index.name)) kept.push({ name: index.name, why: 'was invalid before' });
+    else if (index.building) kept.push({ name: index.name, why: 'is being built' });
+    else if (index.partitioned)
+      kept.push({ name: index.name, why: 'index of a partitioned table: lacks indexes on partitions' });
+    else {
+      const failure = await dropConcurrently(client, index);
+      if (failure === undefined) dropped.push(index.name);
+      else kept.push({ name: index.name, why: failure });
+    }
+  }
+  return { dropped, kept };
+}
+
+async function dropConcurrently(client: Client, index: Pick<InvalidIndex, 'sql'>): Promise<string | undefined> {
+  // The wait for older snapshots counts against lock_timeout; a minute covers those of ordinary requests.
+  await client.query(`SET lock_timeout = '60s'`);
+  await client.query(`SET statement_timeout = '120s'`);
+  try {
+    await client.query(`DROP INDEX CONCURRENTLY IF EXISTS ${index.sql}`);
+    return undefined;
+  } catch (error) {
+    const state = sqlState(error);
+    if (state === undefined) throw error;
+    return `could not be dropped: ${(error as Error).message.slice(0, 200)} (SQLSTATE ${state})`;
+  }
+}
+
+/**
+ * Drops valid indexes by name, without blocking writes: what a revision that was interrupted in its middle had built.
+ *
+ * @param names `schema.index`, as in the object map
+ */
+export async function dropIndexes(client: Client, names: readonly string[]): Promise<DroppedIndexes> {
+  const { rows } = await client.query<{ schema: string; index: string }>(
+    `SELECT n.nspname AS "schema", c.relname AS "index"
+     FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind = 'i' AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid)`,
+  );
+  const dropped: string[] = [];
+  const kept: { name: string; why: string }[] = [];
+  for (const { schema, index } of rows) {
+    const name = qualifiedName(schema, index);
+    if (!names.includes(name)) continue;
+    const failure = await dropConcurrently(client, { sql: sqlName(schema, index) });
+    if (failure === undefined) dropped.push(name);
+    else kept.push({ name, why: failure });
+  }
+  return { dropped, kept };
+}
