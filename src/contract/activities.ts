@@ -4,6 +4,7 @@
  */
 import type * as E from './evidence.ts';
 import type { MigrationPlan, SealedPlan } from './plan.ts';
+import type * as R from './rehearsal.ts';
 import type { RunReport } from './report.ts';
 
 export interface PreconditionActivities {
@@ -55,17 +56,30 @@ export interface DryRunActivities {
   diffSchema(input: E.SchemaDiffInput): Promise<E.SchemaDiffEvidence>;
 }
 
+/** Of `dry-run.rehearsal`. Every part makes its databases anew when it is repeated. */
+export interface RehearsalActivities {
+  restoreForRehearsal(input: R.RehearsalInput): Promise<R.RehearsalRestore>;
+  rehearseMigration(input: R.RehearsalTrialInput): Promise<R.RehearsalTrial>;
+  rehearseSwap(input: R.RehearsalTrialInput): Promise<R.RehearsalSwap>;
+  /** Whatever the rehearsals of this run have left on the scratch server. */
+  dropRehearsal(input: E.StepInput): Promise<R.DroppedRehearsal>;
+  /** Commit of the tag, size of production, age: does the rehearsal still hold? */
+  checkFreshness(input: R.FreshnessInput): Promise<R.Freshness>;
+}
+
 export interface PlanActivities {
   /** Canonical JSON (RFC 8785), digest, archived copy. */
   sealPlan(input: E.StepInput & { readonly plan: MigrationPlan }): Promise<SealedPlan>;
   /** The run id the server knows this run by now. */
   identifyRun(): Promise<E.RunIdentity>;
+  /** An approval's SSH signature over the plan digest, against the profile's signers. */
+  verifyApproval(input: E.VerifyApprovalInput): Promise<E.ApprovalVerification>;
 }
 
 export interface ApplyActivities {
   captureMeasures(input: E.StepInput): Promise<E.MeasuresEvidence>;
   checkReplication(input: E.StepInput): Promise<E.ReplicationEvidence>;
-  inspectProduction(input: E.StepInput): Promise<E.ProductionState>;
+  inspectProduction(input: E.InspectInput): Promise<E.ProductionState>;
   upgradeProduction(input: E.UpgradeInput): Promise<E.UpgradeEvidence>;
   runChecks(input: E.ChecksInput): Promise<E.ChecksEvidence>;
 }
@@ -78,7 +92,9 @@ export interface ValidationActivities {
 export interface RecoveryActivities {
   /** Ends the migration's sessions, drops indexes the upgrade left invalid, then reads what production really is. */
   evaluateProduction(input: E.EvaluateInput): Promise<E.Evaluation>;
-  rollBackProduction(input: E.EvaluateInput): Promise<E.RollbackEvidence>;
+  /** Counts, and exports, what came into objects that the downgrade drops. */
+  countArrivals(input: E.ArrivalsInput): Promise<E.Arrivals>;
+  rollBackProduction(input: E.RollbackInput): Promise<E.RollbackEvidence>;
   /** What a restore would take back, estimated; for the gate `recovery`. */
   estimateWayBack(input: E.RestoreInput): Promise<E.WayBackCost>;
   restoreFreshDatabase(input: E.RestoreInput): Promise<E.RestoreEvidence>;
@@ -110,6 +126,7 @@ export interface MigrationActivities
     ToolingActivities,
     BackupActivities,
     DryRunActivities,
+    RehearsalActivities,
     PlanActivities,
     ApplyActivities,
     ValidationActivities,

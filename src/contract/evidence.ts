@@ -5,6 +5,7 @@
  */
 import type { AlembicGraph } from './graph.ts';
 import type { Action, Check, JsonValue, Measure, Outcome, OwnStep, Profile, Switch } from './profile.ts';
+import type { DroppedObject } from './rehearsal.ts';
 import type { MigrationRequest } from './request.ts';
 
 /** Who this run is. `runId` is the first run id of the workflow, so that a reset names the same things. */
@@ -155,13 +156,18 @@ export interface GraphInput extends StepInput {
 export interface GraphEvidence {
   /** Version rows of production, sorted. Empty: a database that is empty and unversioned. */
   readonly startRevisions: readonly string[];
+  /** What was asked for, resolved, for people: `a1b2`, or `a1b2, c3d4` where there are several heads. */
   readonly targetRevision: string;
+  /** Revisions that `alembic upgrade` is called with, one after the other: one a branch. */
+  readonly targetRevisions: readonly string[];
   readonly path: AlembicGraph['revisions'];
   /** Alembic downgrade arguments, in order, that lead back to the start revisions; or why there are none. */
   readonly downgrade:
     | { readonly kind: 'planned'; readonly commands: readonly string[] }
     | { readonly kind: 'impossible'; readonly why: string };
   readonly risks: readonly string[];
+  /** What cannot be known because the service's wrapper hides it, in words. */
+  readonly unknown: readonly string[];
 }
 
 // ---- backup -----------------------------------------------------------------------------------------------------------
@@ -287,6 +293,18 @@ export interface RunIdentity {
   readonly currentRunId: string;
 }
 
+export interface VerifyApprovalInput extends StepInput {
+  readonly by: string;
+  /** The whole digest of the plan at the gate: what the signature must be over. */
+  readonly planDigest: string;
+  /** Armored SSH signature, namespace `migration-runbook`. */
+  readonly signature: string;
+}
+
+export type ApprovalVerification =
+  | { readonly valid: true; readonly key: string }
+  | { readonly valid: false; readonly why: string };
+
 // ---- apply ------------------------------------------------------------------------------------------------------------
 
 export interface MeasuresEvidence {
@@ -303,6 +321,11 @@ export interface ReplicationEvidence {
   }[];
 }
 
+export interface InspectInput extends StepInput {
+  /** The object map production is expected to have: where its digest differs, `differences` says how. */
+  readonly expected?: StoredDocument;
+}
+
 /** What production is, read in one snapshot. `objectMapDigest` counts valid indexes only; invalid ones are listed. */
 export interface ProductionState {
   readonly identity: DatabaseIdentity;
@@ -311,7 +334,11 @@ export interface ProductionState {
   readonly objectMapDigest: string;
   readonly objectMap: StoredDocument;
   readonly invalidIndexes: readonly string[];
+  /** How it differs from the map that was expected, 100 at most. */
+  readonly differences?: readonly string[];
   readonly migratorSessions: number;
+  /** Time-outs that the migrator's role carries itself, e.g. `lock_timeout=3s`: they hold where our part cannot be loaded. */
+  readonly migratorSettings: readonly string[];
   readonly otherSessions: readonly { readonly role: string; readonly application: string; readonly count: number }[];
 }
 
@@ -365,6 +392,8 @@ export interface UpgradeInput extends StepInput {
   readonly planRunId: string;
   readonly graph: GraphEvidence;
   readonly before: ProductionState;
+  /** What the rehearsal was seen to lock (`ArchivedFootprint`). */
+  readonly footprint: StoredDocument;
 }
 
 export interface UpgradeEvidence {
@@ -374,7 +403,25 @@ export interface UpgradeEvidence {
   readonly how: 'upgraded' | 'resumed' | 'already-applied';
   readonly droppedInvalidIndexes: readonly string[];
   readonly endedSessions: number;
+  /** How often Alembic was started: more than once where a lock could not be had in time. */
+  readonly tries: number;
+  /** Who stood in the way, by try. */
+  readonly blockers: readonly string[];
   readonly log?: StoredDocument;
+}
+
+/** A session that the migration waits for, as shown in heartbeats and `runbook status`. */
+export interface Blocker {
+  readonly pid: number;
+  readonly role: string;
+  readonly application: string;
+  readonly state: string;
+  /** Milliseconds since its transaction began. */
+  readonly transactionAge: number;
+  /** Milliseconds since its query began, or ended when it is idle. */
+  readonly queryAge: number;
+  /** What the migration waits for: `AccessExclusiveLock on public.jobs`. */
+  readonly waitedFor: string;
 }
 
 export interface ChecksInput extends StepInput {
@@ -404,13 +451,14 @@ export interface MeasuresComparison {
 
 export interface ValidateSchemaInput extends StepInput {
   readonly before: ProductionState;
-  readonly staging: StagingEvidence;
+  /** Object maps of the rehearsal: production must have changed as the copy did. */
+  readonly rehearsed: { readonly mapBefore: StoredDocument; readonly mapAfter: StoredDocument };
   readonly targetRevisions: readonly string[];
 }
 
 export interface SchemaValidation {
   readonly expected: readonly string[];
-  /** Objects whose change in production equals their change on staging. */
+  /** Objects whose change in production equals their change in the rehearsal. */
   readonly changes: number;
   readonly versionRows: readonly string[];
 }
@@ -440,16 +488,39 @@ export interface Evaluation {
   readonly versionRows: readonly string[];
   readonly objectMapDigest: string;
   readonly differences: readonly string[];
+  /** What an upgrade that was stopped has left: invalid indexes and constraints not validated that were not there before. */
+  readonly leftovers: readonly string[];
   readonly droppedInvalidIndexes: readonly string[];
   readonly endedSessions: number;
+}
+
+/** Looks at what came into the objects that the downgrade drops. */
+export interface ArrivalsInput extends EvaluateInput {
+  readonly dropped: readonly DroppedObject[];
+}
+
+/** Rows and values that a rollback would drop and that the migration itself did not put there. */
+export interface Arrivals {
+  readonly objects: readonly (DroppedObject & { readonly found: number })[];
+  /** Sum of what was found beyond what the migration put there. */
+  readonly total: number;
+  /** Encrypted archive that psql loads; null where nothing came. */
+  readonly archive: StoredDocument | null;
+  /** What could not be counted, in words. */
+  readonly unknown: readonly string[];
+}
+
+export interface RollbackInput extends EvaluateInput {
+  /** Differences that the rehearsed downgrade left too, in words of the object map: expected, not a failure. */
+  readonly expectedLeftovers: readonly string[];
 }
 
 export interface RollbackEvidence {
   readonly commands: readonly string[];
   readonly versionRows: readonly string[];
   readonly milliseconds: number;
-  /** `equal`: production's object map is that of before the upgrade. */
-  readonly objects: 'equal' | 'different';
+  /** `equal`: production's object map is that of before the upgrade. `as-rehearsed`: but for what the rehearsal left too. */
+  readonly objects: 'equal' | 'as-rehearsed';
   readonly differences: readonly string[];
   readonly log: StoredDocument;
 }

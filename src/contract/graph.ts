@@ -13,6 +13,8 @@ export interface AlembicRevision {
   /** What can be left of it when it is interrupted. `indexes`: it only creates and drops indexes; `anything`: rows too. */
   readonly outsideTransaction: 'nothing' | 'indexes' | 'anything';
   readonly downgrade: 'present' | 'absent' | 'empty' | 'raises';
+  /** What its upgrade calls, in order of the source, without repetition: `add_column`, `execute` ... */
+  readonly operations: readonly string[];
 }
 
 export interface AlembicGraph {

@@ -20,6 +20,8 @@ export type Message =
       readonly planDigest?: string;
       readonly gate?: GateName;
       readonly comment?: string;
+      /** Armored SSH signature over the whole plan digest (64 digits, nothing after them), namespace `migration-runbook`. */
+      readonly signature?: string;
     }
   | { readonly name: 'reject'; readonly by: string; readonly reason: string; readonly gate?: GateName }
   | { readonly name: 'abort'; readonly by: string; readonly reason: string }
@@ -29,12 +31,17 @@ export type ParsedMessage =
   | { readonly kind: 'valid'; readonly message: Message }
   | { readonly kind: 'malformed'; readonly why: string };
 
+/** Namespace of signatures over plan digests (`ssh-keygen -Y sign -n`): a signature given for something else is none here. */
+export const SIGNATURE_NAMESPACE = 'migration-runbook';
+
 /** Type of the failure an update's sender sees when a well-formed message is refused by policy. */
 export const MESSAGE_REFUSED = 'MessageRefused';
 /** Type of the failure an update's sender sees when a message is malformed; it leaves no event. */
 export const MESSAGE_MALFORMED = 'MessageMalformed';
 
 const TEXT_LIMIT = 1000;
+/** An RSA key of 16384 bits signs in some 4 kB. */
+const SIGNATURE_LIMIT = 8000;
 const REQUIRED: Record<MessageName, readonly string[]> = {
   approve: ['by'],
   reject: ['by', 'reason'],
@@ -42,7 +49,7 @@ const REQUIRED: Record<MessageName, readonly string[]> = {
   recover: ['by', 'action', 'reason'],
 };
 const OPTIONAL: Record<MessageName, readonly string[]> = {
-  approve: ['planDigest', 'gate', 'comment'],
+  approve: ['planDigest', 'gate', 'comment', 'signature'],
   reject: ['gate'],
   abort: [],
   recover: [],
@@ -71,7 +78,8 @@ export function parseMessage(name: MessageName, args: readonly unknown[]): Parse
       return malformed(`"${field.slice(0, 40)}" is not a field of this message`);
     }
     if (typeof content !== 'string') return malformed(`"${field}" must be a string`);
-    if (content.length > TEXT_LIMIT) return malformed(`"${field}" is longer than ${TEXT_LIMIT} characters`);
+    const limit = field === 'signature' ? SIGNATURE_LIMIT : TEXT_LIMIT;
+    if (content.length > limit) return malformed(`"${field}" is longer than ${limit} characters`);
   }
   const texts = fields as Record<string, string>;
   if (texts.by!.trim() === '') return malformed('"by" is empty');

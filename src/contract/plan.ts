@@ -1,13 +1,16 @@
 import type { SchemaDiffEvidence } from './evidence.ts';
 import type { AlembicRevision } from './graph.ts';
+import type { DeployedTrial, LockHeld, Rehearsal, RehearsalVerdict, Reporter, StaticFinding } from './rehearsal.ts';
 
 /**
  * What the approvers approve. Immutable; its canonical JSON (RFC 8785) is hashed to the plan digest. It binds what was
- * reviewed and dry-run and the backup *policy*; the backup of the moment is evidence beside it, so that a refreshed one
- * does not void an approval.
+ * reviewed, dry-run and rehearsed, the backup of the rehearsal and the policy by which that is refreshed: a fresh backup of
+ * unchanged objects does not void an approval.
  */
 export interface MigrationPlan {
-  readonly format: 'migration-runbook/plan/1';
+  readonly format: 'migration-runbook/plan/2';
+  /** 1 for the first opening of the gate: an approval belongs to one opening. */
+  readonly opening: number;
   /** The run id as an activity got it from the server: an approval cannot be replayed by a reset of the workflow. */
   readonly runId: string;
   readonly workflowId: string;
@@ -35,20 +38,76 @@ export interface MigrationPlan {
   readonly recoveryPoint: { readonly restorePoint: boolean; readonly snapshot: boolean };
   /** How the room for a second copy is known: `measured`, or the profile's waiver in its own words. */
   readonly capacity: string;
-  /** Milliseconds, rough until a drill was recorded. */
-  readonly predictions: { readonly backup: number; readonly restore: number; readonly restoreFrom: 'drill' | 'dump' };
+  readonly rehearsal: PlannedRehearsal;
+  readonly predictions: Predictions;
+  readonly guard: {
+    readonly lockTimeout: number;
+    readonly concurrentLockTimeout: number;
+    readonly statementTimeout: number;
+    readonly tries: number;
+    readonly endBlockersAfter: 'never' | number;
+    /** Who keeps the time-outs: our part inside the service's Python, or the role's settings and a watchdog from outside. */
+    readonly keptBy: string;
+  };
+  readonly findings: readonly StaticFinding[];
   readonly window: { readonly start: string | null; readonly end: string | null; readonly length: number };
   readonly recovery: {
+    /** What is offered first, and why. */
+    readonly offered: 'rollback' | 'restore';
+    readonly why: string;
     readonly rollback: 'ask' | 'automatic' | 'never';
     readonly downgrade: readonly string[] | null;
-    readonly restore: 'by decision';
+    /** What the rehearsed downgrade lost or left, said before anybody approves. */
+    readonly rollbackLoses: readonly string[];
+    readonly restore: 'by decision' | 'automatic';
+    /** Bound of an automatic restore: rows of the users' that it may take back. */
+    readonly restoreBound: { readonly rowsLost: 0 } | null;
     /** What a restore loses, said before anybody approves. */
     readonly restoreLoses: string;
   };
   readonly checks: readonly string[];
-  readonly approvals: { readonly required: number; readonly approvers: readonly string[] };
+  readonly approvals: {
+    readonly required: number;
+    readonly approvers: readonly string[];
+    readonly signatures: 'optional' | 'required';
+    /** Names of those whose signatures can be verified. */
+    readonly signers: readonly string[];
+  };
   readonly warnings: readonly string[];
   readonly tools: { readonly [program: string]: string };
+}
+
+/** Milliseconds. */
+export interface Predictions {
+  readonly backup: number;
+  readonly upgrade: number;
+  /** Null: no rollback is offered. */
+  readonly rollback: number | null;
+  /** Restore, comparison and swap. */
+  readonly restore: number;
+  /** The longest way back that is offered: what must fit into the window after the upgrade. */
+  readonly recovery: number;
+  readonly from: 'rehearsal' | 'drill' | 'dump';
+}
+
+/** The rehearsal, as the plan binds it. */
+export interface PlannedRehearsal extends Pick<Rehearsal, 'backup' | 'databaseBytes' | 'expiresAt'> {
+  readonly at: string;
+  readonly verdict: RehearsalVerdict;
+  readonly upgradeMilliseconds: number;
+  readonly downgradeMilliseconds: number | null;
+  readonly restoreMilliseconds: number;
+  readonly swapMilliseconds: number;
+  readonly locks: readonly LockHeld[];
+  readonly rewrites: readonly { readonly relation: string; readonly bytes: number }[];
+  readonly walBytes: number;
+  readonly growthBytes: number;
+  readonly reporter: Reporter;
+  readonly deployed: DeployedTrial['kind'];
+  readonly deployedRelease: string | null;
+  /** Digest of the object map after the upgrade: production must come to the same. */
+  readonly mapAfter: string;
+  readonly unknown: readonly string[];
 }
 
 export interface SealedPlan {

@@ -76,7 +76,7 @@ export interface ProductionDatabase {
   readonly maximumLag: number;
   /** `require`: sessions must be encrypted. `allow` is meant for loopback and trials. */
   readonly tls: 'require' | 'allow';
-  /** Refused when a transaction older than this is open as the upgrade starts. */
+  /** While a transaction older than this is open the upgrade waits, `guard.patience` at most, before it starts. */
   readonly maximumTransactionAge: number;
 }
 
@@ -113,8 +113,16 @@ export interface AlembicProfile {
   /** What else `env.py` needs to load. */
   readonly environment: Readonly<Record<string, ConfiguredValue>>;
   readonly versionTable: { readonly schema: string; readonly table: string };
-  /** For services that wrap Alembic; `{{revision}}` is the planned revision. Absent = raw Alembic by our launcher. */
-  readonly commands: { readonly upgrade?: readonly string[]; readonly downgrade?: readonly string[] };
+  /**
+   * For services that wrap Alembic; `{{revision}}` is the planned revision. Absent = raw Alembic by our launcher. `heads` is
+   * any command of the wrapper that loads its migrations: the graph is read from inside its Python, or, where our part cannot
+   * be loaded there, from the revisions it prints.
+   */
+  readonly commands: {
+    readonly upgrade?: readonly string[];
+    readonly downgrade?: readonly string[];
+    readonly heads?: readonly string[];
+  };
 }
 
 export interface BackupProfile {
@@ -215,7 +223,64 @@ export interface Flow {
   readonly requests: readonly FlowRequest[];
 }
 
+/** What the migration is given on the scratch server instead of production's surroundings. */
+export interface RehearsalProfile {
+  /**
+   * In place of `alembic.environment`: whatever migrations touch outside the database (files, other stores) must be others
+   * here. Absent: `alembic.environment` itself, which the plan says.
+   */
+  readonly environment?: Readonly<Record<string, ConfiguredValue>>;
+  /** SQL on the upgraded copy. */
+  readonly smoke: readonly Extract<Check, { readonly kind: 'sql' }>[];
+  /** Milliseconds after which a rehearsal does not hold any more. */
+  readonly maximumAge: number;
+  /** Share by which production may have grown since: 0.2 = 20 %. */
+  readonly maximumGrowth: number;
+}
+
+/** How the upgrade is kept from standing in the application's way. */
+export interface GuardProfile {
+  /** Milliseconds a statement waits for a lock; the application waits behind it for no longer. */
+  readonly lockTimeout: number;
+  /** The same for CONCURRENTLY and VALIDATE, which wait beside the application. */
+  readonly concurrentLockTimeout: number;
+  /** Milliseconds a statement may run; 0 = until the window's end. */
+  readonly statementTimeout: number;
+  /** How often Alembic is started when a lock cannot be had in time. */
+  readonly tries: number;
+  /** Milliseconds that old transactions and blockers are waited for, in all. */
+  readonly patience: number;
+  /** `never`, or milliseconds after which a blocker's session is ended. */
+  readonly endBlockersAfter: 'never' | number;
+}
+
+/** The linter of the migration's SQL. */
+export interface LintProfile {
+  /** `squawk`, on the worker's PATH or by a path. */
+  readonly program: string;
+  /** Rules whose findings refuse the run. */
+  readonly refuse: readonly string[];
+  /** Rules that are not looked at. */
+  readonly exclude: readonly string[];
+}
+
+/** Who may sign approvals, and with which key. */
+export interface Signer {
+  readonly name: string;
+  /** OpenSSH public key: `ssh-ed25519 AAAA...`. */
+  readonly key: string;
+}
+
 export interface ApplicationProfile {
+  /** Tells which release is deployed now: a tag or a commit. Absent: the deployed release is not tried on the upgraded copy. */
+  readonly deployed?: {
+    /** Its whole output, or the answer's value at `pointer`. */
+    readonly source:
+      | { readonly kind: 'command'; readonly action: CommandAction }
+      | { readonly kind: 'http'; readonly action: HttpAction; readonly pointer: string };
+    /** `false`: that it fails on the upgraded copy is a warning in the plan, not a refusal. */
+    readonly required: boolean;
+  };
   /** Starts the application from the checkout; `{{port}}` is a free port chosen by the worker. */
   readonly boot: {
     readonly command: readonly string[];
@@ -346,6 +411,9 @@ export interface ApprovalProfile {
   readonly remindEvery: number;
   /** How approvers and operators are told. */
   readonly notify: readonly Action[];
+  readonly signers: readonly Signer[];
+  /** `required`: an approval without a valid signature is refused. */
+  readonly signatures: 'optional' | 'required';
 }
 
 export interface Profile {
@@ -373,6 +441,9 @@ export interface Profile {
   readonly fence: Fence;
   readonly recoveryPoint: RecoveryPoint;
   readonly staging: StagingProfile;
+  readonly rehearsal: RehearsalProfile;
+  readonly guard: GuardProfile;
+  readonly lint: LintProfile;
   readonly application: ApplicationProfile;
   readonly announce: readonly Action[];
   readonly switches: readonly Switch[];
@@ -388,6 +459,8 @@ export interface Profile {
   readonly recovery: {
     /** `automatic`: the planned downgrade starts without asking when the upgrade stopped half-way or a smoke test failed. */
     readonly rollback: 'ask' | 'automatic' | 'never';
+    /** `automatic`: a restore may start without asking as long as it takes back no row of the users' (the fence is up). */
+    readonly restore: 'ask' | 'automatic';
     readonly remindEvery: number;
     /** Told in addition from the second reminder on. */
     readonly escalate: readonly Action[];

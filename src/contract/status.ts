@@ -74,6 +74,8 @@ export interface RunStatus {
   readonly waiting?: Waiting;
   /** When the change window closes: the deadline of the upgrade. */
   readonly windowEnd?: string;
+  /** The last moment at which the upgrade is stopped so that the way back ends inside the window, ISO. */
+  readonly pointOfNoReturn?: string;
   readonly planDigest?: string;
   readonly obligations: readonly Obligation[];
   readonly openObligations: number;

@@ -27,6 +27,7 @@ export const BUILT_IN_STEPS: ReadonlySet<string> = new Set([
   'validation.monitoring',
   'validation.schema',
   'recovery.evaluate',
+  'recovery.arrivals',
   'recovery.rollback',
   'recovery.cost',
   'recovery.fence',

@@ -15,6 +15,9 @@ export function consistencyFindings(document: unknown): Finding[] {
     ...duplicateFindings(document, ['monitoring', 'measures'], 'name'),
     ...duplicateFindings(document, ['application', 'flows'], 'name'),
     ...duplicateFindings(document, ['databases', 'production', 'standbys'], 'name'),
+    ...duplicateFindings(document, ['rehearsal', 'smoke'], 'name'),
+    ...signatureFindings(document),
+    ...restoreFindings(document),
     ...stepFindings(document),
     ...fenceFindings(document),
     ...encryptionFindings(document),
@@ -60,6 +63,39 @@ function duplicateFindings(document: unknown, path: readonly PropertyKey[], key:
       },
     ];
   });
+}
+
+/** Somebody who must sign and has no key could never approve. */
+function signatureFindings(document: unknown): Finding[] {
+  if (valueAt(document, ['approvals', 'signatures']) !== 'required') return [];
+  const required = valueAt(document, ['approvals', 'required']) ?? 1;
+  const approvers = list(document, ['approvals', 'approvers']);
+  const able = new Set(
+    list(document, ['approvals', 'signers'])
+      .map((signer) => valueAt(signer, ['name']))
+      .filter((name) => approvers.length === 0 || approvers.includes(name)),
+  ).size;
+  if (typeof required !== 'number' || able >= required) return [];
+  return [
+    {
+      path: ['approvals', 'signers'],
+      message: `has keys of ${able} who may approve, where ${required} signed approvals are required: add {name, key} of others`,
+    },
+  ];
+}
+
+/** By itself a restore may start only where it takes back nothing of the users': that needs the fence. */
+function restoreFindings(document: unknown): Finding[] {
+  if (valueAt(document, ['recovery', 'restore']) !== 'automatic') return [];
+  const fence = valueAt(document, ['fence']) ?? 'none';
+  if (fence !== 'none') return [];
+  return [
+    {
+      path: ['recovery', 'restore'],
+      message:
+        'is automatic without a fence: it would take back what users write after the backup. Give a fence, or ask',
+    },
+  ];
 }
 
 function stepFindings(document: unknown): Finding[] {

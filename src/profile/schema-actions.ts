@@ -125,6 +125,19 @@ export const flow: z.ZodType<Flow> = object({
   requests: z.array(flowRequest).min(1),
 });
 
+export const sqlCheck = object({
+  name: text,
+  sql: text,
+  expect: jsonValue,
+  timeout: duration('1s', '1h').default(30_000),
+}).transform((value) => ({
+  name: value.name,
+  kind: 'sql' as const,
+  query: value.sql,
+  expect: value.expect,
+  timeout: value.timeout,
+}));
+
 export const check: z.ZodType<Check> = choice({
   command: object({ name: text, ...commandKeys }).transform((value) => ({
     name: value.name,
@@ -137,18 +150,7 @@ export const check: z.ZodType<Check> = choice({
       error: 'looks at the status only: name a value of the answer under json, or a text under contains',
     })
     .transform((value) => ({ name: value.name, kind: 'http' as const, action: toHttp(value) })),
-  sql: object({
-    name: text,
-    sql: text,
-    expect: jsonValue,
-    timeout: duration('1s', '1h').default(30_000),
-  }).transform((value) => ({
-    name: value.name,
-    kind: 'sql' as const,
-    query: value.sql,
-    expect: value.expect,
-    timeout: value.timeout,
-  })),
+  sql: sqlCheck,
   requests: object({ name: text, baseUrl: webAddress, requests: z.array(flowRequest).min(1) }).transform((value) => ({
     name: value.name,
     kind: 'flow' as const,

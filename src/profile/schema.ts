@@ -1,7 +1,7 @@
 /** Schema of the YAML a person writes: strict, completed with defaults, turned into the canonical `Profile`. */
 import { z } from 'zod';
 import type { Fence, Measure, Profile, RestoreProfile, ReviewProfile, Standby, Switch } from '../contract/profile.ts';
-import { action, check, commandAction, flow, ownStep, question } from './schema-actions.ts';
+import { action, check, commandAction, flow, ownStep, question, sqlCheck } from './schema-actions.ts';
 import {
   choice,
   commandLine,
@@ -18,6 +18,8 @@ import {
   webAddress,
   wordOr,
 } from './schema-values.ts';
+
+const lintRule = z.string().regex(/^[a-z0-9-]+$/, 'must be the name of a rule, e.g. ban-drop-column');
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
@@ -100,7 +102,11 @@ const alembic = object({
     .default('postgresql'),
   environment,
   versionTable: object({ schema: text.default('public'), table: text.default('alembic_version') }).prefault({}),
-  commands: object({ upgrade: commandLine.optional(), downgrade: commandLine.optional() }).prefault({}),
+  commands: object({
+    upgrade: commandLine.optional(),
+    downgrade: commandLine.optional(),
+    heads: commandLine.optional(),
+  }).prefault({}),
 });
 
 const backup = object({
@@ -194,7 +200,74 @@ const staging = object({
   testsTimeout: duration('1s', '24h').default(15 * MINUTE),
 });
 
+const rehearsal = object({
+  environment: environment.removeDefault().optional(),
+  smoke: z.array(sqlCheck).default([]),
+  maximumAge: duration('1m', '30d').default(24 * HOUR),
+  maximumGrowth: z.number().min(0).max(100).default(0.2),
+});
+
+const guard = object({
+  lockTimeout: duration('10ms', '10m').default(3_000),
+  concurrentLockTimeout: duration('1s', '24h').default(30 * MINUTE),
+  statementTimeout: duration('0s', '24h').default(0),
+  tries: z.int().min(1).max(100).default(5),
+  patience: duration('0s', '24h').default(10 * MINUTE),
+  endBlockersAfter: z.union([z.literal('never'), duration('0s', '24h')]).default('never'),
+});
+
+const lint = object({
+  program: text.default('squawk'),
+  refuse: z.array(lintRule).default([]),
+  exclude: z.array(lintRule).default([]),
+});
+
+const deployed = choice({
+  command: object({ ...commandAction.in.shape, required: z.boolean().default(true) }).transform(
+    ({ required, ...rest }): NonNullable<Profile['application']['deployed']> => ({
+      source: { kind: 'command', action: { kind: 'command', ...rest } },
+      required,
+    }),
+  ),
+  http: object({
+    http: webAddress,
+    headers,
+    pointer,
+    timeout: duration('1s', '1h').default(30_000),
+    required: z.boolean().default(true),
+  }).transform(
+    ({ http, headers: fields, pointer: at, timeout, required }): NonNullable<Profile['application']['deployed']> => ({
+      source: {
+        kind: 'http',
+        action: {
+          kind: 'http',
+          method: 'GET',
+          url: http,
+          headers: fields,
+          expect: { status: [200], json: {}, contains: [] },
+          timeout,
+        },
+        pointer: at,
+      },
+      required,
+    }),
+  ),
+});
+
+const signer = object({
+  name: z
+    .string()
+    .regex(/^[^\s,*?!"]+$/, 'must be one word without blanks, commas and wildcards: the "by" of the approval'),
+  key: z
+    .string()
+    .regex(
+      /^(sk-)?(ssh|ecdsa)-[\w@.-]+ [A-Za-z0-9+/]+={0,3}( .*)?$/,
+      'must be a public key as ssh-keygen writes it: ssh-ed25519 AAAA...',
+    ),
+});
+
 const application = object({
+  deployed: deployed.optional(),
   boot: object({
     command: commandLine,
     environment,
@@ -303,6 +376,9 @@ export const profileSchema = object({
   fence: fence.default({ kind: 'none' }),
   recoveryPoint: recoveryPoint.prefault({}),
   staging,
+  rehearsal: rehearsal.prefault({}),
+  guard: guard.prefault({}),
+  lint: lint.prefault({}),
   application,
   announce: z.array(action).min(1),
   switches: z.array(switches).default([]),
@@ -322,6 +398,8 @@ export const profileSchema = object({
     timeout: duration('1s', '30d').default(4 * HOUR),
     remindEvery: duration('1s', '7d').default(30 * MINUTE),
     notify: z.array(action).min(1),
+    signers: z.array(signer).default([]),
+    signatures: z.enum(['optional', 'required']).default('optional'),
   }),
   qa: object({
     required: z.boolean().default(false),
@@ -331,6 +409,7 @@ export const profileSchema = object({
   window: object({ length: duration('1s', '7d').default(HOUR) }).prefault({}),
   recovery: object({
     rollback: z.enum(['ask', 'automatic', 'never']).default('ask'),
+    restore: z.enum(['ask', 'automatic']).default('ask'),
     remindEvery: duration('1s', '7d').default(15 * MINUTE),
     escalate: z.array(action).default([]),
   }).prefault({}),

@@ -31,6 +31,10 @@ export function collectSecretReferences(profile: Profile): UsedReference[] {
       ? ofAction('restore.capacity', profile.restore.capacity.action)
       : []),
     ...(profile.recoveryPoint.snapshot ? ofAction('recoveryPoint.snapshot', profile.recoveryPoint.snapshot) : []),
+    ...ofValues('rehearsal.environment', profile.rehearsal.environment ?? {}),
+    ...(profile.application.deployed
+      ? ofAction('application.deployed', profile.application.deployed.source.action)
+      : []),
     ...ofValues('application.boot.environment', profile.application.boot.environment),
     ...profile.application.flows.flatMap((flow, index) => ofFlow(`application.flows[${index}]`, flow)),
     ...ofActions('announce', profile.announce),
