@@ -3,6 +3,7 @@ import type { PlanActivities } from '../contract/activities.ts';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
 import { DIGEST_PREFIX } from '../contract/plan.ts';
 import { canonicalJson, sha256 } from '../archive/canonical.ts';
+import { verifySignature } from '../integrations/ssh-signature.ts';
 import { runStep } from './activity-step.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { withRunStore } from './run-store.ts';
@@ -33,5 +34,17 @@ export function createPlanActivities({ secrets }: Pick<ActivityDependencies, 'se
         if (workflowExecution === undefined) throw new Error('this activity does not run for a workflow');
         return { currentRunId: workflowExecution.runId };
       }),
+
+    verifyApproval: ({ by, planDigest, signature, profile }) =>
+      runStep(secrets, ({ signal }) =>
+        verifySignature({
+          by,
+          text: planDigest,
+          signature,
+          signers: profile.approvals.signers,
+          signal,
+          redactor: secrets.redactor,
+        }),
+      ),
   };
 }
