@@ -41,15 +41,22 @@ export async function runStep<T>(secrets: SecretVault, work: (tools: StepTools) 
     });
   } catch (error) {
     // Whatever a stopped child or connection threw: the step was cancelled, and only this type says so to the server.
-    if (signal.aborted)
-      throw signal.reason instanceof CancelledFailure ? signal.reason : new CancelledFailure('CANCELLED');
+    // A failure of that type with details of its own is what a proven stop throws.
+    if (signal.aborted) throw asCancelled(error) ?? asCancelled(signal.reason) ?? new CancelledFailure('CANCELLED');
     throw asApplicationFailure(error, secrets);
   } finally {
     clearInterval(timer);
   }
 }
 
-const heartbeatInterval = (timeoutMs: number | undefined): number => Math.min(1000, (timeoutMs ?? 4000) / 4);
+const asCancelled = (error: unknown): CancelledFailure | undefined =>
+  error instanceof CancelledFailure ? error : undefined;
+
+/**
+ * A cancellation is heard with a beat that reaches the server. Beats are cheap (the worker sends one each 500 ms at most), so
+ * what changes production, with its short heartbeat time-out, beats often and hears of an abort within that time.
+ */
+const heartbeatInterval = (timeoutMs: number | undefined): number => Math.min(1000, (timeoutMs ?? 4000) / 20);
 
 export function asApplicationFailure(error: unknown, secrets: SecretVault): ApplicationFailure {
   const text = (value: string): string => secrets.redactor.redact(value);

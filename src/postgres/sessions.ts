@@ -92,10 +92,14 @@ export async function endSessions(client: Client, options: EndSessionsOptions): 
 
 const keyOf = (session: Session): string => `${session.pid} ${session.backendStart ?? ''}`;
 
-/** Backend start beside the process id: the id may belong to somebody else by now. */
-async function signalBackend(
+/**
+ * Backend start beside the process id: the id may belong to somebody else by now.
+ *
+ * @returns why it is not permitted; undefined when the signal was sent or there was nobody to send it to
+ */
+export async function signalBackend(
   client: Client,
-  session: Session,
+  session: Pick<Session, 'pid' | 'backendStart' | 'superuser'>,
   how: 'pg_cancel_backend' | 'pg_terminate_backend',
 ): Promise<string | undefined> {
   try {
