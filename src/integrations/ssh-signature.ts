@@ -108,12 +108,13 @@ async function verify(
 }
 
 /** What is inside the armor: magic, version, public key, namespace (PROTOCOL.sshsig). */
-function readSignature(text: string): { readonly key: string; readonly namespace: string } | undefined {
-  const armored = /^\s*-----BEGIN SSH SIGNATURE-----(?<body>[A-Za-z0-9+/=\s]+)-----END SSH SIGNATURE-----\s*$/.exec(
-    text,
-  )?.groups;
-  if (armor === undefined) return undefined;
-  const blob = Buffer.from(armor['body']!, 'base64');
+function readSignature(
+  text: string,
+): { readonly blob: Buffer; readonly key: string; readonly namespace: string } | undefined {
+  const body = /^\s*-----BEGIN SSH SIGNATURE-----(?<body>[A-Za-z0-9+/=\s]+)-----END SSH SIGNATURE-----\s*$/.exec(text)
+    ?.groups?.['body'];
+  if (body === undefined) return undefined;
+  const blob = Buffer.from(body, 'base64');
   if (blob.subarray(0, 6).toString('latin1') !== 'SSHSIG') return undefined;
   const fields: Buffer[] = [];
   for (let at = 10; fields.length < 2; ) {
