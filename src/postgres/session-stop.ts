@@ -61,7 +61,7 @@ export async function prepareSessionStop(options: SessionStopOptions): Promise<S
     return {
       stop: (silenced, onNoneLeft, within) =>
         stopSessions(connection, { ...options, lockPid: holder.pid, silenced, onNoneLeft, within }),
-      close: connection.close,
+      close: () => connection.close(),
     };
   } catch (error) {
     await connection.close();
@@ -87,7 +87,7 @@ async function stopSessions(connection: LastingConnection, options: StopInstruct
   });
   let emptyReadings = 0;
   let left: readonly Session[] = [];
-  let unanswered: unknown;
+  let unanswered: string | undefined;
   for (;;) {
     const { silenced } = quiet;
     try {
@@ -98,7 +98,7 @@ async function stopSessions(connection: LastingConnection, options: StopInstruct
       emptyReadings = left.length === 0 && silenced ? emptyReadings + 1 : 0;
       if (emptyReadings === 2) return { endedSessions: seen.size, milliseconds: Math.round(elapsed()) };
     } catch (error) {
-      unanswered = error;
+      unanswered = error instanceof Error ? error.message : 'no answer';
     }
     if (elapsed() > options.within) throw notStopped(left, unanswered);
     await pause(POLL);
@@ -126,11 +126,11 @@ async function stopRound(
   return present;
 }
 
-function notStopped(left: readonly Session[], unanswered: unknown): StepError {
+function notStopped(left: readonly Session[], unanswered: string | undefined): StepError {
   if (unanswered !== undefined) {
     return new StepError(
       STEP_ERRORS.unavailable,
-      `the server cannot be asked whether sessions of the migration are left: ${unanswered instanceof Error ? unanswered.message : String(unanswered)}`,
+      `the server cannot be asked whether sessions of the migration are left: ${unanswered}`,
     );
   }
   return new StepError(

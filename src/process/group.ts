@@ -17,13 +17,20 @@ export function signalGroup(group: number, signal: NodeJS.Signals): 'sent' | 'go
   }
 }
 
-/** Waits until no living process of the group is left, for `limit` milliseconds at most. Tells whether it is gone. */
-export async function waitUntilGroupGone(group: number, limit = Number.POSITIVE_INFINITY): Promise<boolean> {
+/**
+ * Waits until no living process of the group is left, for `limit` milliseconds at most and no longer than until `enough`
+ * aborts. Tells whether it is gone.
+ */
+export async function waitUntilGroupGone(
+  group: number,
+  limit = Number.POSITIVE_INFINITY,
+  enough?: AbortSignal,
+): Promise<boolean> {
   const deadline = performance.now() + limit;
   for (let pause = firstPoll; ; pause = Math.min(longestPoll, pause * 2)) {
     if (await isGroupGone(group)) return true;
     const left = deadline - performance.now();
-    if (left <= 0) return false;
+    if (left <= 0 || enough?.aborted === true) return false;
     await delay(Math.min(pause, left));
   }
 }

@@ -39,6 +39,8 @@ export interface ProcessOptions {
   readonly unreadInput?: 'drain' | 'destroy';
   /** Stops the whole process group: SIGTERM, SIGKILL after the grace. */
   readonly signal: AbortSignal;
+  /** Ends the grace: once it has aborted, a group that was sent SIGTERM is sent SIGKILL at once. */
+  readonly force?: AbortSignal;
   readonly redactor: Redactor;
   readonly onLine?: (stream: OutputStream, line: string) => void;
   /** Called every second while the process lives. */

@@ -153,7 +153,8 @@ export class ProcessGroup implements RunningProcess {
 
   async #endGroup(): Promise<void> {
     if (signalGroup(this.pid, 'SIGTERM') === 'gone') return;
-    if (await waitUntilGroupGone(this.pid, this.#options.limits?.grace ?? defaultGrace)) return;
+    const { limits, force } = this.#options;
+    if (await waitUntilGroupGone(this.pid, limits?.grace ?? defaultGrace, force)) return;
     signalGroup(this.pid, 'SIGKILL');
     await waitUntilGroupGone(this.pid);
   }
