@@ -139,6 +139,8 @@ export interface RehearsalRestore {
   readonly restored: RestoreEvidence;
   /** What could have reached out (foreign servers, subscriptions) and was cut off, in words. */
   readonly neutralized: readonly string[];
+  /** What was left out of the copy for that, and what could still reach out, in words for the plan. */
+  readonly unknown: readonly string[];
 }
 
 export interface RehearsalTrialInput extends RehearsalInput {
