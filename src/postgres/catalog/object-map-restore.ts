@@ -72,7 +72,8 @@ function formOf(kind: ObjectKind, definition: string): string {
   return WITH_EXPRESSIONS.has(kind) ? normalizedDefinition(definition) : definition;
 }
 
-const meansTheSame = ({ kind, before, after }: ObjectMapChange['changed'][number]): boolean =>
+/** Definitions of one object that differ at most in how PostgreSQL writes an expression. */
+export const meansTheSame = ({ kind, before, after }: ObjectMapChange['changed'][number]): boolean =>
   formOf(kind, before) === formOf(kind, after);
 
 /** Of objects that both have: what only one has is told already. */

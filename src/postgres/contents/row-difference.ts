@@ -94,16 +94,19 @@ export async function* differingRows(
 
 const FETCHED_AT_ONCE = 5000;
 
-/** 128 bits, so that no two of any number of rows meet by chance; `hashtextextended` has 64. */
-const digestSql = (columns: readonly string[]): string =>
+/** Over the table called `t`: 128 bits, so that no two of any number of rows meet by chance; `hashtextextended` has 64. */
+export const digestSql = (columns: readonly string[]): string =>
   `encode(substring(sha256(convert_to(${recordTextSql('t', columns)}, getdatabaseencoding())) FROM 1 FOR 16), 'hex') COLLATE "C"`;
 
-function digestsSql({ schema, name }: ComparableTable, pair: PairInBoth, { of, buckets }: DifferingBuckets): string {
+/** WHERE clause over the table called `t`; empty where every bucket differs. */
+export const inBucketsSql = (pair: PairInBoth, { of, buckets }: DifferingBuckets): string =>
+  buckets.length === of ? '' : `WHERE ${bucketSql(pair, of)} = ANY ('{${buckets.join(',')}}'::int4[])`;
+
+function digestsSql({ schema, name }: ComparableTable, pair: PairInBoth, differing: DifferingBuckets): string {
   const { key, compared } = pair;
   const whole = digestSql(compared);
-  const filter = buckets.length === of ? '' : `WHERE ${bucketSql(pair, of)} = ANY ('{${buckets.join(',')}}'::int4[])`;
   return `SELECT ${key === null ? whole : digestSql(key)}, ${key === null ? `''::text COLLATE "C"` : whole}, t.ctid::text
-          FROM ONLY ${sqlName(schema, name)} AS t ${filter} ORDER BY 1, 2`;
+          FROM ONLY ${sqlName(schema, name)} AS t ${inBucketsSql(pair, differing)} ORDER BY 1, 2`;
 }
 
 const openCursor = ({ client, sql }: { readonly client: Client; readonly sql: string }): Promise<unknown> =>
