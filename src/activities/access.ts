@@ -7,7 +7,8 @@ import { checkCapacity } from '../postgres/restore/capacity.ts';
 import { withConnection } from '../postgres/connection.ts';
 import { parseConnectionUrl } from '../postgres/connection-url.ts';
 import { Findings } from '../postgres/findings.ts';
-import { serializeObjectMap } from '../postgres/catalog/object-map.ts';
+import { type ObjectMap, serializeObjectMap } from '../postgres/catalog/object-map.ts';
+import { compareMaps, describeChange } from '../postgres/catalog/object-map-change.ts';
 import { readProductionState } from '../postgres/catalog/production-state.ts';
 import { checkReplication } from '../postgres/replication.ts';
 import { runStep, type StepTools } from './activity-step.ts';
@@ -16,6 +17,7 @@ import type { ActivityDependencies } from './dependencies.ts';
 import { inspectFenceAccess } from './fence-access.ts';
 import { withRunStore } from './run-store.ts';
 import { standbyAccess } from './standby-access.ts';
+import { readStoredObjectMap } from './stored-text.ts';
 
 type Needed = Pick<ActivityDependencies, 'secrets' | 'stateDirectory'>;
 
@@ -37,8 +39,8 @@ export function createAccessActivities(
 
     inspectProduction: (input) =>
       runStep(secrets, ({ signal, progress }) =>
-        withRunStore(secrets, input, signal, async ({ record }) => {
-          const { run, profile } = input;
+        withRunStore(secrets, input, signal, async (store) => {
+          const { run, profile, expected } = input;
           const { production } = profile.databases;
           const url = await secrets.resolve(production.administrator, profile, signal);
           const migrator = parseConnectionUrl(await secrets.resolve(production.migrator, profile, signal));
@@ -54,11 +56,22 @@ export function createAccessActivities(
           );
           // Named by its content: a later look must not replace what an earlier one is compared with.
           const text = serializeObjectMap(map);
-          return { ...state, objectMap: await record(`production/object-map-${sha256(text).slice(0, 16)}.json`, text) };
+          const objectMap = await store.record(`production/object-map-${sha256(text).slice(0, 16)}.json`, text);
+          return {
+            ...state,
+            objectMap,
+            ...(expected && { differences: differencesFrom(await readStoredObjectMap(store, expected, signal), map) }),
+          };
         }),
       ),
   };
 }
+
+/** Of one database at two times: whatever differs counts, down to how a definition is written. */
+const differencesFrom = (expected: ObjectMap, found: ObjectMap): readonly string[] =>
+  describeChange(compareMaps(expected, found))
+    .map((line) => line.slice(0, 400))
+    .slice(0, 100);
 
 /** One message with all that is missing: secrets, databases, roles, rights, bucket. */
 async function inspectAccess(dependencies: Needed, input: StepInput, tools: StepTools): Promise<AccessEvidence> {

@@ -11,7 +11,6 @@ import { parseConnectionUrl } from '../postgres/connection-url.ts';
 import {
   compareChanges,
   compareMaps,
-  compareWithMap,
   countEffects,
   describeChange,
   namesOf,
@@ -89,7 +88,7 @@ async function validateSchema(
   { signal, progress }: StepTools,
   store: RunStore,
 ): Promise<SchemaValidation> {
-  const { run, profile, before, staging } = input;
+  const { run, profile, before, rehearsed } = input;
   const { production } = profile.databases;
   const url = await secrets.resolve(production.administrator, profile, signal);
   const migrator = parseConnectionUrl(await secrets.resolve(production.migrator, profile, signal));
@@ -98,12 +97,13 @@ async function validateSchema(
     readProductionState(client, { versionTable: profile.alembic.versionTable, migratorRole: migrator.user }),
   );
   const change = compareMaps(await readStoredObjectMap(store, before.objectMap, signal), reading.map);
-  const stagingAfter = await readStoredObjectMap(store, staging.mapAfter, signal);
-  // A staging that began elsewhere made another change: then what the release left there is what counts.
-  const beganElsewhere = staging.nothingToDo || staging.before.join() !== before.versionRows.join();
-  const differences = beganElsewhere
-    ? compareWithMap(change, stagingAfter)
-    : compareChanges(change, compareMaps(await readStoredObjectMap(store, staging.mapBefore, signal), stagingAfter));
+  const differences = compareChanges(
+    change,
+    compareMaps(
+      await readStoredObjectMap(store, rehearsed.mapBefore, signal),
+      await readStoredObjectMap(store, rehearsed.mapAfter, signal),
+    ),
+  );
   const expectations = expectationsFor(profile.schema, run.releaseTag);
   const findings = [
     ...revisionFindings(input, reading),
@@ -114,10 +114,12 @@ async function validateSchema(
     ...differences,
   ];
   if (findings.length > 0) {
+    const { uri } = await store.archive('validation/schema-findings.txt', `${findings.join('\n')}\n`, 'text/plain');
+    const more = findings.length > 10 ? ` and ${findings.length - 10} more, all in ${uri}` : '';
     throw new StepError(
       STEP_ERRORS.checkFailed,
-      `production's schema is not what was dry-run: ${findings.slice(0, 10).join('; ')}${findings.length > 10 ? ` and ${findings.length - 10} more` : ''}`,
-      { findings: findings.slice(0, 100) },
+      `production's schema is not what was rehearsed: ${findings.slice(0, 10).join('; ')}${more}`,
+      { findings: findings.slice(0, 100), all: uri },
     );
   }
   return {

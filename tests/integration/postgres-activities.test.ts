@@ -123,7 +123,7 @@ const failureOf = async (work: Promise<unknown>): Promise<ApplicationFailure> =>
 const RELEASE = [
   'CREATE TABLE public.exports (id bigserial PRIMARY KEY, user_id bigint REFERENCES public.users)',
   `ALTER TABLE public.users ADD COLUMN position integer NOT NULL DEFAULT 0`,
-  `UPDATE public.alembic_version SET version_num = '0003'`,
+  `UPDATE public.alembic_version SET version_num = '0003' WHERE version_num = '0002'`,
 ];
 
 describe('inspectAccess', () => {
@@ -173,6 +173,35 @@ describe('checkReplication and inspectProduction', () => {
       readStoredObjectMap(store, state.objectMap, signal),
     );
     expect(digestOf(stored)).toBe(state.objectMapDigest);
+    expect(state.differences).toBeUndefined();
+  });
+
+  it('name how production differs from what it is expected to be', async () => {
+    const { production, input } = await createRun();
+    const { objectMap: expected } = await asActivity(() => activities.inspectProduction(input));
+    const same = await asActivity(() => activities.inspectProduction({ ...input, expected }));
+    expect(same.differences).toEqual([]);
+    await execute(
+      production.migratorUrl,
+      'ALTER TABLE public.users ADD COLUMN by_hand text',
+      'DROP INDEX public.notes_robots',
+      'ALTER TABLE public.notes ALTER COLUMN body TYPE varchar(300)',
+    );
+    const changed = await asActivity(() => activities.inspectProduction({ ...input, expected }));
+    expect(changed.differences).toEqual([
+      'added column public.users.by_hand',
+      'removed index public.notes_robots',
+      'changed column public.notes.body: text -> character varying(300)',
+    ]);
+  });
+
+  it('name 100 differences at most', async () => {
+    const { production, input } = await createRun();
+    const { objectMap: expected } = await asActivity(() => activities.inspectProduction(input));
+    const columns = Array.from({ length: 130 }, (_, index) => `c${index} int`).join(', ');
+    await execute(production.migratorUrl, `CREATE TABLE public.wide (${columns})`);
+    const { differences } = await asActivity(() => activities.inspectProduction({ ...input, expected }));
+    expect(differences).toHaveLength(100);
   });
 });
 
@@ -208,7 +237,7 @@ describe('diffSchema and validateSchema', () => {
     }));
   }
 
-  it('archive the difference and find production changed as staging was', async () => {
+  it('archive the difference, and find production changed as the copy was', async () => {
     const { production, staging, input } = await createRun();
     const evidence = await stage(input, staging, RELEASE);
     const diff = await asActivity(() => diffSchema({ ...input, staging: evidence }));
@@ -225,49 +254,63 @@ describe('diffSchema and validateSchema', () => {
     const before = await asActivity(() => inspectProduction(input));
     await execute(production.migratorUrl, ...RELEASE);
     const validation = await asActivity(() =>
-      validateSchema({ ...input, before, staging: evidence, targetRevisions: ['0003'] }),
+      validateSchema({ ...input, before, rehearsed: evidence, targetRevisions: ['0003'] }),
     );
     expect(validation.expected).toEqual(['table public.exports', 'column public.users.position']);
     expect(validation.versionRows).toEqual(['0003']);
     expect(validation.changes).toBeGreaterThanOrEqual(5);
   });
 
-  it('fail, naming each difference between production and staging', async () => {
+  it('fail, naming each difference between production and the rehearsal', async () => {
     const { production, staging, input } = await createRun();
-    const evidence = await stage(input, staging, RELEASE);
+    const rehearsed = await stage(input, staging, [
+      ...RELEASE,
+      'ALTER TABLE public.notes ADD CONSTRAINT short CHECK (length(body) < 5000)',
+      'ALTER TABLE public.notes ALTER COLUMN body SET DEFAULT $$-$$',
+    ]);
     const before = await asActivity(() => inspectProduction(input));
     await execute(
       production.migratorUrl,
       `ALTER TABLE public.users ADD COLUMN position bigint NOT NULL DEFAULT 0`,
-      'CREATE INDEX not_on_staging ON public.users (name)',
+      'CREATE INDEX by_somebody_else ON public.users (name)',
+      'ALTER TABLE public.notes ADD CONSTRAINT short CHECK (length(body) < 5000) NOT VALID',
+      `INSERT INTO public.users (name) VALUES ('user 1')`,
     );
+    await expect(
+      execute(production.migratorUrl, 'CREATE UNIQUE INDEX CONCURRENTLY twice ON public.users (name)'),
+    ).rejects.toThrow(/could not create unique index/);
     const failure = await failureOf(
-      asActivity(() => validateSchema({ ...input, before, staging: evidence, targetRevisions: ['0003'] })),
+      asActivity(() => validateSchema({ ...input, before, rehearsed, targetRevisions: ['0003'] })),
     );
     expect(failure.type).toBe(STEP_ERRORS.checkFailed);
     for (const text of [
       'production stands at 0002, not at 0003',
       'table public.exports is expected and missing',
-      'column public.users.position: added in production as bigint',
-      'index public.not_on_staging: added in production, untouched on staging',
+      'table public.exports: added in the rehearsal, untouched in production',
+      'column public.users.position: added in production to bigint',
+      'index public.by_somebody_else: added in production, untouched in the rehearsal',
+      'constraint public.notes.short: not validated in production, validated in the rehearsal',
+      'column public.notes.body: changed in the rehearsal, untouched in production',
+      'index public.twice is invalid',
     ]) {
       expect(failure.message + JSON.stringify(failure.details)).toContain(text);
     }
+    expect(failure.message).toMatch(/more, all in s3:\/\/.*\/validation\/schema-findings\.txt/);
   });
 
-  it('compare with staging as it is, where staging had been upgraded before the run', async () => {
+  it('want every target, and leave the rows of other branches alone', async () => {
     const { production, staging, input } = await createRun();
-    await execute(staging.migratorUrl, ...RELEASE);
-    const evidence = await stage(input, staging, []);
+    await execute(production.migratorUrl, `INSERT INTO public.alembic_version VALUES ('other')`);
+    const rehearsed = await stage(input, staging, RELEASE);
     const before = await asActivity(() => inspectProduction(input));
     await execute(production.migratorUrl, ...RELEASE);
-    const validate = () =>
-      asActivity(() => validateSchema({ ...input, before, staging: evidence, targetRevisions: ['0003'] }));
-    expect((await validate()).changes).toBeGreaterThanOrEqual(5);
-    await execute(production.migratorUrl, 'CREATE INDEX not_on_staging ON public.users (name)');
-    expect((await failureOf(validate())).message).toContain(
-      'index public.not_on_staging: added in production, missing on staging',
-    );
+    const validate = (...targetRevisions: string[]) =>
+      asActivity(() => validateSchema({ ...input, before, rehearsed, targetRevisions }));
+    expect((await validate('0003')).versionRows).toEqual(['0003', 'other']);
+    expect((await validate('0003', 'other')).versionRows).toEqual(['0003', 'other']);
+    expect((await failureOf(validate('0003', '0009'))).message).toContain('not at 0009');
+    await execute(production.migratorUrl, `INSERT INTO public.alembic_version VALUES ('stray')`);
+    expect((await failureOf(validate('0003'))).message).toContain('at revision stray, which is not the target');
   });
 });
 

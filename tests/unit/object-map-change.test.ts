@@ -91,7 +91,7 @@ describe('comparing maps', () => {
   });
 });
 
-describe('comparing the change of production with that of staging', () => {
+describe('comparing the change of production with that of the rehearsal', () => {
   const change = (definition: string, owner: string) =>
     compareMaps(
       mapOf(['table', 'public.a', 'ordinary']),
@@ -103,20 +103,45 @@ describe('comparing the change of production with that of staging', () => {
     );
 
   it('finds them equal where only roles are named differently', () => {
-    expect(compareChanges(change('integer', 'owner'), change('integer', 'staging_owner'))).toEqual([]);
+    expect(compareChanges(change('integer', 'owner'), change('integer', 'other_owner'))).toEqual([]);
   });
 
   it('names each difference', () => {
     expect(compareChanges(change('integer', 'o'), change('bigint', 'o'))).toEqual([
-      'column public.a.y: added in production as integer, on staging as bigint',
+      'column public.a.y: added in production to integer, in the rehearsal to bigint',
     ]);
     const nothing = compareMaps(mapOf(), mapOf());
     expect(compareChanges(nothing, change('integer', 'o'))).toEqual([
-      'column public.a.y: added on staging, untouched in production',
+      'column public.a.y: added in the rehearsal, untouched in production',
     ]);
     expect(compareChanges(change('integer', 'o'), nothing)).toEqual([
-      'column public.a.y: added in production, untouched on staging',
+      'column public.a.y: added in production, untouched in the rehearsal',
     ]);
+  });
+
+  it('finds them equal where the copy’s dump and restore has only written a definition otherwise', () => {
+    const check = (definition: string) => compareMaps(mapOf(), mapOf(['constraint', 'public.a.c', definition]));
+    expect(
+      compareChanges(
+        check(`CHECK (((st)::text = ANY ((ARRAY['new'::character varying])::text[])))`),
+        check(`CHECK (((st)::text = ANY (ARRAY[('new'::character varying)::text])))`),
+      ),
+    ).toEqual([]);
+  });
+
+  it('says that a constraint was not validated', () => {
+    const check = (definition: string) => compareMaps(mapOf(), mapOf(['constraint', 'public.a.c', definition]));
+    expect(compareChanges(check('CHECK ((y > 0)) NOT VALID'), check('CHECK ((y > 0))'))).toEqual([
+      'constraint public.a.c: not validated in production, validated in the rehearsal',
+    ]);
+  });
+
+  it('shows of long definitions the part that differs', () => {
+    const view = (end: string) =>
+      compareMaps(mapOf(), mapOf(['view', 'public.v', `SELECT ${'x, '.repeat(200)}${end}`]));
+    const [line = ''] = compareChanges(view('one'), view('other'));
+    expect(line).toMatch(/one.* in the rehearsal to .*other/);
+    expect(line.length).toBeLessThan(400);
   });
 });
 

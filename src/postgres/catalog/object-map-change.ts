@@ -69,7 +69,7 @@ export const describeChange = (change: ObjectMapChange): string[] => [
   ...change.changed.map(describeChanged),
 ];
 
-/** Roles may be named differently on staging: owners, grants and policies' roles are not part of what a release changes. */
+/** Belongs to the server or to its roles, which need not be the same elsewhere: no part of what a release changes. */
 export const OF_THE_SERVER: readonly ObjectKind[] = [
   'ownership',
   'grants',
@@ -83,41 +83,28 @@ export const OF_THE_SERVER: readonly ObjectKind[] = [
 ];
 
 /**
- * Did the release change production as it changed staging? Compared by name and by the definition after; owners and grants
- * are left out.
+ * Did the release change production as it changed the copy in the rehearsal? Compared by name and by the definition after,
+ * in its normal form, for the copy has been dumped and restored; owners and grants are left out.
  *
  * @returns one line for each difference; empty when the changes are the same
  */
-export function compareChanges(production: ObjectMapChange, staging: ObjectMapChange): string[] {
+export function compareChanges(production: ObjectMapChange, rehearsed: ObjectMapChange): string[] {
   const first = effectsOf(production);
-  const second = effectsOf(staging);
-  const lines: string[] = [];
-  for (const key of [...new Set([...first.keys(), ...second.keys()])].sort()) {
-    const [here, there] = [first.get(key), second.get(key)];
-    if (here === undefined) lines.push(`${key}: ${there!.what} on staging, untouched in production`);
-    else if (there === undefined) lines.push(`${key}: ${here.what} in production, untouched on staging`);
-    else if (here.what !== there.what) lines.push(`${key}: ${here.what} in production, ${there.what} on staging`);
-    else if (here.form !== there.form) {
-      lines.push(
-        `${key}: ${here.what} in production as ${here.text.slice(0, 120)}, on staging as ${there.text.slice(0, 120)}`,
-      );
-    }
-  }
-  return lines;
+  const second = effectsOf(rehearsed);
+  return [...new Set([...first.keys(), ...second.keys()])].sort().flatMap((key) => {
+    const why = differenceOf(first.get(key), second.get(key));
+    return why === undefined ? [] : [`${key}: ${why}`];
+  });
 }
 
-/**
- * For a staging that stood at the target already and so did not change: is every object that changed in production the
- * same on staging?
- */
-export function compareWithMap(production: ObjectMapChange, staging: ObjectMap): string[] {
-  const present = new Map(staging.objects.map((object) => [keyOf(object), normalizedDefinition(object.definition)]));
-  return [...effectsOf(production)].flatMap(([key, { what, text, form }]) => {
-    const there = present.get(key);
-    if (what === 'removed') return there === undefined ? [] : [`${key}: removed in production, there on staging`];
-    if (there === undefined) return [`${key}: ${what} in production, missing on staging`];
-    return there === form ? [] : [`${key}: ${what} in production as ${text.slice(0, 120)}, otherwise on staging`];
-  });
+function differenceOf(here: Effect | undefined, there: Effect | undefined): string | undefined {
+  if (here === undefined) return `${there!.what} in the rehearsal, untouched in production`;
+  if (there === undefined) return `${here.what} in production, untouched in the rehearsal`;
+  if (here.what !== there.what) return `${here.what} in production, ${there.what} in the rehearsal`;
+  if (here.form === there.form) return undefined;
+  if (here.form === `${there.form} NOT VALID`) return 'not validated in production, validated in the rehearsal';
+  const [production, rehearsed] = excerpts(here.text, there.text);
+  return `${here.what} in production to ${production}, in the rehearsal to ${rehearsed}`;
 }
 
 interface Effect {
