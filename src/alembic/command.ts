@@ -4,7 +4,9 @@ import type { Redactor } from '../process/redactor.ts';
 import { runProcess, startProcess } from '../process/run.ts';
 import { channelDescriptor } from '../process/spawn.ts';
 import { type AlembicEvent, type BarrierHandlers, holdBarrier } from './barrier.ts';
+import type { Reporter, StatementTimeouts } from '../contract/rehearsal.ts';
 import { pythonPart } from './python-part.ts';
+import { type FailedOn, failedOnByText, type StatementEvent } from './statements.ts';
 
 /** How the service runs Alembic. */
 export interface AlembicCommandOptions extends BarrierHandlers {
@@ -25,6 +27,12 @@ export interface AlembicCommandOptions extends BarrierHandlers {
   readonly redactor: Redactor;
   readonly onLine?: (stream: OutputStream, line: string) => void;
   readonly progress?: (progress: ProcessProgress) => void;
+  /** Time limits by class of statement, set right before each. Absent: none are set. */
+  readonly timeouts?: StatementTimeouts;
+  /** Looks up which relations are locked after every statement: for a rehearsal, it takes time. Absent: does not. */
+  readonly traceLocks?: 'after-each-statement';
+  /** What the migration asks of the database. If it throws, the command is stopped. */
+  readonly onStatement?: (event: StatementEvent) => void;
 }
 
 /** How one command ended. What it did to the database only the database tells. */
@@ -34,6 +42,12 @@ export interface AlembicCommandFacts {
   readonly result: ProcessResult;
   /** `held` before each revision; `absent` for a custom command, or an Alembic that cannot be held. */
   readonly barrier: 'held' | 'absent';
+  /** Did our part load inside the service's Python? */
+  readonly reporter: Reporter;
+  /** The time limit that the command failed on. */
+  readonly failedOn?: FailedOn;
+  /** What our part met and a reader of the run should know, e.g. that a revision sets its own lock_timeout. */
+  readonly notes: readonly string[];
 }
 
 /** A launcher told to stop ends at once; one that does not is stopped by force after this many milliseconds. */
@@ -60,7 +74,7 @@ export async function runAlembic(
   if (options.command !== undefined) {
     const [file = '', ...args] = options.command.map((word) => word.replaceAll('{{revision}}', target));
     const result = await runProcess({ ...common, file, args, environment: options.environment });
-    return { command, result, barrier: 'absent' };
+    return { command, result, barrier: 'absent', ...withoutReporter(result) };
   }
   return runLauncher(command, [verb, target], options, common);
 }
@@ -100,5 +114,14 @@ async function runLauncher(
   const result = await running.result;
   await held;
   if (failure !== undefined) throw failure.error;
-  return { command, result, barrier };
+  return { command, result, barrier, ...withoutReporter(result) };
+}
+
+function withoutReporter(result: ProcessResult): Pick<AlembicCommandFacts, 'reporter' | 'failedOn' | 'notes'> {
+  const failedOn = result.kind === 'exited' && result.code === 0 ? undefined : failedOnByText(result.stderrTail);
+  return {
+    reporter: { kind: 'absent', why: 'the command did not load it' },
+    ...(failedOn === undefined ? {} : { failedOn }),
+    notes: [],
+  };
 }
