@@ -46,6 +46,8 @@ export const readMigrationGraph =
       const evidence: GraphEvidence = {
         startRevisions,
         targetRevision: target.revision,
+        targetRevisions: [target.revision],
+        unknown: [],
         path,
         downgrade:
           back.kind === 'planned'

@@ -19,6 +19,7 @@ const revision = z.object({
   transactional: z.enum(['yes', 'no', 'unknown']),
   outsideTransaction: z.enum(['nothing', 'indexes', 'anything']),
   downgrade: z.enum(['present', 'absent', 'empty', 'raises']),
+  operations: z.array(z.string()),
 });
 
 const document = z.union([

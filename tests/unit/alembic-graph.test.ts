@@ -18,6 +18,7 @@ function graphOf(sketch: Readonly<Record<string, Sketch>>): AlembicGraph {
     transactional: 'yes' as const,
     outsideTransaction: 'nothing' as const,
     downgrade: 'present' as const,
+    operations: [],
     ...given,
   }));
   const built = new Set(revisions.flatMap(({ downRevisions }) => downRevisions));

@@ -97,6 +97,7 @@ def describe(script, root, scan):
         "transactional": found["transactional"] if hasattr(script.module, "upgrade") else "unknown",
         "outsideTransaction": found["outside"] if hasattr(script.module, "upgrade") else "anything",
         "downgrade": found["downgrade"] if hasattr(script.module, "downgrade") else "absent",
+        "operations": found["operations"],
     }
 
 

@@ -9,6 +9,9 @@ does is to create and drop indexes; `anything` otherwise.
 
 `downgrade`: `empty` when it does nothing, `raises` when it always raises, else `present`; a `raise` that is conditional,
 or hands on an exception after cleaning up, is no refusal.
+
+`operations`: the names of what its upgrade calls of Alembic's operations and of connections and sessions, in the order of
+the source, each once: `add_column`, `execute`. What code of the service calls is not among them.
 """
 
 import ast
@@ -29,6 +32,11 @@ _index_calls = frozenset(
     ["create_index", "drop_index", "get_context", "autocommit_block", "f", "text", "column", "literal_column", "desc", "asc"]
 )
 _index_statement = re.compile(r"^\s*(CREATE\s+(UNIQUE\s+)?INDEX|DROP\s+INDEX)\b[^;]*;?\s*$", re.IGNORECASE | re.DOTALL)
+_executes = frozenset(
+    ["execute", "exec_driver_sql", "commit", "autocommit_block", "bulk_insert_mappings", "bulk_update_mappings",
+     "bulk_save_objects", "add_all", "create", "drop", "create_all", "drop_all"]
+)
+_plumbing = frozenset(["get_bind", "get_context", "f", "inline_literal"])
 _known_packages = frozenset(["alembic", "sqlalchemy"])
 
 
@@ -36,13 +44,14 @@ def scan_revision(content):
     try:
         module = ast.parse(content)
     except SyntaxError:
-        return {"transactional": "unknown", "outside": "anything", "downgrade": "present"}
+        return {"transactional": "unknown", "outside": "anything", "downgrade": "present", "operations": []}
     functions = {node.name: node for node in module.body if isinstance(node, ast.FunctionDef)}
     transactional = _transactional(module, functions)
     return {
         "transactional": transactional,
         "outside": _outside(transactional, functions),
         "downgrade": _downgrade(functions.get("downgrade")),
+        "operations": _operations(module, functions),
     }
 
 
@@ -125,6 +134,49 @@ def _judge_call(call, foreign):
     if _first_name(call.func) in foreign and not (name or "").lstrip("_")[:1].isupper():
         return "unknown"
     return None
+
+
+def _operations(module, functions):
+    upgrade = functions.get("upgrade")
+    if upgrade is None:
+        return []
+    reached = _reached(upgrade, functions)
+    handles, alone = _handles([node for part in module.body + reached for node in ast.walk(part)])
+    calls = [node for part in reached for node in ast.walk(part) if isinstance(node, ast.Call)]
+    names = []
+    for call in sorted(calls, key=lambda node: (node.end_lineno, node.end_col_offset)):
+        name = _operation(call.func, handles, alone)
+        if name is not None and name not in _plumbing and name not in names:
+            names.append(name)
+    return names
+
+
+def _operation(function, handles, alone):
+    if isinstance(function, ast.Name):
+        return alone.get(function.id)
+    if not isinstance(function, ast.Attribute):
+        return None
+    owner = function.value
+    if isinstance(owner, ast.Name) and owner.id in handles or isinstance(owner, ast.Attribute) and owner.attr == "op":
+        return function.attr
+    return function.attr if function.attr in _executes else None
+
+
+def _handles(nodes):
+    """Names that stand for Alembic's operations or a batch of them, and operations that were imported alone."""
+    handles, alone = set(), {}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module == "alembic":
+            handles.update(alias.asname or alias.name for alias in node.names if alias.name == "op")
+        elif isinstance(node, ast.ImportFrom) and node.module == "alembic.op":
+            alone.update((alias.asname or alias.name, alias.name) for alias in node.names)
+        elif isinstance(node, ast.Import):
+            handles.update(alias.asname for alias in node.names if alias.name == "alembic.op" and alias.asname)
+        elif isinstance(node, ast.withitem) and isinstance(node.optional_vars, ast.Name):
+            call = node.context_expr
+            if isinstance(call, ast.Call) and _last_name(call.func) == "batch_alter_table":
+                handles.add(node.optional_vars.id)
+    return handles, alone
 
 
 def _is_false(node):
