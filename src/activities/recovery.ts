@@ -8,7 +8,13 @@ import { lastWords } from './apply.ts';
 import { BoundedLog } from './bounded-log.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { type GuardedProduction, withGuardedProduction } from './production-guard.ts';
-import { asReality, differencesFromBefore, readProduction, settleProduction } from './production-reading.ts';
+import {
+  asReality,
+  compareWithBefore,
+  differencesFromBefore,
+  readProduction,
+  settleProduction,
+} from './production-reading.ts';
 import { commandFor, environmentFor, releaseAlembic, releaseGraph } from './release-alembic.ts';
 import { type RunStore, withRunStore } from './run-store.ts';
 
@@ -17,17 +23,26 @@ export const evaluateProduction =
   (deps: ActivityDependencies): RecoveryActivities['evaluateProduction'] =>
   (input) =>
     guarded(deps, input, 'recovery.evaluate', async (_tools, store, production) => {
-      const { reading, found, droppedIndexes } = await settleProduction(
+      const { dropped, kept } = production.indexes;
+      const { reading, found, droppedIndexes, invalidIndexes } = await settleProduction(
         input,
         readingOptions(production, 'recovery.evaluate'),
         store,
       );
+      const { differences, notValidated } = await compareWithBefore(input, reading, store, production.signal);
+      const stillInvalid = [...kept, ...invalidIndexes].map(({ name }) => name);
+      const invalid = [...dropped, ...stillInvalid.filter((name) => !input.before.invalidIndexes.includes(name))];
       return {
         reality: asReality(found),
         versionRows: reading.state.versionRows,
         objectMapDigest: reading.state.objectMapDigest,
-        differences: (await differencesFromBefore(input, reading, store, production.signal)).slice(0, 200),
-        droppedInvalidIndexes: [...production.indexes.dropped, ...droppedIndexes],
+        differences: differences.slice(0, 200),
+        leftovers: [
+          ...[...new Set(invalid)].map((name) => `index ${name} (invalid)`),
+          ...droppedIndexes.filter((name) => !invalid.includes(name)).map((name) => `index ${name}`),
+          ...notValidated,
+        ].slice(0, 200),
+        droppedInvalidIndexes: [...dropped, ...droppedIndexes],
         endedSessions: production.endedSessions,
       };
     });

@@ -11,6 +11,8 @@ export interface Boundary extends DatabaseState {
   readonly before: string;
   /** Kept where that revision commits in its middle: what it leaves when it is interrupted is compared with this. */
   readonly objectMap?: StoredDocument;
+  /** Indexes that were invalid at this point: left so on purpose by the revisions before. */
+  readonly invalidIndexes?: readonly string[];
   readonly at: string;
 }
 

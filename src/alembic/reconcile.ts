@@ -13,6 +13,8 @@ export interface ReconcileInput {
   readonly start: DatabaseState;
   /** What the upgrade was to run, in order. */
   readonly path: readonly AlembicRevision[];
+  /** The revisions it was to lead to: one a branch. */
+  readonly targets: readonly string[];
   readonly current: DatabaseState;
   /** The states seen between two revisions, when everything before was committed and nothing after had begun. */
   readonly boundaries: readonly DatabaseState[];
@@ -46,10 +48,11 @@ export type Reconciliation =
  * | between two revisions | as recorded at this boundary | `partly-applied`, clean; unknown if the next revision may change rows outside its transaction |
  * | between two revisions | other than recorded | `partly-applied`, not clean |
  * | between two revisions, no record | any | clean if the next revision runs in its transaction, otherwise unknown |
- * | none of the path | any | `foreign` |
+ * | none of the path | any | `foreign`; where the service's command hides its revisions, `partly-applied`, unknown |
  */
-export function reconcile({ start, path, current, boundaries, begun }: ReconcileInput): Reconciliation {
+export function reconcile({ start, path, targets, current, boundaries, begun }: ReconcileInput): Reconciliation {
   if (sameRows(current.rows, start.rows)) return atStart(start, path, current, begun);
+  if (path.some(isHidden)) return alongHidden(path, targets, current);
   const along = rowsAlongPath(start.rows, path);
   const applied = along.findIndex((rows) => sameRows(rows, current.rows)) + 1;
   if (applied === 0) {
@@ -64,6 +67,31 @@ export function reconcile({ start, path, current, boundaries, begun }: Reconcile
     revisions: path.slice(0, applied).map(({ revision }) => revision),
     remaining: path.slice(applied).map(({ revision }) => revision),
     ...judgeBetween(current, boundaries, path[applied] as AlembicRevision),
+  };
+}
+
+/** A revision that stands for all those which the service's command does not show. */
+const isHidden = ({ sha256 }: AlembicRevision): boolean => sha256 === '';
+
+/** The version rows that the whole path leads to. */
+export const rowsAtTarget = (
+  startRows: readonly string[],
+  { path, targetRevisions }: { readonly path: readonly AlembicRevision[]; readonly targetRevisions: readonly string[] },
+): readonly string[] =>
+  path.some(isHidden) ? [...targetRevisions].sort() : (rowsAlongPath(startRows, path).at(-1) ?? startRows);
+
+function alongHidden(
+  path: readonly AlembicRevision[],
+  targets: readonly string[],
+  current: DatabaseState,
+): Reconciliation {
+  if (sameRows(current.rows, targets)) return { kind: 'fully-applied' };
+  return {
+    kind: 'partly-applied',
+    revisions: [],
+    remaining: path.map(({ revision }) => revision),
+    clean: 'unknown',
+    why: `the version rows are ${describe(current.rows)}, and the service's command hides which revisions lead to ${describe(targets)}`,
   };
 }
 

@@ -1,5 +1,10 @@
 import { describe, expect, test } from 'vitest';
-import { type DatabaseState, reconcile } from '../../src/alembic/reconcile.ts';
+import {
+  type DatabaseState,
+  reconcile as reconcileTowards,
+  type ReconcileInput,
+  rowsAtTarget,
+} from '../../src/alembic/reconcile.ts';
 import type { AlembicRevision } from '../../src/contract/graph.ts';
 
 function revision(
@@ -13,13 +18,17 @@ function revision(
     dependsOn: [],
     branchLabels: [],
     file: `${id}.py`,
-    sha256: '',
+    sha256: 'a file of this revision',
     doc: '',
     transactional,
     outsideTransaction: transactional === 'yes' ? 'nothing' : 'indexes',
     downgrade: 'present',
+    operations: [],
   };
 }
+
+const reconcile = (input: Omit<ReconcileInput, 'targets'>) =>
+  reconcileTowards({ ...input, targets: input.path.slice(-1).map((last) => last.revision) });
 
 const start: DatabaseState = { rows: ['r0'], objectMapDigest: 'd0' };
 const path = [
@@ -157,5 +166,31 @@ describe('what an upgrade has left', () => {
     expect(reconcile({ ...merge, current: { rows: ['a1'], objectMapDigest: 'd2' } })).toMatchObject({
       kind: 'foreign',
     });
+  });
+});
+
+describe('an upgrade whose revisions the service’s command hides', () => {
+  const hidden: readonly AlembicRevision[] = [
+    { ...revision('r9', []), sha256: '', transactional: 'unknown', outsideTransaction: 'anything' },
+  ];
+  const at = (rows: readonly string[], targets: readonly string[] = ['r9']) =>
+    reconcileTowards({
+      start,
+      path: hidden,
+      targets,
+      current: { rows, objectMapDigest: 'dx' },
+      boundaries: [],
+      begun: true,
+    });
+
+  test('is complete at the version rows that were asked for', () => {
+    expect(at(['r9'])).toEqual({ kind: 'fully-applied' });
+    expect(at(['b9', 'r9'], ['r9', 'b9'])).toEqual({ kind: 'fully-applied' });
+    expect(rowsAtTarget(['r0'], { path: hidden, targetRevisions: ['r9', 'b9'] })).toEqual(['b9', 'r9']);
+  });
+
+  test('is partly applied, and nobody knows how, at any other rows', () => {
+    expect(at(['r4'])).toMatchObject({ kind: 'partly-applied', revisions: [], remaining: ['r9'], clean: 'unknown' });
+    expect(at(['r9'], ['r9', 'b9'])).toMatchObject({ kind: 'partly-applied', clean: 'unknown' });
   });
 });

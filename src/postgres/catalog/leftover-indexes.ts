@@ -85,9 +85,48 @@ async function dropConcurrently(client: Client, index: Pick<InvalidIndex, 'sql'>
   } catch (error) {
     const state = sqlState(error);
     if (state === undefined) throw error;
-    return `could not be dropped: ${(error as Error).message.slice(0, 200)} (SQLSTATE ${state})`;
+    return notDropped(error, state);
   }
 }
+
+/**
+ * Drops an invalid index of a partitioned table, with the indexes of partitions that were attached to it. There is no way to
+ * do that beside the application: it is kept waiting for `lockTimeout` milliseconds at most, some times.
+ *
+ * @param name `schema.index`, as in the object map
+ * @param before names of the indexes that were there before: one that was attached to it is not to go with it
+ * @returns why it is still there; undefined when it is not
+ */
+export async function dropPartitionedIndex(
+  client: Client,
+  name: string,
+  { before, lockTimeout }: { readonly before: ReadonlySet<string>; readonly lockTimeout: number },
+): Promise<string | undefined> {
+  const index = (await listInvalidIndexes(client)).find((one) => one.name === name && one.partitioned);
+  if (index === undefined) return undefined;
+  const { rows } = await client.query<{ schema: string; index: string }>(
+    `SELECT n.nspname AS "schema", c.relname AS "index"
+     FROM pg_partition_tree($1::regclass) t JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE t.level > 0`,
+    [index.sql],
+  );
+  const older = rows.map((row) => qualifiedName(row.schema, row.index)).find((attached) => before.has(attached));
+  if (older !== undefined) return `index ${older}, which was there before, is attached to it`;
+  await client.query(`SET lock_timeout = ${Math.max(1, Math.round(lockTimeout))}`);
+  for (let tries = 5; ; tries -= 1) {
+    try {
+      await client.query(`DROP INDEX IF EXISTS ${index.sql}`);
+      return undefined;
+    } catch (error) {
+      const state = sqlState(error);
+      if (state === undefined) throw error;
+      if (state !== '55P03' || tries === 1) return notDropped(error, state);
+    }
+  }
+}
+
+const notDropped = (error: unknown, state: string): string =>
+  `could not be dropped: ${(error as Error).message.slice(0, 200)} (SQLSTATE ${state})`;
 
 /**
  * Drops valid indexes by name, without blocking writes: what a revision that was interrupted in its middle had built.

@@ -37,6 +37,7 @@ export async function readProductionState(
       objectMapDigest: digestOf(map),
       invalidIndexes,
       migratorSessions: (await listSessions(client, { role: migratorRole })).length,
+      migratorSettings: await timeoutsOfRole(client, migratorRole),
       otherSessions: await groupedSessions(client, identity.database, migratorRole),
     },
     map,
@@ -52,6 +53,19 @@ async function withinSnapshot<T>(client: Client, read: () => Promise<T>): Promis
   } finally {
     await client.query('ROLLBACK').catch(() => undefined);
   }
+}
+
+/** `lock_timeout=3s`, sorted. What is set for the role in this database goes before what is set for it everywhere. */
+async function timeoutsOfRole(client: Client, role: string): Promise<readonly string[]> {
+  const { rows } = await client.query<{ setting: string }>(
+    `SELECT DISTINCT ON (split_part(given.setting, '=', 1)) given.setting
+     FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole, unnest(s.setconfig) AS given(setting)
+     WHERE r.rolname = $1 AND split_part(given.setting, '=', 1) ~ '(_timeout|^client_connection_check_interval)$'
+       AND s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+     ORDER BY split_part(given.setting, '=', 1), s.setdatabase DESC`,
+    [role],
+  );
+  return rows.map(({ setting }) => setting);
 }
 
 async function groupedSessions(
