@@ -26,6 +26,8 @@ export interface DecisionRecord {
   readonly what: string;
   readonly gate?: GateName;
   readonly reason?: string;
+  /** Of a signed approval: fingerprint of the key whose signature was verified. */
+  readonly key?: string;
 }
 
 export interface Refusal {
@@ -37,7 +39,8 @@ export interface Refusal {
 
 export interface Obligation {
   readonly name: string;
-  readonly kind: Switch['kind'] | 'fence';
+  /** `scratch`: copies on the scratch server. */
+  readonly kind: Switch['kind'] | 'fence' | 'scratch';
   readonly since: string;
   readonly before: SwitchState;
   /** `kept`: left engaged on purpose, by the profile's policy for the outcome. `open`: could not be put back. */

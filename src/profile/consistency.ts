@@ -121,10 +121,12 @@ function stepFindings(document: unknown): Finding[] {
   return findings;
 }
 
+const OWN_OBLIGATIONS: ReadonlySet<string> = new Set(['write fence', 'rehearsal databases']);
+
 function fenceFindings(document: unknown): Finding[] {
   const findings = list(document, ['switches']).flatMap((item, index) =>
-    valueAt(item, ['name']) === 'write fence'
-      ? [{ path: ['switches', index, 'name'], message: 'is the name of the fence itself: choose another' }]
+    OWN_OBLIGATIONS.has(String(valueAt(item, ['name'])))
+      ? [{ path: ['switches', index, 'name'], message: 'is the name of an obligation of every run: choose another' }]
       : [],
   );
   if (

@@ -1,4 +1,5 @@
 import type { MigrationPlan } from '../contract/plan.ts';
+import { predictionText, verdictText } from '../contract/rehearsal-text.ts';
 import { durationText, timeText } from './quantity.ts';
 
 /** The plan in lines of a name and a text, the same in every form of the report. */
@@ -14,15 +15,34 @@ export function planFacts(plan: MigrationPlan): readonly (readonly [string, stri
     ],
     [
       'Way back',
-      recovery.downgrade
-        ? `alembic downgrade ${recovery.downgrade.join('; ')} (${recovery.rollback}), restore ${recovery.restore}`
-        : `restore ${recovery.restore}; no downgrade`,
+      `${recovery.offered} first: ${recovery.why}${recovery.downgrade ? `; alembic downgrade ${recovery.downgrade.join('; ')} (${recovery.rollback})` : ''}; restore ${recovery.restore}`,
     ],
+    ...(recovery.rollbackLoses.length > 0
+      ? [['A rollback loses or leaves', recovery.rollbackLoses.join('; ')] as const]
+      : []),
     ['A restore loses', recovery.restoreLoses],
+    ['Rehearsed', rehearsalFact(plan)],
+    ['Predicted', predictionText(plan.predictions)],
     [
-      'Predicted',
-      `backup ${durationText(plan.predictions.backup)}, restore ${durationText(plan.predictions.restore)} (by the last ${plan.predictions.restoreFrom})`,
+      'Locks',
+      plan.rehearsal.locks
+        .slice(0, 20)
+        .map(({ relation, mode, milliseconds }) => `${relation} ${mode} ${durationText(milliseconds)}`)
+        .join('; ') || 'none that keep somebody out',
     ],
+    ['Rewritten', plan.rehearsal.rewrites.map(({ relation }) => relation).join(', ') || 'nothing'],
+    [
+      'Time limits',
+      `lock ${durationText(plan.guard.lockTimeout)}, concurrent ${durationText(plan.guard.concurrentLockTimeout)}, ${plan.guard.tries} tries; kept by ${plan.guard.keptBy}`,
+    ],
+    ...(plan.findings.length > 0
+      ? [
+          [
+            'Linter',
+            plan.findings.map(({ rule, revision }) => (revision === null ? rule : `${rule} in ${revision}`)).join('; '),
+          ] as const,
+        ]
+      : []),
     ['Fence', plan.fence === 'none' ? 'none: production stays writable' : plan.fence],
     [
       'Faster ways back',
@@ -38,7 +58,7 @@ export function planFacts(plan: MigrationPlan): readonly (readonly [string, stri
     ['Checks', plan.checks.join(', ') || 'none'],
     [
       'Approvals',
-      `${approvals.required} of ${approvals.approvers.length > 0 ? approvals.approvers.join(', ') : 'anybody but the requester'}`,
+      `${approvals.required}${approvals.signatures === 'required' ? ' signed' : ''} of ${approvals.approvers.length > 0 ? approvals.approvers.join(', ') : 'anybody but the requester'}`,
     ],
     ['Database', `${plan.production.database} (system identifier ${plan.production.systemIdentifier})`],
     [
@@ -49,6 +69,9 @@ export function planFacts(plan: MigrationPlan): readonly (readonly [string, stri
     ],
   ];
 }
+
+const rehearsalFact = ({ rehearsal }: MigrationPlan): string =>
+  `${timeText(rehearsal.at)} on ${rehearsal.backup.uri} (LSN ${rehearsal.backup.lsn}): ${verdictText(rehearsal.verdict)}; deployed release ${rehearsal.deployedRelease ?? ''} ${rehearsal.deployed}; valid until ${timeText(rehearsal.expiresAt)}`;
 
 /** Objects that the migration adds, removes and changes, as the dry run showed it. */
 export const schemaChanges = (plan: MigrationPlan): readonly string[] =>

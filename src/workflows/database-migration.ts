@@ -1,20 +1,29 @@
-import { ApplicationFailure, CancellationScope, CancelledFailure } from '@temporalio/workflow';
+import {
+  allHandlersFinished,
+  ApplicationFailure,
+  CancellationScope,
+  CancelledFailure,
+  condition,
+} from '@temporalio/workflow';
 import { ENDING_ERRORS } from '../contract/errors.ts';
 import type { Outcome } from '../contract/profile.ts';
 import type { ReportSummary } from '../contract/report.ts';
 import { type MigrationRequest, parseRequest } from '../contract/request.ts';
 import { handleMessages } from './message-handlers.ts';
+import type { Reviewed } from './plan.ts';
 import { MigrationRun } from './run.ts';
 import type { Trouble } from './run-state.ts';
 import { type Before, prepareProduction, smoke, upgrade } from './sections/apply.ts';
-import { productionGate, type Reviewed } from './sections/approval.ts';
+import { productionGate } from './sections/approval.ts';
 import { backup } from './sections/backup.ts';
 import { closeout } from './sections/closeout.ts';
 import { dryRun } from './sections/dry-run.ts';
 import { preconditions } from './sections/preconditions.ts';
 import { recover } from './sections/recovery.ts';
+import { expiryOf, rehearse } from './sections/rehearsal.ts';
 import { tooling } from './sections/tooling.ts';
 import { validation } from './sections/validation.ts';
+import { awaitWindow } from './sections/window.ts';
 import { refuseRequest, startFindings } from './start.ts';
 
 /**
@@ -31,7 +40,12 @@ export async function databaseMigration(...args: unknown[]): Promise<ReportSumma
   handleMessages(run);
 
   const cancelled = abortOnCancel(run);
-  const summary = await CancellationScope.nonCancellable(() => walk(run, parsed.request));
+  const summary = await CancellationScope.nonCancellable(async () => {
+    const end = await walk(run, parsed.request);
+    // Whoever has sent a message that is being judged gets an answer.
+    await condition(allHandlersFinished);
+    return end;
+  });
   return end(summary, cancelled());
 }
 
@@ -44,8 +58,8 @@ async function walk(run: MigrationRun, request: MigrationRequest): Promise<Repor
     const tools = await tooling(run);
     await backup(run);
     const dry = await dryRun(run, tools.graph, access.production);
-    reviewed = { review, access, tooling: tools, dryRun: dry };
-    await productionGate(run, reviewed);
+    const rehearsed = await rehearse(run, tools.graph);
+    reviewed = await approved(run, { review, access, tooling: tools, dryRun: dry, rehearsed });
     before = await prepareProduction(run, reviewed);
   });
   if (trouble || !reviewed || !before) {
@@ -55,19 +69,35 @@ async function walk(run: MigrationRun, request: MigrationRequest): Promise<Repor
   return closeout(run, await changeProduction(run, reviewed, before));
 }
 
+/**
+ * The plan is approved, the window is open, and what was rehearsed still holds. Where it does not, approvals are void: a
+ * fresh backup is rehearsed and the gate opens anew.
+ */
+async function approved(run: MigrationRun, first: Reviewed): Promise<Reviewed> {
+  let reviewed = first;
+  for (;;) {
+    await productionGate(run, reviewed);
+    await awaitWindow(run);
+    const expired = await expiryOf(run, reviewed.rehearsed, reviewed.review.commit);
+    if (expired.length === 0) return reviewed;
+    run.refuse('approve', `the approvals are void, the rehearsal does not hold any more: ${expired.join('; ')}`);
+    await backup(run);
+    reviewed = { ...reviewed, rehearsed: await rehearse(run, reviewed.tooling.graph) };
+  }
+}
+
 /** From here on nothing ends by itself: success, an undo that is proven, or a person's decision. */
 async function changeProduction(run: MigrationRun, reviewed: Reviewed, before: Before): Promise<Outcome> {
   let from: 'upgrade' | 'checks' = 'upgrade';
-  let deadline = Date.parse(run.state.windowEnd ?? '');
   for (;;) {
-    const trouble = await attempt(run, from, reviewed, before, deadline);
+    const trouble = await attempt(run, from, reviewed, before);
     if (!trouble) return 'succeeded';
     const way = await recover(run, trouble, reviewed, before);
     if (way.kind === 'ended') return way.outcome;
     run.state.trouble = undefined;
     from = way.from;
-    // Who decides to go on after the window's end is on record for one more window's length.
-    if (deadline <= Date.now()) deadline = Date.now() + run.profile.window.length;
+    // Who decides to go on after the point of no return is on record for one more window's length.
+    if ((run.state.upgradeUntil ?? 0) <= Date.now()) run.state.upgradeUntil = Date.now() + run.profile.window.length;
   }
 }
 
@@ -76,11 +106,10 @@ async function attempt(
   from: 'upgrade' | 'checks',
   reviewed: Reviewed,
   before: Before,
-  deadline: number,
 ): Promise<Trouble | undefined> {
   if (from === 'upgrade') {
     run.enter('upgrade');
-    const trouble = await run.forward(() => upgrade(run, reviewed, before, deadline));
+    const trouble = await run.forward(() => upgrade(run, reviewed, before));
     if (trouble) return trouble;
   }
   run.enter('validation');

@@ -9,7 +9,10 @@ export function detailsMarkdown(status: RunStatus): string {
     `Stage: **${status.outcome ?? status.stage}**${status.step ? `, step \`${status.step.id}\` (${status.step.summary})` : ''}`,
   ];
   if (status.trouble) lines.push('', `Trouble: ${status.trouble}`);
-  if (status.windowEnd) lines.push('', `The change window ends ${status.windowEnd}`);
+  if (status.windowEnd) {
+    const until = status.pointOfNoReturn ? `; point of no return: ${status.pointOfNoReturn}` : '';
+    lines.push('', `The change window ends ${status.windowEnd}${until}`);
+  }
   lines.push(...waitingLines(status));
   if (status.obligations.length > 0) {
     lines.push(

@@ -1,5 +1,6 @@
 import { ApplicationFailure, defineQuery, defineSignal, defineUpdate, setHandler } from '@temporalio/workflow';
 import {
+  type Message,
   MESSAGE_MALFORMED,
   MESSAGE_NAMES,
   MESSAGE_REFUSED,
@@ -21,7 +22,8 @@ export interface MessageAnswer {
 }
 
 const DESCRIPTIONS: Record<MessageName, string> = {
-  approve: 'Approve the open gate: {"by":"you@example.com","planDigest":"<12 or more digits>"}',
+  approve:
+    'Approve the open gate: {"by":"you@example.com","planDigest":"<12 or more digits>"}, with "signature" where approvals are signed',
   reject: 'Reject the open gate: {"by":"you@example.com","reason":"..."}',
   abort: 'Stop the run and put everything back: {"by":"you@example.com","reason":"..."}',
   recover:
@@ -49,20 +51,24 @@ export function handleMessages(run: MigrationRun): void {
   setHandler(timelineQuery, () => [...run.state.timeline], { description: 'Every step with times and evidence' });
 }
 
-function receiveSignal(run: MigrationRun, name: MessageName, args: readonly unknown[]): void {
+async function receiveSignal(run: MigrationRun, name: MessageName, args: readonly unknown[]): Promise<void> {
   const parsed = parseMessage(name, args);
   if (parsed.kind === 'malformed') run.refuse(name, parsed.why);
-  else run.receive(parsed.message);
+  else await receive(run, parsed.message);
 }
 
-function answerUpdate(run: MigrationRun, name: MessageName, args: readonly unknown[]): MessageAnswer {
+async function answerUpdate(run: MigrationRun, name: MessageName, args: readonly unknown[]): Promise<MessageAnswer> {
   const parsed = parseMessage(name, args);
   // The validator has passed these arguments, but a replay does not run validators.
   if (parsed.kind === 'malformed') throw ApplicationFailure.nonRetryable(parsed.why, MESSAGE_MALFORMED);
-  const ruling = run.receive(parsed.message);
+  const ruling = await receive(run, parsed.message);
   if (ruling.kind === 'refused') throw ApplicationFailure.nonRetryable(ruling.why, MESSAGE_REFUSED);
   return { answer: answerText(ruling) };
 }
+
+/** At once, but for approvals that are signed. */
+const receive = (run: MigrationRun, message: Message): Ruling | Promise<Ruling> =>
+  message.name === 'approve' && message.signature !== undefined ? run.receiveSigned(message) : run.receive(message);
 
 function answerText(ruling: Exclude<Ruling, { kind: 'refused' }>): string {
   switch (ruling.kind) {

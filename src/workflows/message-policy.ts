@@ -2,7 +2,13 @@
  * The table of design "Contract with people": which message is acted on, noted or refused at which stage. Pure, so every
  * cell of the table is a unit test.
  */
-import { type GateName, type Message, type RecoveryAction, samePerson } from '../contract/messages.ts';
+import {
+  type GateName,
+  type Message,
+  type RecoveryAction,
+  samePerson,
+  SIGNATURE_NAMESPACE,
+} from '../contract/messages.ts';
 import { DIGEST_PREFIX, digestMatches } from '../contract/plan.ts';
 import type { Stage } from '../contract/status.ts';
 
@@ -15,6 +21,7 @@ export type OpenGate =
       readonly required: number;
       /** Empty: anybody but the requester. */
       readonly approvers: readonly string[];
+      readonly signatures: 'optional' | 'required';
       readonly approvedBy: readonly string[];
       /** Milliseconds since the epoch; a message that comes later meets no gate. */
       readonly until?: number;
@@ -70,6 +77,11 @@ function ruleApproval(open: OpenGate | undefined, message: Extract<Message, { na
     }
     if (open.approvedBy.some((name) => samePerson(name, message.by))) {
       return refused(`${message.by} has approved already; ${open.required} different people are needed`);
+    }
+    if (open.signatures === 'required' && message.signature === undefined) {
+      return refused(
+        `approvals of this service are signed: runbook approve ... --sign ~/.ssh/id_ed25519, or ssh-keygen -Y sign -n ${SIGNATURE_NAMESPACE} over the whole digest`,
+      );
     }
   }
   return { kind: 'approved', gate: open.gate, by: message.by, comment: message.comment };

@@ -1,10 +1,12 @@
 import type { Outcome, Switch } from '../contract/profile.ts';
 import type { Obligation } from '../contract/status.ts';
+import { failureText } from './failure.ts';
 import type { MigrationRun } from './run.ts';
 import { CHANGE, LOOK, PUT_BACK, TELL } from './step-policies.ts';
 
 /** Name of the obligation that the fence is; no switch of a profile may have it. */
 const FENCE = 'write fence';
+const SCRATCH = 'rehearsal databases';
 
 /**
  * Switches something off or on and owes it from then on. The state found before is read and registered first: the run may
@@ -31,6 +33,35 @@ const VERBS: Record<Switch['kind'], string> = {
   notice: 'Publish notice',
   pooler: 'Pause the pooler',
 };
+
+/** Copies of production's rows on the scratch server are owed from before the first is made; they expire by themselves. */
+export function oweScratch(run: MigrationRun): void {
+  run.state.setObligation({
+    name: SCRATCH,
+    kind: 'scratch',
+    before: { state: 'released', detail: {} },
+    status: 'engaged',
+  });
+}
+
+/** Drops what the rehearsals have left on the scratch server. What cannot be dropped now is tried again at the end of the run. */
+export async function disposeOfScratch(run: MigrationRun, stepId: string): Promise<void> {
+  const scratch = run.state.owed().find(({ kind }) => kind === 'scratch');
+  if (scratch === undefined) return;
+  try {
+    await run.step(stepId, 'Drop the rehearsal’s databases', PUT_BACK, (activities) =>
+      activities.dropRehearsal(run.input()),
+    );
+    run.state.setObligation({ ...scratch, status: 'released' });
+  } catch (error) {
+    run.troubleOf(error);
+    run.state.setObligation({
+      ...scratch,
+      status: 'open',
+      note: `could not be dropped yet: ${failureText(error).message}`,
+    });
+  }
+}
 
 /** Raises the fence where the profile asks for one: from here on nobody but the migration writes to production. */
 export async function raiseFence(run: MigrationRun, stepId: string): Promise<void> {
@@ -103,6 +134,7 @@ export async function putBack(run: MigrationRun, outcome: Outcome): Promise<read
 async function putBackOne(run: MigrationRun, stepId: string, obligation: Obligation): Promise<'released' | 'open'> {
   const entry = run.profile.switches.find(({ name }) => name === obligation.name);
   try {
+    if (obligation.kind === 'scratch') return await leaveScratch(run, stepId);
     if (obligation.kind === 'fence') await lowerFence(run, `${stepId}/fence`);
     else if (entry) {
       await run.step(`${stepId}/${entry.name}`, `Put back: ${entry.name}`, PUT_BACK, (activities) =>
@@ -120,4 +152,16 @@ async function putBackOne(run: MigrationRun, stepId: string, obligation: Obligat
     });
     return 'open';
   }
+}
+
+/** A run does not wait at its end for a scratch server: what is left there is marked, expires, and is listed as open. */
+async function leaveScratch(run: MigrationRun, stepId: string): Promise<'released'> {
+  await disposeOfScratch(run, `${stepId}/scratch`);
+  const left = run.state.owed().find(({ kind }) => kind === 'scratch');
+  if (left !== undefined) {
+    const note = `${left.note ?? ''}; they expire: runbook sweep ${run.request.service} --remove drops them`;
+    run.state.setObligation({ ...left, status: 'kept', note });
+    run.state.openItems.push(`databases of the rehearsal are left on the scratch server: ${note}`);
+  }
+  return 'released';
 }

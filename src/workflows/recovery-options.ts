@@ -1,7 +1,8 @@
 /** Which ways on exist after trouble. Pure: recovery decisions are a table, and the table is tested. */
-import type { Reality, WayBackCost } from '../contract/evidence.ts';
+import type { Arrivals, Reality, WayBackCost } from '../contract/evidence.ts';
 import type { RecoveryAction } from '../contract/messages.ts';
 import type { Profile } from '../contract/profile.ts';
+import type { RollbackOffer } from '../contract/rehearsal-offer.ts';
 import type { Trouble } from './run-state.ts';
 
 export interface Situation {
@@ -10,7 +11,13 @@ export interface Situation {
   readonly trouble: Trouble;
   readonly rollbackPolicy: Profile['recovery']['rollback'];
   readonly downgradePlanned: boolean;
+  /** What the rehearsal allows. */
+  readonly rollbackOffer: RollbackOffer['rollback'];
+  /** Nothing came into what the downgrade drops; `unknown` when it could not be counted. */
+  readonly arrivals: 'none' | 'some' | 'unknown';
   readonly backupVerified: boolean;
+  /** `automatic`: the profile allows it, and it takes back no row of the users': the backup was taken behind a fence that is up. */
+  readonly restore: 'ask' | 'automatic';
   /** Recoveries tried so far in this trouble, each of which failed. */
   readonly tried: readonly ('rollback' | 'restore')[];
 }
@@ -20,7 +27,7 @@ export type Verdict =
   | { readonly kind: 'nothing-to-undo' }
   /** A rollback whose reply was lost: the state is that of before. */
   | { readonly kind: 'undone'; readonly by: 'rollback' }
-  | { readonly kind: 'automatic'; readonly action: 'rollback' }
+  | { readonly kind: 'automatic'; readonly action: 'rollback' | 'restore' }
   | { readonly kind: 'ask'; readonly actions: readonly RecoveryAction[] };
 
 export function judge(situation: Situation): Verdict {
@@ -28,7 +35,8 @@ export function judge(situation: Situation): Verdict {
   if (reality?.kind === 'unchanged' && !tried.includes('restore')) {
     return tried.includes('rollback') ? { kind: 'undone', by: 'rollback' } : { kind: 'nothing-to-undo' };
   }
-  if (isAutomatic(situation)) return { kind: 'automatic', action: 'rollback' };
+  if (mayRollBackAlone(situation)) return { kind: 'automatic', action: 'rollback' };
+  if (mayRestoreAlone(situation)) return { kind: 'automatic', action: 'restore' };
   return { kind: 'ask', actions: possibleActions(situation) };
 }
 
@@ -36,18 +44,44 @@ export function judge(situation: Situation): Verdict {
  * By itself only what the approved plan allows, once, and only from a state that is understood. What validation or QA
  * finds is for a person to judge: production works by then.
  */
-function isAutomatic({ reality, rollbackPolicy, downgradePlanned, tried, trouble }: Situation): boolean {
-  if (trouble.kind === 'failure' && !trouble.step.startsWith('apply.')) return false;
-  if (rollbackPolicy !== 'automatic' || !downgradePlanned || tried.length > 0) return false;
-  return reality?.kind === 'fully-applied' || (reality?.kind === 'partly-applied' && reality.clean === 'yes');
+function mayRollBackAlone(situation: Situation): boolean {
+  const { rollbackPolicy, tried, arrivals } = situation;
+  if (!isOwnTrouble(situation) || tried.length > 0 || arrivals !== 'none') return false;
+  return rollbackPolicy === 'automatic' && situation.rollbackOffer === 'as-profile' && canRollBack(situation);
 }
 
+/** Only where the rollback is no way, or has failed, and once. */
+function mayRestoreAlone(situation: Situation): boolean {
+  const { restore, backupVerified, tried, rollbackPolicy } = situation;
+  if (!isOwnTrouble(situation) || restore !== 'automatic' || !backupVerified || tried.includes('restore')) return false;
+  const rollbackIsBetter =
+    situation.rollbackOffer === 'as-profile' &&
+    rollbackPolicy !== 'never' &&
+    canRollBack(situation) &&
+    tried.length === 0;
+  return !rollbackIsBetter && isApplied(situation);
+}
+
+/** An upgrade that is done and passed what only reads is not undone because the clock is late. */
+const isOwnTrouble = ({ trouble }: Situation): boolean =>
+  trouble.kind !== 'failure' ||
+  (trouble.step.startsWith('apply.') && !trouble.step.startsWith('apply.open')) ||
+  trouble.step.startsWith('recovery.rollback');
+
+const isApplied = ({ reality }: Situation): boolean =>
+  reality?.kind === 'fully-applied' || reality?.kind === 'partly-applied';
+
+const canRollBack = ({ reality, downgradePlanned }: Situation): boolean =>
+  downgradePlanned &&
+  (reality?.kind === 'fully-applied' || (reality?.kind === 'partly-applied' && reality.clean === 'yes'));
+
 export function possibleActions(situation: Situation): readonly RecoveryAction[] {
-  const { reality, rollbackPolicy, downgradePlanned, backupVerified, tried } = situation;
+  const { reality, rollbackPolicy, downgradePlanned, rollbackOffer, backupVerified, tried } = situation;
   const actions: RecoveryAction[] = ['retry'];
   if (reality?.kind === 'fully-applied') actions.push('continue');
-  const isApplied = reality?.kind === 'fully-applied' || reality?.kind === 'partly-applied';
-  if (isApplied && downgradePlanned && rollbackPolicy !== 'never') actions.push('rollback');
+  if (isApplied(situation) && downgradePlanned && rollbackPolicy !== 'never' && rollbackOffer !== 'not-offered') {
+    actions.push('rollback');
+  }
   // A swap that was interrupted may have left production closed; only a restore opens it again.
   if (backupVerified && (reality !== undefined || tried.includes('restore'))) actions.push('restore');
   actions.push('accept');
@@ -71,6 +105,24 @@ export function realityText(reality: Reality | undefined): string {
     case 'foreign':
       return `production is in a state this run did not make: ${reality.why}`;
   }
+}
+
+/** One sentence on what a rollback drops beyond the migration's own; empty where nothing came, or nobody counted. */
+export function arrivalsText(arrivals: Arrivals | undefined): string {
+  if (arrivals === undefined) return '';
+  const { objects, total, archive, unknown } = arrivals;
+  const came = objects
+    .filter(({ found, rows }) => found > rows)
+    .map(({ table, column, found, rows }) => `${found - rows} in ${column === null ? table : `${table}.${column}`}`);
+  const exported = archive === null ? '' : `, exported to ${archive.uri}`;
+  return [
+    ...(total > 0
+      ? [
+          `a rollback drops ${total} row(s) or value(s) that came since the upgrade (${came.slice(0, 10).join(', ')}${exported})`,
+        ]
+      : []),
+    ...(unknown.length > 0 ? [`what a rollback drops could not be counted for ${unknown.slice(0, 5).join(', ')}`] : []),
+  ].join('; ');
 }
 
 /** One sentence on what a restore takes back. */

@@ -1,6 +1,8 @@
-import type { BackupEvidence, BackupVerification, FenceEvidence, WayBackCost } from '../contract/evidence.ts';
+import type { Arrivals, BackupEvidence, BackupVerification, FenceEvidence, WayBackCost } from '../contract/evidence.ts';
 import type { RecoveryAction } from '../contract/messages.ts';
-import type { MigrationPlan, SealedPlan } from '../contract/plan.ts';
+import type { Predictions, SealedPlan } from '../contract/plan.ts';
+import { rollbackOffer } from '../contract/rehearsal-offer.ts';
+import type { Rehearsal } from '../contract/rehearsal.ts';
 import type { Outcome } from '../contract/profile.ts';
 import type { MigrationRequest } from '../contract/request.ts';
 import type { DecisionRecord, Obligation, Refusal, RunStatus, Stage, StepRecord, Waiting } from '../contract/status.ts';
@@ -25,7 +27,14 @@ export class RunState {
   waiting: Waiting | undefined;
   windowStart: string | undefined;
   windowEnd: string | undefined;
+  /** Milliseconds since the epoch: until then the upgrade may run. From here on a way back would not end inside the window. */
+  upgradeUntil: number | undefined;
   plan: SealedPlan | undefined;
+  /** How often the gate `production` was opened: approvals belong to one opening. */
+  openings = 0;
+  rehearsal: Rehearsal | undefined;
+  /** Something faster than a restore of the dump stands ready, by the profile. */
+  hasFasterWayBack = false;
   trouble: Trouble | undefined;
   outcome: Outcome | undefined;
   keptAside: string | undefined;
@@ -35,6 +44,8 @@ export class RunState {
   isBackupBehindFence = false;
   /** What a restore would take back, as far as it is known. */
   wayBack: WayBackCost | undefined;
+  /** What a rollback would drop beyond the migration's own; undefined where it was not, or could not be, counted. */
+  arrivals: Arrivals | undefined;
   /** Of the latest backup. */
   verification: BackupVerification | undefined;
   intervened = false;
@@ -123,13 +134,24 @@ export class RunState {
     return this.backups.at(-1);
   }
 
-  /** Milliseconds, from the backup this run has taken; zero before. */
-  get predictions(): MigrationPlan['predictions'] {
-    return {
-      backup: (this.latestBackup?.milliseconds ?? 0) + (this.verification?.milliseconds ?? 0),
-      restore: this.verification?.predictedRestore.milliseconds ?? 0,
-      restoreFrom: this.verification?.predictedRestore.from ?? 'dump',
-    };
+  get pointOfNoReturn(): string | undefined {
+    return this.upgradeUntil === undefined ? undefined : new Date(this.upgradeUntil).toISOString();
+  }
+
+  /** Milliseconds, from what this run has done already: the backup, and the rehearsal on it. Zero before. */
+  get predictions(): Predictions {
+    const backup = (this.latestBackup?.milliseconds ?? 0) + (this.verification?.milliseconds ?? 0);
+    const { rehearsal } = this;
+    if (rehearsal === undefined) {
+      const { milliseconds: restore, from } = this.verification?.predictedRestore ?? { milliseconds: 0, from: 'dump' };
+      return { backup, upgrade: 0, rollback: null, restore, recovery: restore, from };
+    }
+    const { trial, restore: restored, swap } = rehearsal;
+    const isOffered = rollbackOffer(trial.verdict).rollback !== 'not-offered';
+    const rollback = isOffered ? (trial.downgrade?.milliseconds ?? null) : null;
+    const restore = restored.restored.milliseconds + swap.milliseconds;
+    const recovery = Math.max(rollback ?? 0, this.hasFasterWayBack ? 0 : restore);
+    return { backup, upgrade: trial.upgrade.milliseconds, rollback, restore, recovery, from: 'rehearsal' };
   }
 
   get recoveryActions(): readonly RecoveryAction[] {
@@ -148,6 +170,7 @@ export class RunState {
       ...(running && { step: { id: running.id, summary: running.summary, since: running.startedAt } }),
       ...(this.waiting && { waiting: this.waiting }),
       ...(this.windowEnd !== undefined && { windowEnd: this.windowEnd }),
+      ...(this.pointOfNoReturn !== undefined && { pointOfNoReturn: this.pointOfNoReturn }),
       ...(this.plan && { planDigest: this.plan.digest }),
       obligations: [...this.obligations],
       openObligations: this.owed().length,

@@ -8,7 +8,13 @@ import {
   workflowInfo,
 } from '@temporalio/workflow';
 import type { MigrationActivities } from '../contract/activities.ts';
-import type { AcceptedRequest, RunFacts, StepInput } from '../contract/evidence.ts';
+import type {
+  AcceptedRequest,
+  ApprovalVerification,
+  RunFacts,
+  StepInput,
+  VerifyApprovalInput,
+} from '../contract/evidence.ts';
 import type { Message } from '../contract/messages.ts';
 import type { Profile } from '../contract/profile.ts';
 import type { MigrationRequest } from '../contract/request.ts';
@@ -18,6 +24,7 @@ import { detailsMarkdown } from './details.ts';
 import { failureText, StoppedAtGate, stepRefused } from './failure.ts';
 import { type OpenGate, type Ruling, rule } from './message-policy.ts';
 import { RunState, type Trouble } from './run-state.ts';
+import { LOOK } from './step-policies.ts';
 
 /** A step the profile does not set a limit for keeps its class's. */
 type StepCall<T> = (activities: MigrationActivities) => Promise<T>;
@@ -69,6 +76,8 @@ export class MigrationRun {
 
   accept(accepted: AcceptedRequest): void {
     this.accepted = accepted;
+    const { restorePoint, snapshot } = accepted.profile.recoveryPoint;
+    this.state.hasFasterWayBack = restorePoint || snapshot !== undefined;
   }
 
   /** Facts that later steps need in their placeholders: the commit, the window, the outcome. */
@@ -214,8 +223,48 @@ export class MigrationRun {
     return this.rulings.shift();
   }
 
+  /**
+   * As `receive`, for messages that have to be looked at from outside first: a signature is verified before the approval
+   * counts, and the gate is asked again after it, for it may have closed or opened anew meanwhile.
+   */
+  async receiveSigned(message: Extract<Message, { name: 'approve' }>): Promise<Ruling> {
+    const gate = this.openGate;
+    const { signature } = message;
+    if (gate?.gate !== 'production' || signature === undefined) return this.receive(message);
+    if (rule(this.state.stage, gate, message).kind === 'refused') return this.receive(message);
+    const verification = await this.verify({ by: message.by, planDigest: gate.planDigest, signature });
+    if (!verification.valid) {
+      const why = `the signature does not count: ${verification.why}`;
+      this.refuse('approve', why, message.by);
+      this.publish();
+      return { kind: 'refused', by: message.by, why };
+    }
+    return this.receive({ ...message, planDigest: gate.planDigest }, verification.key);
+  }
+
+  private async verify(signed: Omit<VerifyApprovalInput, keyof StepInput>): Promise<ApprovalVerification> {
+    const stepId = this.state.nextStepId('gate.production/signature');
+    this.state.beginStep(stepId, `Signature of ${signed.by}`.slice(0, 180));
+    try {
+      // A message is answered whatever becomes of the run meanwhile.
+      const verification = await CancellationScope.nonCancellable(() =>
+        proxyActivities<MigrationActivities>({ ...LOOK, activityId: stepId }).verifyApproval({
+          ...this.input(),
+          ...signed,
+        }),
+      );
+      this.state.endStep(stepId, { status: 'done', evidence: verification });
+      return verification;
+    } catch (error) {
+      if (!(error instanceof TemporalFailure)) throw error;
+      const { message } = failureText(error);
+      this.state.endStep(stepId, { status: 'failed', error: message });
+      return { valid: false, why: `it could not be verified: ${message}` };
+    }
+  }
+
   /** Judges a well-formed message and records it. Never throws: the caller decides how the sender learns of a refusal. */
-  receive(message: Message): Ruling {
+  receive(message: Message, key?: string): Ruling {
     if (this.openGate?.until !== undefined && Date.now() > this.openGate.until) this.openGate = undefined;
     const ruling = rule(this.state.stage, this.openGate, message);
     switch (ruling.kind) {
@@ -225,6 +274,7 @@ export class MigrationRun {
           what: 'approve',
           gate: ruling.gate,
           ...(ruling.comment && { reason: ruling.comment }),
+          ...(key !== undefined && { key }),
         });
         this.rulings.push(ruling);
         this.countApproval(ruling.by);

@@ -35,6 +35,9 @@ export const TRIAL: ActivityOptions = {
   },
 };
 
+/** Tries the upgrade and its undo out on scratch databases, as long as they take; every attempt begins with a fresh copy. */
+export const REHEARSAL: ActivityOptions = { ...TRIAL, startToCloseTimeout: '24 hours' };
+
 /**
  * Changes production. Repeated only after the loss of a worker or a connection, and then every attempt reads the database
  * first; an Alembic that failed is never started again without a decision. The deadline is the window's end, kept by the

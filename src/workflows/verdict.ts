@@ -1,4 +1,5 @@
 import type { Outcome } from '../contract/profile.ts';
+import { rollbackOffer } from '../contract/rehearsal-offer.ts';
 import type { ReportSummary, RunReport } from '../contract/report.ts';
 import { type RunState, type Trouble, troubleText } from './run-state.ts';
 
@@ -12,12 +13,19 @@ export function verdictOf(outcome: Outcome, state: RunState): string {
     case 'aborted':
       return `Aborted${why}: production is unchanged.`;
     case 'rolled-back':
-      return `Rolled back${why}: production is at ${revisions} again by the planned downgrade, objects equal to before.`;
+      return `Rolled back${why}: production is at ${revisions} again by the planned downgrade, ${rolledBackText(state)}.`;
     case 'restored':
       return `Restored${why}: production is the backup ${state.latestBackup?.uri ?? ''}, compared with its ledger; the replaced database is kept as ${state.keptAside ?? 'unknown'}.`;
     case 'handed-over':
       return `Handed over to people${why}: production is as reported; see what is open.`;
   }
+}
+
+function rolledBackText({ rehearsal }: RunState): string {
+  const left = rehearsal === undefined ? [] : rollbackOffer(rehearsal.trial.verdict).loses;
+  return left.length === 0
+    ? 'objects equal to before'
+    : `as it was rehearsed, with what that loses or leaves: ${left.slice(0, 10).join(', ')}`;
 }
 
 export function findingsOf(trouble: Trouble | undefined): readonly string[] {

@@ -12,6 +12,7 @@ const production: Extract<OpenGate, { gate: 'production' }> = {
   requestedBy: 'dana@example.com',
   required: 2,
   approvers: [],
+  signatures: 'optional',
   approvedBy: [],
 };
 const qa: OpenGate = { gate: 'qa', planDigest: digest };

@@ -25,7 +25,10 @@ const situation = (changes: Partial<Situation> = {}): Situation => ({
   trouble: { kind: 'failure', step: 'apply.smoke', message: 'playback is broken', findings: [] },
   rollbackPolicy: 'ask',
   downgradePlanned: true,
+  rollbackOffer: 'as-profile',
+  arrivals: 'none',
   backupVerified: true,
+  restore: 'ask',
   tried: [],
   ...changes,
 });
@@ -48,6 +51,38 @@ describe('what happens by itself', () => {
   const cells = Object.entries(table).flatMap(([reality, verdicts]) =>
     Object.entries(verdicts).map(([policy, verdict]) => [reality, policy, verdict] as const),
   );
+
+  test('a rollback whose rehearsal lost something waits for a person', () => {
+    expect(verdictOf({ rollbackPolicy: 'automatic', rollbackOffer: 'by-decision' })).toBe('ask');
+    expect(possibleActions(situation({ rollbackOffer: 'by-decision' }))).toContain('rollback');
+  });
+
+  test('a rollback whose rehearsal failed is not offered at all', () => {
+    expect(verdictOf({ rollbackPolicy: 'automatic', rollbackOffer: 'not-offered' })).toBe('ask');
+    expect(possibleActions(situation({ rollbackOffer: 'not-offered' }))).not.toContain('rollback');
+  });
+
+  test.each(['some', 'unknown'] as const)(
+    'a rollback waits for a person when what it drops has %s arrivals',
+    (arrivals) => {
+      expect(verdictOf({ rollbackPolicy: 'automatic', arrivals })).toBe('ask');
+    },
+  );
+
+  test('a restore that takes back nothing of the users’ starts by itself where the rollback is no way', () => {
+    const automatic = { restore: 'automatic' } as const;
+    expect(verdictOf({ ...automatic, rollbackOffer: 'not-offered' })).toBe('automatic restore');
+    expect(verdictOf({ ...automatic, rollbackPolicy: 'never' })).toBe('automatic restore');
+    expect(verdictOf({ ...automatic, rollbackPolicy: 'automatic' })).toBe('automatic rollback');
+    expect(verdictOf({ ...automatic, rollbackPolicy: 'automatic', tried: ['rollback'] })).toBe('automatic restore');
+    expect(verdictOf({ ...automatic, rollbackOffer: 'not-offered', tried: ['restore'] })).toBe('ask');
+    expect(verdictOf({ ...automatic, rollbackPolicy: 'ask' })).toBe('ask');
+  });
+
+  test('nothing is undone by itself because the point of no return has passed after the upgrade', () => {
+    const trouble = { kind: 'failure', step: 'apply.open/window', message: 'late', findings: [] } as const;
+    expect(verdictOf({ rollbackPolicy: 'automatic', restore: 'automatic', trouble })).toBe('ask');
+  });
 
   test.each(cells)('production %s, rollback policy %s: %s', (reality, policy, verdict) => {
     expect(

@@ -2,8 +2,9 @@ import { ApplicationFailure } from '@temporalio/common';
 import { CancelledFailure, Context } from '@temporalio/activity';
 import { describe, expect, it } from 'vitest';
 import { STEP_ERRORS } from '../../src/contract/errors.ts';
+import type { MigrationPlan } from '../../src/contract/plan.ts';
 import type { Profile } from '../../src/contract/profile.ts';
-import { profile, scriptedActivities } from './scripted-activities.ts';
+import { profile, scriptedActivities, trial } from './scripted-activities.ts';
 import { atGate, endOf, runMigration, until } from './running.ts';
 
 const digest = 'ab'.repeat(32);
@@ -44,9 +45,15 @@ describe('a run that goes well', () => {
       'migrateStaging',
       'exerciseApplication',
       'diffSchema',
+      'inspectProduction',
+      'restoreForRehearsal',
+      'rehearseMigration',
+      'rehearseSwap',
+      'dropRehearsal',
       'identifyRun',
       'sealPlan',
       'identifyRun',
+      'checkFreshness',
       'identifyRun',
       'captureMeasures',
       'readSwitch',
@@ -63,7 +70,10 @@ describe('a run that goes well', () => {
       'archiveReport',
       'archiveReport',
     ]);
-    expect(world.reports.at(-1)?.obligations).toMatchObject([{ name: 'deployments', status: 'released' }]);
+    expect(world.reports.at(-1)?.obligations).toMatchObject([
+      { name: 'rehearsal databases', status: 'released' },
+      { name: 'deployments', status: 'released' },
+    ]);
   });
 });
 
@@ -103,6 +113,7 @@ describe('the fence', () => {
       'archiveReport',
     ]);
     expect(world.reports.at(-1)?.obligations).toMatchObject([
+      { name: 'rehearsal databases', status: 'released' },
       { name: 'deployments', status: 'released' },
       { name: 'write fence', status: 'released' },
     ]);
@@ -257,17 +268,7 @@ describe('a restore', () => {
   });
 
   it('that does not fit into the window, with nothing faster at hand, ends the run before production is touched', async () => {
-    const verifyBackup = async () => ({
-      uri: '',
-      bytes: 1,
-      sha256: '',
-      dumpSha256: '',
-      entries: 1,
-      tableData: 1,
-      decodedBytes: 1,
-      milliseconds: 1,
-      predictedRestore: { milliseconds: 700_000, from: 'dump' } as const,
-    });
+    const rehearseSwap = async () => ({ shutOut: 1, milliseconds: 700_000 });
     const snapshot = {
       kind: 'command',
       command: ['true'],
@@ -276,7 +277,7 @@ describe('a restore', () => {
       timeout: 1,
     } as const;
     const endWith = (recoveryPoint: Profile['recoveryPoint']) =>
-      runMigration(scriptedActivities(() => ({ verifyBackup }), { recoveryPoint }).activities, async (handle) => {
+      runMigration(scriptedActivities(() => ({ rehearseSwap }), { recoveryPoint }).activities, async (handle) => {
         await until(handle, atGate('approval'));
         await handle.signal('approve', approval);
         return endOf(handle);
@@ -348,6 +349,178 @@ describe('the gate production', () => {
       expect(await endOf(handle)).toMatchObject({ outcome: 'succeeded' });
     });
     expect(world.calls.filter((call) => call === 'sealPlan')).toHaveLength(2);
+  });
+});
+
+describe('a rehearsal', () => {
+  it('that does not hold any more voids the approvals: a fresh backup is rehearsed, the gate opens anew', async () => {
+    const expired = [['production has grown by 40 %'], []];
+    const plans: MigrationPlan[] = [];
+    const { world, activities } = scriptedActivities(() => ({
+      checkFreshness: async ({ commit }) => ({ expired: expired.shift() ?? [], commit, databaseBytes: 1 }),
+      sealPlan: async ({ plan }) => {
+        plans.push(plan);
+        return { plan, digest: String(plans.length).repeat(64), uri: 's3://evidence/plan' };
+      },
+    }));
+    await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      const first = { by: 'erin@example.com', planDigest: '1'.repeat(64) };
+      await handle.executeUpdate('approve', { args: [first] });
+      const status = await until(handle, (now) => atGate('approval')(now) && now.planDigest === '2'.repeat(64));
+      expect(status.refusals.last.at(-1)?.why).toContain('grown by 40 %');
+      await expect(handle.executeUpdate('approve', { args: [first] })).rejects.toThrow('Workflow Update failed');
+      await handle.executeUpdate('approve', { args: [{ ...first, planDigest: '2'.repeat(64) }] });
+      expect(await endOf(handle)).toMatchObject({ outcome: 'succeeded' });
+    });
+    expect(plans.map(({ opening }) => opening)).toEqual([1, 2]);
+    expect(world.calls.filter((call) => call === 'captureBackup')).toHaveLength(2);
+    expect(world.calls.filter((call) => call === 'rehearseMigration')).toHaveLength(2);
+  });
+
+  it('of another commit than the tag names now ends the run before production is touched', async () => {
+    const { world, activities } = scriptedActivities(() => ({
+      checkFreshness: async () => ({ expired: [], commit: 'd'.repeat(40), databaseBytes: 1 }),
+    }));
+    const end = await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await handle.signal('approve', approval);
+      return endOf(handle);
+    });
+    expect(end.outcome).toBe('aborted');
+    expect(end.summary?.findings[0]).toContain('reviewed, rehearsed and approved');
+    expect(world.calls).not.toContain('upgradeProduction');
+  });
+
+  it('that fails ends the run aborted, with its databases dropped', async () => {
+    const { world, activities } = scriptedActivities(() => ({
+      rehearseMigration: async () => {
+        throw ApplicationFailure.nonRetryable('revision 0002 fails on the copy', STEP_ERRORS.checkFailed);
+      },
+    }));
+    const end = await runMigration(activities, endOf);
+    expect(end).toMatchObject({ outcome: 'aborted', summary: { openItems: [] } });
+    expect(world.calls).toContain('dropRehearsal');
+    expect(world.calls).not.toContain('sealPlan');
+  });
+
+  it('whose databases cannot be dropped does not hold the run up: they are listed as open, and expire', async () => {
+    const { activities } = scriptedActivities(() => ({
+      dropRehearsal: async () => {
+        throw ApplicationFailure.nonRetryable('the scratch server is gone', STEP_ERRORS.refused);
+      },
+    }));
+    const end = await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await handle.signal('approve', approval);
+      return endOf(handle);
+    });
+    expect(end.outcome).toBe('succeeded');
+    expect(end.summary?.openItems).toEqual([expect.stringContaining('runbook sweep whisper-transcriber')]);
+  });
+
+  it.each(['lossy', 'lossless'] as const)('that was %s decides whether the rollback starts by itself', async (kind) => {
+    const { world, activities } = scriptedActivities(
+      (state) => ({
+        rehearseMigration: async () => ({
+          ...trial(),
+          verdict:
+            kind === 'lossless'
+              ? { kind }
+              : { kind, lost: [{ table: 'public.users', column: 'email', values: 3 }], objects: [] },
+        }),
+        upgradeProduction: async () => {
+          state.reality = { kind: 'fully-applied' };
+          throw ApplicationFailure.nonRetryable('the worker lost its reply', STEP_ERRORS.processFailed);
+        },
+      }),
+      { recovery: { ...profile.recovery, rollback: 'automatic' } },
+    );
+    await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await handle.signal('approve', approval);
+      if (kind === 'lossy') {
+        const { waiting } = await until(handle, atGate('recovery'));
+        expect(waiting).toMatchObject({ why: expect.stringContaining('3 value(s) of public.users.email') });
+        await handle.executeUpdate('recover', { args: [{ by: 'erin', action: 'rollback', reason: 'known' }] });
+      }
+      expect(await endOf(handle)).toMatchObject({ outcome: 'rolled-back' });
+    });
+    expect(world.calls.filter((call) => call === 'rollBackProduction')).toHaveLength(1);
+  });
+
+  it('is followed by a count of what came since: rows that a rollback would drop wait for a person', async () => {
+    const { activities } = scriptedActivities(
+      (state) => ({
+        runChecks: async () => {
+          if (state.reality.kind === 'fully-applied')
+            throw ApplicationFailure.nonRetryable('playback is broken', STEP_ERRORS.checkFailed);
+          return { checks: [] };
+        },
+        countArrivals: async () => ({
+          objects: [{ table: 'public.speakers', column: null, rows: 0, found: 7 }],
+          total: 7,
+          archive: { uri: 's3://evidence/arrivals', sha256: '0'.repeat(64), bytes: 1 },
+          unknown: [],
+        }),
+      }),
+      { recovery: { ...profile.recovery, rollback: 'automatic' } },
+    );
+    await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await handle.signal('approve', approval);
+      const { waiting } = await until(handle, atGate('recovery'));
+      expect(waiting).toMatchObject({ why: expect.stringContaining('7 in public.speakers, exported to s3://') });
+      await handle.executeUpdate('recover', { args: [{ by: 'erin', action: 'rollback', reason: 'exported' }] });
+      expect(await endOf(handle)).toMatchObject({ outcome: 'rolled-back' });
+    });
+  });
+});
+
+describe('a signed approval', () => {
+  const signed = { ...approval, signature: '-----BEGIN SSH SIGNATURE-----' };
+
+  it('counts once its signature is verified, and the record names the key', async () => {
+    const { world, activities } = scriptedActivities();
+    await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await handle.executeUpdate('approve', { args: [signed] });
+      expect(await endOf(handle)).toMatchObject({ outcome: 'succeeded' });
+    });
+    expect(world.calls).toContain('verifyApproval');
+    expect(world.reports.at(-1)?.decisions).toMatchObject([{ what: 'approve', key: 'SHA256:scripted' }]);
+  });
+
+  it('whose signature is not valid is refused, to its sender and in the status', async () => {
+    const { activities } = scriptedActivities(() => ({
+      verifyApproval: async () => ({ valid: false, why: 'the key is nobody’s' }),
+    }));
+    await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await expect(handle.executeUpdate('approve', { args: [signed] })).rejects.toThrow('Workflow Update failed');
+      await handle.signal('approve', signed);
+      const status = await until(handle, ({ refusals }) => refusals.count === 2);
+      expect(status.refusals.last.map(({ why }) => why)).toEqual([
+        expect.stringContaining('the key is nobody’s'),
+        expect.stringContaining('the key is nobody’s'),
+      ]);
+      await handle.executeUpdate('approve', { args: [approval] });
+      expect(await endOf(handle)).toMatchObject({ outcome: 'succeeded' });
+    });
+  });
+
+  it('is demanded where the profile says so', async () => {
+    const { activities } = scriptedActivities(undefined, {
+      approvals: { ...profile.approvals, signatures: 'required' },
+    });
+    await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await expect(handle.executeUpdate('approve', { args: [approval] })).rejects.toThrow('Workflow Update failed');
+      const status = await until(handle, ({ refusals }) => refusals.count === 1);
+      expect(status.refusals.last[0]?.why).toContain('--sign');
+      await handle.executeUpdate('approve', { args: [signed] });
+      expect(await endOf(handle)).toMatchObject({ outcome: 'succeeded' });
+    });
   });
 });
 
@@ -434,7 +607,15 @@ describe('checks after a second upgrade', () => {
       upgradeProduction: async () => {
         upgrades += 1;
         state.reality = { kind: 'fully-applied' };
-        return { revisions: ['0002'], milliseconds: 1, how: 'upgraded', droppedInvalidIndexes: [], endedSessions: 0 };
+        return {
+          revisions: ['0002'],
+          milliseconds: 1,
+          how: 'upgraded',
+          droppedInvalidIndexes: [],
+          endedSessions: 0,
+          tries: 1,
+          blockers: [],
+        };
       },
       rollBackProduction: async () => {
         state.reality = { kind: 'partly-applied', revisions: [], clean: 'yes', why: 'half way' };
@@ -463,11 +644,11 @@ describe('checks after a second upgrade', () => {
 
 describe('an abort', () => {
   it('before the upgrade stops the step that runs and puts back what was switched', async () => {
-    const { world, activities } = scriptedActivities(() => ({ inspectProduction: untilCancelled }));
+    const { world, activities } = scriptedActivities(() => ({ checkReplication: untilCancelled }));
     const end = await runMigration(activities, async (handle) => {
       await until(handle, atGate('approval'));
       await handle.signal('approve', approval);
-      await until(handle, ({ step }) => step?.id === 'apply.refresh-backup/state');
+      await until(handle, ({ step }) => step?.id === 'apply.replication');
       await handle.signal('abort', { by: 'frank@example.com', reason: 'disk alarm' });
       return endOf(handle);
     });
@@ -512,7 +693,7 @@ describe('an abort', () => {
 });
 
 describe('the deadline', () => {
-  it('stops the upgrade at the end of the window and aborts when nothing was changed', async () => {
+  it('stops the upgrade while there is time for the way back, and aborts when nothing was changed', async () => {
     const { activities } = scriptedActivities(() => ({ upgradeProduction: untilCancelled }), {
       window: { length: 2000 },
     });
@@ -522,7 +703,7 @@ describe('the deadline', () => {
       return endOf(handle);
     });
     expect(end).toMatchObject({ outcome: 'aborted' });
-    expect(end.summary?.verdict).toContain('change window ended');
+    expect(end.summary?.verdict).toContain('point of no return');
   });
 });
 

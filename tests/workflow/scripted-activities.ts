@@ -9,11 +9,13 @@ import type {
   GraphEvidence,
   ProductionState,
   Reality,
+  RestoreEvidence,
   StoredDocument,
   WayBackCost,
 } from '../../src/contract/evidence.ts';
 import type { MigrationPlan } from '../../src/contract/plan.ts';
 import type { Profile } from '../../src/contract/profile.ts';
+import type { RehearsalTrial } from '../../src/contract/rehearsal.ts';
 import type { RunReport } from '../../src/contract/report.ts';
 
 const secret = { kind: 'environment', name: 'SECRET' } as const;
@@ -84,6 +86,16 @@ export const profile: Profile = {
   fence: { kind: 'none' },
   recoveryPoint: { restorePoint: false },
   staging: { environmentFile: '.env.staging', tests: ['pytest'], testsTimeout: 60_000 },
+  rehearsal: { smoke: [], maximumAge: 86_400_000, maximumGrowth: 0.2 },
+  guard: {
+    lockTimeout: 1000,
+    concurrentLockTimeout: 1000,
+    statementTimeout: 0,
+    tries: 1,
+    patience: 0,
+    endBlockersAfter: 'never',
+  },
+  lint: { program: 'squawk', refuse: [], exclude: [] },
   application: { boot: { command: ['true'], environment: {}, readyPath: '/', timeout: 1000 }, flows: [] },
   announce: [],
   switches: [
@@ -110,10 +122,17 @@ export const profile: Profile = {
     timeout: 3_600_000,
     remindEvery: 600_000,
     notify: [{ kind: 'file', path: 'gate.md' }],
+    signers: [],
+    signatures: 'optional',
   },
   qa: { required: false, timeout: 60_000, onTimeout: 'keep' },
   window: { length: 600_000 },
-  recovery: { rollback: 'ask', remindEvery: 600_000, escalate: [{ kind: 'file', path: 'escalation.md' }] },
+  recovery: {
+    rollback: 'ask',
+    restore: 'ask',
+    remindEvery: 600_000,
+    escalate: [{ kind: 'file', path: 'escalation.md' }],
+  },
   steps: [],
   timeouts: {},
 };
@@ -121,6 +140,7 @@ export const profile: Profile = {
 const graph: GraphEvidence = {
   startRevisions: ['0001'],
   targetRevision: '0002',
+  targetRevisions: ['0002'],
   path: [
     {
       revision: '0002',
@@ -133,10 +153,12 @@ const graph: GraphEvidence = {
       transactional: 'yes',
       outsideTransaction: 'nothing',
       downgrade: 'present',
+      operations: ['add_column'],
     },
   ],
   downgrade: { kind: 'planned', commands: ['0001'] },
   risks: [],
+  unknown: [],
 };
 
 const production: ProductionState = {
@@ -147,8 +169,47 @@ const production: ProductionState = {
   objectMap: document,
   invalidIndexes: [],
   migratorSessions: 0,
+  migratorSettings: [],
   otherSessions: [],
 };
+
+const restored: RestoreEvidence = {
+  freshDatabase: 'fresh',
+  tables: 1,
+  rows: 1,
+  sequences: 0,
+  milliseconds: 1,
+  compared: { checksums: 1, samples: 0, largeObjects: 0 },
+  cosmetic: [],
+  timings: { data: 1, indexes: 1, compare: 1 },
+};
+
+/** A rehearsal that found nothing wrong. */
+export const trial = (): RehearsalTrial => ({
+  at: new Date().toISOString(),
+  upgrade: {
+    milliseconds: 100,
+    revisions: [{ revision: '0002', milliseconds: 90, statements: 1 }],
+    slowest: [],
+    locks: [],
+    rewrites: [],
+    walBytes: 1,
+    growthBytes: 1,
+    document,
+    reporter: { kind: 'loaded' },
+  },
+  smoke: [],
+  deployed: { kind: 'not-tried', why: 'scripted' },
+  downgrade: { commands: ['0001'], milliseconds: 50 },
+  verdict: { kind: 'lossless' },
+  again: { milliseconds: 100 },
+  dropped: [],
+  mapBefore: document,
+  mapAfter: document,
+  findings: [],
+  unknown: [],
+  log: document,
+});
 
 const wayBack = (basis: WayBackCost['basis'], fencedSince: string | undefined): WayBackCost => ({
   basis,
@@ -273,7 +334,15 @@ export function scriptedActivities(
     inspectProduction: async () => production,
     upgradeProduction: async () => {
       world.reality = { kind: 'fully-applied' };
-      return { revisions: ['0002'], milliseconds: 1, how: 'upgraded', droppedInvalidIndexes: [], endedSessions: 0 };
+      return {
+        revisions: ['0002'],
+        milliseconds: 1,
+        how: 'upgraded',
+        droppedInvalidIndexes: [],
+        endedSessions: 0,
+        tries: 1,
+        blockers: [],
+      };
     },
     runChecks: async () => ({ checks: [] }),
     compareMeasures: async () => ({ values: [] }),
@@ -283,6 +352,7 @@ export function scriptedActivities(
       versionRows: [],
       objectMapDigest: '',
       differences: [],
+      leftovers: [],
       droppedInvalidIndexes: [],
       endedSessions: 0,
     }),
@@ -297,16 +367,20 @@ export function scriptedActivities(
         log: document,
       };
     },
-    restoreFreshDatabase: async () => ({
-      freshDatabase: 'fresh',
-      tables: 1,
-      rows: 1,
-      sequences: 0,
-      milliseconds: 1,
-      compared: { checksums: 1, samples: 0, largeObjects: 0 },
-      cosmetic: [],
-      timings: { data: 1, indexes: 1, compare: 1 },
+    restoreFreshDatabase: async () => restored,
+    restoreForRehearsal: async () => ({
+      database: 'pristine',
+      server: identity,
+      restored: { ...restored, milliseconds: 10 },
+      neutralized: [],
+      unknown: [],
     }),
+    rehearseMigration: async () => trial(),
+    rehearseSwap: async () => ({ shutOut: 1, milliseconds: 1 }),
+    dropRehearsal: async () => ({ dropped: ['pristine'] }),
+    checkFreshness: async ({ commit, rehearsed: { databaseBytes } }) => ({ expired: [], commit, databaseBytes }),
+    verifyApproval: async () => ({ valid: true, key: 'SHA256:scripted' }),
+    countArrivals: async () => ({ objects: [], total: 0, archive: null, unknown: [] }),
     readFence: async () => ({ state: 'released', detail: {} }),
     engageFence: async () => ({
       state: { state: 'engaged', detail: {} },

@@ -1,14 +1,14 @@
 /** Section 5 of the document: applying the migration in production. */
-import { CancellationScope, isCancellation, sleep } from '@temporalio/workflow';
 import type { MeasuresEvidence, ProductionState } from '../../contract/evidence.ts';
 import { takeLease } from '../lease.ts';
 import { engage, lowerFence, raiseFence } from '../obligations.ts';
 import { stepRefused } from '../failure.ts';
 import type { MigrationRun } from '../run.ts';
 import { CHANGE, LOOK, TRIAL } from '../step-policies.ts';
-import type { Reviewed } from './approval.ts';
+import type { Reviewed } from '../plan.ts';
 import { captureAndVerify } from './backup.ts';
 import { ownSteps } from './own-steps.ts';
+import { judgeWayBack, judgeWindow, withDeadline } from './window.ts';
 
 /** What is known of production right before it is changed: recovery compares with this. */
 export interface Before {
@@ -16,9 +16,9 @@ export interface Before {
   readonly baseline: MeasuresEvidence;
 }
 
-/** Everything up to the point of no return. */
+/** Everything up to the upgrade. */
 export async function prepareProduction(run: MigrationRun, reviewed: Reviewed): Promise<Before> {
-  await awaitWindow(run, reviewed);
+  judgeWindow(run, needsRefresh(run) ? 'backup to be taken' : 'backup taken');
   await refuseAnotherExecution(run);
   const baseline = await run.step('apply.window/baseline', 'Monitoring baseline', TRIAL, (activities) =>
     activities.captureMeasures(run.input()),
@@ -32,7 +32,7 @@ export async function prepareProduction(run: MigrationRun, reviewed: Reviewed): 
   await checkReplication(run);
   await proveFenceHeld(run);
   // A backup may have taken its time: the window that was approved must still be open, and the rest fit into it.
-  judgeWindow(run, reviewed, 'backup taken');
+  judgeWindow(run, 'backup taken');
   return { state, baseline };
 }
 
@@ -51,67 +51,18 @@ async function refuseAnotherExecution(run: MigrationRun): Promise<void> {
   }
 }
 
-async function awaitWindow(run: MigrationRun, reviewed: Reviewed): Promise<void> {
-  const opens = run.state.windowStart === undefined ? Date.now() : Date.parse(run.state.windowStart);
-  if (opens > Date.now()) {
-    run.wait({ for: 'window', until: new Date(opens).toISOString() });
-    await sleep(opens - Date.now());
-    run.wait(undefined);
-  }
-  judgeWindow(run, reviewed, 'backup to be taken');
-}
-
-/**
- * Does what is left to do fit into what is left of the window, the way back included? A restore by the dump has to fit
- * unless something faster stands ready.
- */
-function judgeWindow(run: MigrationRun, { dryRun }: Reviewed, backup: 'backup to be taken' | 'backup taken'): void {
-  run.judge('apply.window', 'The change window is open, and the rest fits', () => {
-    const now = Date.now();
-    const end = run.state.windowEnd === undefined ? now + run.profile.window.length : Date.parse(run.state.windowEnd);
-    run.state.windowStart ??= new Date(now).toISOString();
-    run.state.windowEnd ??= new Date(end).toISOString();
-    run.learn({ windowStart: run.state.windowStart, windowEnd: run.state.windowEnd });
-    const left = end - now;
-    const { upgradeMilliseconds: upgradeOnStaging } = dryRun.staging;
-    const { restorePoint, snapshot } = run.profile.recoveryPoint;
-    const isFaster = restorePoint || snapshot !== undefined;
-    const { backup: dump, restore } = run.state.predictions;
-    const dumpAgain = backup === 'backup to be taken' && needsRefresh(run) ? dump : 0;
-    const wayBack = dumpAgain + (isFaster ? 0 : restore);
-    const findings = [
-      ...(left <= upgradeOnStaging
-        ? [`the upgrade took ${upgradeOnStaging} ms on staging and ${Math.max(0, left)} ms of the window are left`]
-        : []),
-      ...(left <= wayBack
-        ? [
-            `backup and restore are predicted to take ${dumpAgain + restore} ms and ${Math.max(0, left)} ms of the window are left, and the profile has no faster way back (recoveryPoint)`,
-          ]
-        : []),
-    ];
-    if (findings.length > 0) throw stepRefused(`${findings.join('; ')}: ask for a longer window`, findings);
-    return {
-      windowStart: run.state.windowStart,
-      windowEnd: run.state.windowEnd,
-      upgradeOnStaging,
-      predictedBackup: dumpAgain,
-      predictedRestore: restore,
-    };
-  });
-}
-
 const checkReplication = (run: MigrationRun) =>
   run.step('apply.replication', 'Named standbys are streaming and near', LOOK, (activities) =>
     activities.checkReplication(run.input()),
   );
 
 /** Production must still be what the plan was made for. */
-async function inspectAgain(run: MigrationRun, { tooling }: Reviewed): Promise<ProductionState> {
+async function inspectAgain(run: MigrationRun, { tooling, rehearsed }: Reviewed): Promise<ProductionState> {
   const state = await run.step(
     'apply.refresh-backup/state',
     'Production is still what the plan was made for',
     LOOK,
-    (activities) => activities.inspectProduction(run.input()),
+    (activities) => activities.inspectProduction({ ...run.input(), expected: rehearsed.production.objectMap }),
   );
   const plan = run.state.plan?.plan;
   run.judge('apply.refresh-backup', 'Objects and revisions equal the plan’s; age of the backup', () => {
@@ -122,8 +73,10 @@ async function inspectAgain(run: MigrationRun, { tooling }: Reviewed): Promise<P
       );
     }
     if (state.objectMapDigest !== plan?.objectMapDigest) {
+      const differences = state.differences ?? [];
       findings.push(
-        'production’s objects have changed since the backup the plan was made with (drift): look at what changed, then start a new run',
+        `production’s objects have changed since the backup the plan was made with (drift): look at who changed them, then start a new run. ${differences.slice(0, 20).join('; ')}${differences.length > 20 ? ` and ${differences.length - 20} more` : ''}`,
+        ...differences.slice(20),
       );
     }
     if (findings.length > 0) throw stepRefused(findings.join('; '), findings);
@@ -190,21 +143,15 @@ const needsRefresh = ({ profile, state }: MigrationRun): boolean =>
 const backupAge = ({ state }: Pick<MigrationRun, 'state'>): number =>
   Date.now() - Date.parse(state.latestBackup?.capturedAt ?? '1970-01-01');
 
-/** The upgrade itself. The window's end is its deadline, and an abort stops it: both are interruptions of the run. */
+/** The upgrade itself. The point of no return is its deadline, and an abort stops it: both are interruptions of the run. */
 export async function upgrade(
   run: MigrationRun,
-  { access, tooling }: Reviewed,
+  { access, tooling, rehearsed }: Reviewed,
   before: Before,
-  deadlineAt: number,
 ): Promise<void> {
   if (!run.holdsLease) await takeLease(run, access.production);
-  const deadline = new CancellationScope();
-  deadline
-    .run(() => interruptAt(run, deadlineAt))
-    .catch((error: unknown) => {
-      if (!isCancellation(error)) throw error;
-    });
-  try {
+  judgeWayBack(run, 'apply.upgrade/window', run.state.predictions.upgrade);
+  await withDeadline(run, async () => {
     const { how } = await run.step(
       'apply.upgrade',
       `alembic upgrade ${tooling.graph.targetRevision}`,
@@ -215,19 +162,10 @@ export async function upgrade(
           graph: tooling.graph,
           before: before.state,
           planRunId: run.state.plan?.plan.runId ?? '',
+          footprint: rehearsed.rehearsal.trial.upgrade.document,
         }),
     );
     if (how !== 'already-applied') run.state.forgetChecks();
-  } finally {
-    deadline.cancel();
-  }
-}
-
-async function interruptAt(run: MigrationRun, deadlineAt: number): Promise<void> {
-  await sleep(Math.max(1, deadlineAt - Date.now()));
-  run.interrupt({
-    kind: 'deadline',
-    message: `the change window ended (${new Date().toISOString()}) before the upgrade did`,
   });
 }
 
@@ -238,6 +176,8 @@ export async function smoke(run: MigrationRun): Promise<void> {
       activities.runChecks({ ...run.input(), checks: run.profile.checks.smoke }),
     ),
   );
+  // From the first write of a user on, no way back is without loss: there must be time to take it.
+  if (run.state.fence !== undefined) judgeWayBack(run, 'apply.open/window', 0);
   await lowerFence(run, 'apply.open');
   await once(run, 'apply.smoke-writes', () =>
     run.step('apply.smoke-writes', 'Smoke tests that write', TRIAL, (activities) =>

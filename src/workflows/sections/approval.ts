@@ -1,22 +1,15 @@
 /** Between sections 4 and 5 of the document: people read the plan and decide. */
-import type { AccessEvidence, Announcement, ChangeReview, GraphEvidence } from '../../contract/evidence.ts';
+import type { Announcement } from '../../contract/evidence.ts';
 import { messageCommands } from '../../contract/commands.ts';
 import { DIGEST_PREFIX, type MigrationPlan, type SealedPlan } from '../../contract/plan.ts';
+import { predictionText, verdictText } from '../../contract/rehearsal-text.ts';
 import { nextRuling } from '../gate.ts';
 import { takeLease } from '../lease.ts';
+import { composePlan, type Reviewed } from '../plan.ts';
 import { StoppedAtGate } from '../failure.ts';
 import type { MigrationRun } from '../run.ts';
 import { LOOK } from '../step-policies.ts';
 import { tell } from '../telling.ts';
-import type { DryRun } from './dry-run.ts';
-import type { Tooling } from './tooling.ts';
-
-export interface Reviewed {
-  readonly review: ChangeReview;
-  readonly access: AccessEvidence;
-  readonly tooling: Tooling;
-  readonly dryRun: DryRun;
-}
 
 /** @throws StoppedAtGate on rejection or when nobody approves in time */
 export async function productionGate(run: MigrationRun, reviewed: Reviewed): Promise<void> {
@@ -40,6 +33,7 @@ export async function productionGate(run: MigrationRun, reviewed: Reviewed): Pro
 }
 
 async function sealPlan(run: MigrationRun, reviewed: Reviewed): Promise<SealedPlan> {
+  run.state.openings += 1;
   const { currentRunId } = await run.step(
     'gate.production/identity',
     'The run id, as the server tells it',
@@ -54,84 +48,6 @@ async function sealPlan(run: MigrationRun, reviewed: Reviewed): Promise<SealedPl
   return sealed;
 }
 
-function composePlan(run: MigrationRun, { review, access, tooling, dryRun }: Reviewed, runId: string): MigrationPlan {
-  const { profile, request } = run;
-  const { graph, tools } = tooling;
-  const automatic = profile.recovery.rollback === 'automatic' && graph.downgrade.kind === 'planned';
-  return {
-    format: 'migration-runbook/plan/1',
-    runId,
-    workflowId: run.runFacts.workflowId,
-    service: request.service,
-    releaseTag: request.releaseTag,
-    commit: review.commit,
-    changeTicket: request.changeTicket,
-    requestedBy: request.requestedBy,
-    profileDigest: run.profileDigest,
-    production: { systemIdentifier: access.production.systemIdentifier, database: access.production.database },
-    startRevisions: graph.startRevisions,
-    targetRevision: graph.targetRevision,
-    revisions: graph.path.map(({ revision, file, sha256, transactional, downgrade }) => ({
-      revision,
-      file,
-      sha256,
-      transactional,
-      downgrade,
-    })),
-    objectMapDigest: run.state.latestBackup?.objectMapDigest ?? '',
-    schemaChange: { added: dryRun.diff.added, removed: dryRun.diff.removed, changed: dryRun.diff.changed },
-    backupPolicy: {
-      bucket: profile.backup.bucket,
-      recipients: profile.backup.recipients,
-      maximumAge: profile.backup.maximumAge,
-    },
-    fence: profile.fence.kind,
-    recoveryPoint: {
-      restorePoint: profile.recoveryPoint.restorePoint,
-      snapshot: profile.recoveryPoint.snapshot !== undefined,
-    },
-    capacity: access.capacity,
-    predictions: run.state.predictions,
-    window: {
-      start: request.windowStart ?? null,
-      end: request.windowEnd ?? null,
-      length: profile.window.length,
-    },
-    recovery: {
-      rollback: automatic ? 'automatic' : profile.recovery.rollback === 'never' ? 'never' : 'ask',
-      downgrade: graph.downgrade.kind === 'planned' ? graph.downgrade.commands : null,
-      restore: 'by decision',
-      restoreLoses: LOSSES[profile.fence.kind],
-    },
-    checks: [...profile.checks.smoke, ...profile.checks.smokeWrites].map(({ name }) => name),
-    approvals: { required: profile.approvals.required, approvers: profile.approvals.approvers },
-    warnings: warningsOf(run, graph, dryRun),
-    tools: { ...tools.programs, alembic: tools.alembic, sqlalchemy: tools.sqlalchemy },
-  };
-}
-
-const LOSSES: Record<MigrationPlan['fence'], string> = {
-  none: 'whatever is written to production after the backup: there is no fence, production stays writable',
-  'read-only': 'nothing until the fence is lifted, before the smoke tests that write; from then on what is written',
-  maintenance:
-    'nothing while the maintenance mode is on; from its end on, before the smoke tests that write, what is written',
-};
-
-const warningsOf = (run: MigrationRun, graph: GraphEvidence, { staging }: DryRun): readonly string[] => [
-  ...(run.profile.fence.kind === 'none' ? ['no fence: what is written after the backup can be lost by a restore'] : []),
-  ...(run.profile.restore.capacity.kind === 'waiver'
-    ? [`room for a second copy was not measured: ${run.profile.restore.capacity.reason}`]
-    : []),
-  ...graph.risks,
-  ...(graph.downgrade.kind === 'impossible' ? [`no rollback by downgrade: ${graph.downgrade.why}`] : []),
-  ...(!staging.nothingToDo && staging.before.join() !== graph.startRevisions.join()
-    ? [
-        `staging began at ${staging.before.join(', ') || 'no revision'}, production stands at ${graph.startRevisions.join(', ') || 'no revision'}: the dry run was another upgrade`,
-      ]
-    : []),
-  ...(staging.nothingToDo ? ['staging stood at the target already: the dry run upgraded nothing'] : []),
-];
-
 async function awaitApprovals(run: MigrationRun, sealed: SealedPlan): Promise<void> {
   const { approvals } = run.profile;
   const until = Math.min(
@@ -145,6 +61,7 @@ async function awaitApprovals(run: MigrationRun, sealed: SealedPlan): Promise<vo
       requestedBy: run.request.requestedBy,
       required: approvals.required,
       approvers: approvals.approvers,
+      signatures: approvals.signatures,
       approvedBy: [],
       until,
     },
@@ -195,6 +112,7 @@ function gateMessage(
 ): Announcement {
   const short = digest.slice(0, DIGEST_PREFIX);
   const approve = messageCommands(plan.service, 'approve', { by: 'you@example.com', planDigest: digest });
+  const isSigned = plan.approvals.signatures === 'required';
   const reject = messageCommands(plan.service, 'reject', { by: 'you@example.com', reason: 'why' });
   const backup = run.state.latestBackup;
   const text = [
@@ -202,14 +120,17 @@ function gateMessage(
     `Revisions: ${plan.startRevisions.join(', ') || 'none'} -> ${plan.targetRevision} (${plan.revisions.length}).`,
     `Way back: ${wayBack(plan)}`,
     `A restore loses: ${plan.recovery.restoreLoses}.`,
-    `Predicted: backup ${seconds(plan.predictions.backup)}, restore ${seconds(plan.predictions.restore)} (by the last ${plan.predictions.restoreFrom}).`,
+    `Rehearsed ${plan.rehearsal.at} on the backup ${plan.rehearsal.backup.uri}: ${verdictText(plan.rehearsal.verdict)}; valid until ${plan.rehearsal.expiresAt}.`,
+    `Predicted by it: ${predictionText(plan.predictions)}.`,
     ...plan.warnings.map((warning) => `Warning: ${warning}`),
+    ...plan.findings
+      .slice(0, 10)
+      .map(({ rule, revision, message }) => `Linter: ${rule}${revision === null ? '' : ` in ${revision}`}: ${message}`),
     `Backup: ${backup ? `${backup.uri}, ${backup.capturedAt}` : 'none'}`,
     `Plan: ${uri}, digest ${digest}`,
-    `Needed: ${plan.approvals.required} approval(s), not by the requester, until ${new Date(until).toISOString()}.`,
-    `Approve: ${approve.runbook}`,
-    `     or: ${approve.temporal}`,
-    `     or: ${approve.tctl}`,
+    `Needed: ${plan.approvals.required} ${plan.approvals.signatures === 'required' ? 'signed ' : ''}approval(s), not by the requester, until ${new Date(until).toISOString()}.`,
+    `Approve: ${approve.runbook}${isSigned ? ' --sign ~/.ssh/id_ed25519' : ''}`,
+    ...(isSigned ? [] : [`     or: ${approve.temporal}`, `     or: ${approve.tctl}`]),
     `Reject:  ${reject.runbook}`,
   ].join('\n');
   return {
@@ -228,9 +149,7 @@ function gateMessage(
   };
 }
 
-const seconds = (milliseconds: number): string => `${Math.ceil(milliseconds / 1000)} s`;
-
-const wayBack = (plan: MigrationPlan): string =>
-  plan.recovery.downgrade
-    ? `alembic downgrade ${plan.recovery.downgrade.join('; ')} (${plan.recovery.rollback}), or restore by decision`
-    : 'restore by decision only';
+const wayBack = ({ recovery }: MigrationPlan): string =>
+  recovery.downgrade
+    ? `${recovery.offered} first (${recovery.why}); alembic downgrade ${recovery.downgrade.join('; ')} (${recovery.rollback}), restore ${recovery.restore}`
+    : `restore ${recovery.restore} only: ${recovery.why}`;

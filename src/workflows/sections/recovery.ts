@@ -5,13 +5,15 @@ import type { RecoveryAction } from '../../contract/messages.ts';
 import type { Outcome } from '../../contract/profile.ts';
 import { nextRuling } from '../gate.ts';
 import { lowerFence } from '../obligations.ts';
-import { judge, realityText, retryFrom, type Situation, wayBackText } from '../recovery-options.ts';
+import { verdictText } from '../../contract/rehearsal-text.ts';
+import { rollbackOfferOf } from '../plan.ts';
+import { arrivalsText, judge, realityText, retryFrom, type Situation, wayBackText } from '../recovery-options.ts';
 import type { MigrationRun } from '../run.ts';
 import { type Trouble, troubleText } from '../run-state.ts';
-import { CHANGE, PUT_BACK, TRIAL } from '../step-policies.ts';
+import { CHANGE, EXPORT, PUT_BACK, TRIAL } from '../step-policies.ts';
 import { tell } from '../telling.ts';
 import type { Before } from './apply.ts';
-import type { Reviewed } from './approval.ts';
+import type { Reviewed } from '../plan.ts';
 import { ownSteps } from './own-steps.ts';
 import { estimateWayBack, restore } from './restore.ts';
 
@@ -32,6 +34,7 @@ export async function recover(run: MigrationRun, first: Trouble, reviewed: Revie
   for (;;) {
     run.enter('recovery');
     const evaluation = await evaluate(run, reviewed, before);
+    await countArrivals(run, reviewed, before, evaluation);
     const situation = situationOf(run, reviewed, trouble, evaluation, tried);
     const verdict = judge(situation);
     if (verdict.kind === 'nothing-to-undo') return recovered(run, 'aborted');
@@ -75,9 +78,38 @@ async function evaluate(run: MigrationRun, { tooling }: Reviewed, before: Before
   }
 }
 
+/** What came into objects that a rollback would drop is counted, and exported, before anybody decides. */
+async function countArrivals(
+  run: MigrationRun,
+  { tooling, rehearsed: { rehearsal } }: Reviewed,
+  before: Before,
+  evaluation: Evaluation | undefined,
+): Promise<void> {
+  run.state.arrivals = undefined;
+  const kind = evaluation?.reality.kind;
+  if (kind !== 'fully-applied' && kind !== 'partly-applied') return;
+  if (rollbackOfferOf(run, rehearsal) === 'not-offered' || tooling.graph.downgrade.kind !== 'planned') return;
+  try {
+    run.state.arrivals = await run.step(
+      'recovery.arrivals',
+      'What came into objects that the downgrade drops, counted and exported',
+      EXPORT,
+      (activities) =>
+        activities.countArrivals({
+          ...run.input(),
+          graph: tooling.graph,
+          before: before.state,
+          dropped: rehearsal.trial.dropped,
+        }),
+    );
+  } catch (error) {
+    run.troubleOf(error);
+  }
+}
+
 const situationOf = (
   run: MigrationRun,
-  { tooling }: Reviewed,
+  { tooling, rehearsed: { rehearsal } }: Reviewed,
   trouble: Trouble,
   evaluation: Evaluation | undefined,
   tried: readonly ('rollback' | 'restore')[],
@@ -86,9 +118,20 @@ const situationOf = (
   trouble,
   rollbackPolicy: run.profile.recovery.rollback,
   downgradePlanned: tooling.graph.downgrade.kind === 'planned',
+  rollbackOffer: rollbackOfferOf(run, rehearsal),
+  arrivals: arrivalsOf(run),
   backupVerified: run.state.latestBackup !== undefined,
+  restore:
+    run.profile.recovery.restore === 'automatic' && run.state.fence !== undefined && run.state.isBackupBehindFence
+      ? 'automatic'
+      : 'ask',
   tried,
 });
+
+function arrivalsOf({ state: { arrivals } }: MigrationRun): Situation['arrivals'] {
+  if (arrivals === undefined || arrivals.unknown.length > 0) return 'unknown';
+  return arrivals.total > 0 ? 'some' : 'none';
+}
 
 async function attempt(run: MigrationRun, work: () => Promise<void>): Promise<Trouble | undefined> {
   try {
@@ -99,9 +142,20 @@ async function attempt(run: MigrationRun, work: () => Promise<void>): Promise<Tr
   }
 }
 
-async function rollBack(run: MigrationRun, { tooling }: Reviewed, before: Before): Promise<void> {
+async function rollBack(
+  run: MigrationRun,
+  { tooling, rehearsed: { rehearsal } }: Reviewed,
+  before: Before,
+): Promise<void> {
+  const { verdict } = rehearsal.trial;
+  const expectedLeftovers = verdict.kind === 'lossy' || verdict.kind === 'leftovers' ? verdict.objects : [];
   await run.step('recovery.rollback', 'The planned Alembic downgrade', CHANGE, (activities) =>
-    activities.rollBackProduction({ ...run.input(), graph: tooling.graph, before: before.state }),
+    activities.rollBackProduction({
+      ...run.input(),
+      graph: tooling.graph,
+      before: before.state,
+      expectedLeftovers,
+    }),
   );
 }
 
@@ -156,8 +210,22 @@ async function askPerson(
   situation: Situation,
   actions: readonly RecoveryAction[],
 ): Promise<RecoveryAction> {
-  const cost = actions.includes('restore') ? `; ${wayBackText(run.state.wayBack)}` : '';
-  return decide(run, `${troubleText(situation.trouble)}; ${realityText(situation.reality)}${cost}`, actions);
+  const { wayBack, arrivals } = run.state;
+  const facts = [
+    troubleText(situation.trouble),
+    realityText(situation.reality),
+    actions.includes('rollback') ? arrivalsText(arrivals) : '',
+    actions.includes('rollback') ? rehearsedText(run) : '',
+    actions.includes('restore') ? wayBackText(wayBack) : '',
+  ];
+  return decide(run, facts.filter((fact) => fact !== '').join('; '), actions);
+}
+
+function rehearsedText({ state: { rehearsal } }: MigrationRun): string {
+  const verdict = rehearsal?.trial.verdict;
+  return verdict === undefined || verdict.kind === 'lossless'
+    ? ''
+    : `the rehearsal found the rollback ${verdictText(verdict)}`;
 }
 
 /**

@@ -5,10 +5,10 @@ import type { MigrationRun } from '../run.ts';
 import { TRIAL } from '../step-policies.ts';
 import { tell } from '../telling.ts';
 import { type Before, once } from './apply.ts';
-import type { Reviewed } from './approval.ts';
+import type { Reviewed } from '../plan.ts';
 import { ownSteps } from './own-steps.ts';
 
-export async function validation(run: MigrationRun, { tooling, dryRun }: Reviewed, before: Before): Promise<void> {
+export async function validation(run: MigrationRun, { tooling, rehearsed }: Reviewed, before: Before): Promise<void> {
   await once(run, 'validation.monitoring', () =>
     run.step('validation.monitoring', 'Measures against the baseline', TRIAL, (activities) =>
       activities.compareMeasures({
@@ -19,12 +19,15 @@ export async function validation(run: MigrationRun, { tooling, dryRun }: Reviewe
     ),
   );
   await once(run, 'validation.schema', () =>
-    run.step('validation.schema', 'New elements exist; production changed as staging did', TRIAL, (activities) =>
+    run.step('validation.schema', 'New elements exist; production changed as the rehearsal did', TRIAL, (activities) =>
       activities.validateSchema({
         ...run.input(),
         before: before.state,
-        staging: dryRun.staging,
-        targetRevisions: [tooling.graph.targetRevision],
+        rehearsed: {
+          mapBefore: rehearsed.rehearsal.trial.mapBefore,
+          mapAfter: rehearsed.rehearsal.trial.mapAfter,
+        },
+        targetRevisions: tooling.graph.targetRevisions,
       }),
     ),
   );

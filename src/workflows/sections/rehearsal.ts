@@ -1,0 +1,106 @@
+/** Beyond the document: the upgrade and its undo, tried on a copy restored from this run's own backup. */
+import type { BackupEvidence, GraphEvidence, ProductionState } from '../../contract/evidence.ts';
+import type { Rehearsal } from '../../contract/rehearsal.ts';
+import { stepRefused } from '../failure.ts';
+import { disposeOfScratch, oweScratch } from '../obligations.ts';
+import type { MigrationRun } from '../run.ts';
+import { LOOK, REHEARSAL, TRANSFER } from '../step-policies.ts';
+
+export interface Rehearsed {
+  readonly rehearsal: Rehearsal;
+  /** Production as it was rehearsed: what it must still be when the upgrade starts. */
+  readonly production: ProductionState;
+}
+
+const STEP = 'dry-run.rehearsal';
+
+/**
+ * Restore, trial, swap, each on databases of its own; then all of it is dropped. A rehearsal that fails refuses the run:
+ * production has not been touched.
+ */
+export async function rehearse(run: MigrationRun, graph: GraphEvidence): Promise<Rehearsed> {
+  const backup = run.state.latestBackup;
+  if (backup === undefined) throw stepRefused('there is no backup to rehearse with');
+  const production = await asBackedUp(run, backup);
+  const step = run.state.nextStepId(STEP);
+  oweScratch(run);
+  const input = { ...run.input(), step, graph, backup };
+  const restore = await run.step(
+    `${STEP}/restore`,
+    'The backup on the scratch server, compared with its ledger',
+    TRANSFER,
+    (activities) => activities.restoreForRehearsal(input),
+  );
+  const trial = await run.step(
+    `${STEP}/trial`,
+    'Upgrade, smoke, deployed release, downgrade, compare, upgrade again, on copies',
+    REHEARSAL,
+    (activities) => activities.rehearseMigration({ ...input, restore }),
+  );
+  const swap = await run.step(
+    `${STEP}/swap`,
+    'Restored copy swapped in for the upgraded one',
+    REHEARSAL,
+    (activities) => activities.rehearseSwap({ ...input, restore }),
+  );
+  const { uri, sha256, lsn, capturedAt, database } = backup;
+  const rehearsal: Rehearsal = {
+    restore,
+    trial,
+    swap,
+    backup: { uri, sha256, lsn, capturedAt },
+    databaseBytes: database.sizeBytes,
+    expiresAt: new Date(Date.parse(trial.at) + run.profile.rehearsal.maximumAge).toISOString(),
+  };
+  run.state.rehearsal = rehearsal;
+  run.judge(STEP, 'Verdict of the rehearsal', () => ({
+    verdict: trial.verdict,
+    upgradeMilliseconds: trial.upgrade.milliseconds,
+    downgradeMilliseconds: trial.downgrade?.milliseconds ?? null,
+    predictions: run.state.predictions,
+    expiresAt: rehearsal.expiresAt,
+  }));
+  await disposeOfScratch(run, `${STEP}/drop`);
+  return { rehearsal, production };
+}
+
+/** What was backed up is what production is: the object map that drift is told by is production's own. */
+async function asBackedUp(run: MigrationRun, backup: BackupEvidence): Promise<ProductionState> {
+  const state = await run.step(`${STEP}/production`, 'Production is what was backed up', LOOK, (activities) =>
+    activities.inspectProduction(run.input()),
+  );
+  run.judge(`${STEP}/backup`, 'The backup holds production’s objects and revisions of now', () => {
+    if (state.objectMapDigest !== backup.objectMapDigest || state.versionRows.join() !== backup.versionRows.join()) {
+      throw stepRefused(
+        'production’s objects or revisions have changed since the backup was taken: see who changes them, then start a new run',
+      );
+    }
+    return { objectMapDigest: state.objectMapDigest, versionRows: state.versionRows };
+  });
+  return state;
+}
+
+/**
+ * Does what was rehearsed still hold: same commit, young enough, production not grown beyond it?
+ *
+ * @returns why it does not; empty = it holds
+ * @throws when the tag names another commit: what was reviewed is not what would be run
+ */
+export async function expiryOf(
+  run: MigrationRun,
+  { rehearsal }: Rehearsed,
+  commit: string,
+): Promise<readonly string[]> {
+  const { databaseBytes, expiresAt } = rehearsal;
+  const fresh = await run.step('apply.window/rehearsal', 'The rehearsal still holds', LOOK, (activities) =>
+    activities.checkFreshness({ ...run.input(), commit, rehearsed: { databaseBytes, expiresAt } }),
+  );
+  if (fresh.commit !== commit) {
+    return run.judge('apply.window/commit', 'The tag names what was reviewed', () => {
+      throw stepRefused(
+        `the tag ${run.request.releaseTag} names ${fresh.commit.slice(0, 12)} now; reviewed, rehearsed and approved was ${commit.slice(0, 12)}: start a new run`,
+      );
+    });
+  }
+  return fresh.expired;
+}
