@@ -24,6 +24,8 @@ export interface AlembicCommandOptions extends BarrierHandlers {
   /** The child's environment, with the database's URL in it. */
   readonly environment: Readonly<Record<string, string>>;
   readonly signal: AbortSignal;
+  /** See `ProcessOptions.force`. */
+  readonly force?: AbortSignal;
   readonly redactor: Redactor;
   readonly onLine?: (stream: OutputStream, line: string) => void;
   readonly progress?: (progress: ProcessProgress) => void;
@@ -66,6 +68,7 @@ export async function runAlembic(
   const common = {
     directory: options.directory,
     signal: options.signal,
+    ...(options.force === undefined ? {} : { force: options.force }),
     redactor: options.redactor,
     label: `alembic ${command}`,
     ...(options.onLine === undefined ? {} : { onLine: options.onLine }),
@@ -83,7 +86,7 @@ async function runLauncher(
   command: string,
   args: readonly string[],
   options: AlembicCommandOptions,
-  common: Pick<AlembicCommandOptions, 'directory' | 'signal' | 'redactor' | 'onLine' | 'progress'>,
+  common: Pick<AlembicCommandOptions, 'directory' | 'signal' | 'force' | 'redactor' | 'onLine' | 'progress'>,
 ): Promise<AlembicCommandFacts> {
   const running = await startProcess({
     ...common,
