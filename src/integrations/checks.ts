@@ -46,7 +46,14 @@ async function runCommandCheck(check: Check & { kind: 'command' }, context: Inte
 }
 
 async function runQuery(check: Check & { kind: 'sql' }, context: IntegrationContext): Promise<string> {
-  const found = await onProduction(context, ({ client }) => readSingleValue(client, check.query));
+  return judgeSqlAnswer(check, await onProduction(context, ({ client }) => readSingleValue(client, check.query)));
+}
+
+/**
+ * @param found the first value of the first row; undefined without a row
+ * @throws StepError `CheckFailed`
+ */
+export function judgeSqlAnswer(check: Pick<Check & { kind: 'sql' }, 'expect'>, found: JsonValue | undefined): string {
   if (found !== undefined && isEqual(found, check.expect)) return `${shown(found)}, as expected`;
   throw new StepError(
     STEP_ERRORS.checkFailed,

@@ -1,0 +1,272 @@
+/** The migration and its undo on a copy of the backup: what the upgrade does, and what the way back is worth. */
+import type { Client } from 'pg';
+import { rowsAlongPath } from '../alembic/upgrade-path.ts';
+import { versionTableName } from '../archive/ledger.ts';
+import type { ChecksEvidence } from '../contract/evidence.ts';
+import { STEP_ERRORS, StepError } from '../contract/errors.ts';
+import { judgeSqlAnswer } from '../integrations/checks.ts';
+import { readSingleValue } from '../integrations/single-value.ts';
+import { type ConnectionOptions, withConnection } from '../postgres/connection.ts';
+import type { ConnectionTarget } from '../postgres/connection-url.ts';
+import { captureObjectMap, type ObjectMap, withoutTable } from '../postgres/catalog/object-map.ts';
+import { queryFailure } from '../postgres/database-error.ts';
+import { type CommandsRun, runCommands, type TrialCommand } from './alembic-run.ts';
+import { type ComparedData, compareData } from './data-difference.ts';
+import { countNewObjects, droppedSince, type HeldObject, namesHeld } from './dropped.ts';
+import { FootprintRecorder } from './footprint.ts';
+import { sampleLocks } from './lock-sampling.ts';
+import { objectDifferences } from './object-difference.ts';
+import { namesOfExisting, readStorage, rewritten, type StorageState, walBetween } from './storage.ts';
+import type { Rehearse, Rehearsed, TrialRequest } from './trial-request.ts';
+import { judge, type TrialFacts } from './verdict.ts';
+
+interface CopyState {
+  readonly map: ObjectMap;
+  readonly storage: StorageState;
+}
+
+export const rehearse: Rehearse = async (request) => {
+  const { plan, session } = request;
+  const { names, ...before } = await inCopy(request, async (client) => ({
+    ...(await readState(client, request)),
+    names: await namesHeld(client),
+  }));
+
+  const { run, recorder, upgrade, footprint, map } = await upgradeCopy(request, before);
+  if (run.failed !== undefined) {
+    const { revision, why } = run.failed;
+    return { kind: 'upgrade-failed', revision, why, leaves: objectDifferences(before.map, map).slice(0, 50) };
+  }
+
+  const smoke = await runSmoke(request);
+  const deployed =
+    request.tryUpgraded === undefined
+      ? ({ kind: 'not-tried', why: 'nobody asked for it' } as const)
+      : await request.tryUpgraded({ statements: recorder.definitions });
+  session.signal.throwIfAborted();
+
+  const unknown = upgrade.reporter.kind === 'absent' ? [reporterAbsent(upgrade.reporter.why)] : [];
+  const facts = { upgrade, footprint, smoke, deployed, mapBefore: before.map, mapAfter: map };
+  if (plan.downgrade.kind === 'impossible') {
+    const verdict = judge({ downgrade: plan.downgrade });
+    return { kind: 'rehearsed', ...facts, downgrade: null, verdict, again: null, dropped: [], unknown };
+  }
+  return {
+    kind: 'rehearsed',
+    ...facts,
+    ...(await undo(request, plan.downgrade.commands, names, before, map, unknown)),
+  };
+};
+
+const reporterAbsent = (why: string): string =>
+  `times and locks of single statements (${why}): locks were looked at from outside, so short ones may be missing`;
+
+// ---- upgrade ---------------------------------------------------------------------------------------------------------
+
+async function upgradeCopy(request: TrialRequest, before: CopyState) {
+  const recorder = new FootprintRecorder();
+  // From outside as well until something is told from inside: whether it will be is not known before.
+  const { run, sampled } = await inCopy(request, async (client) => {
+    let sampling: ReturnType<typeof sampleLocks> | undefined = sampleLocks(client);
+    let ending: Promise<unknown> | undefined;
+    const upgraded = await runCommands(request, 'upgrade', upgradeCommands(request), {
+      phase: 'upgrade',
+      traceLocks: 'after-each-statement',
+      onEvent: (event) => recorder.onEvent(event, Date.now()),
+      onStatement: (event) => {
+        recorder.onStatement(event);
+        ending = sampling?.stop() ?? ending;
+        sampling = undefined;
+      },
+    });
+    await ending;
+    return { run: upgraded, sampled: (await sampling?.stop()) ?? [] };
+  });
+  const ended = Date.now();
+  return inCopy(request, async (client) => {
+    const after = await readState(client, request);
+    const { seen, archived } = recorder.finish(ended, namesOfExisting(before.storage, after.storage), sampled);
+    const upgrade: Rehearsed['upgrade'] = {
+      ...seen,
+      milliseconds: run.milliseconds,
+      rewrites: rewritten(before.storage, after.storage).slice(0, 50),
+      walBytes: await walBetween(client, before.storage.lsn, after.storage.lsn),
+      growthBytes: after.storage.databaseBytes - before.storage.databaseBytes,
+      reporter: run.reporter,
+    };
+    return { run, recorder, upgrade, footprint: archived, map: after.map };
+  });
+}
+
+function upgradeCommands({ plan }: TrialRequest): readonly TrialCommand[] {
+  const rows = rowsAlongPath(plan.startRevisions, plan.path).at(-1) ?? plan.startRevisions;
+  const last = plan.targetRevisions.length - 1;
+  return plan.targetRevisions.map((argument, index) => ({
+    argument,
+    rowsAfter: index === last ? [...rows].sort() : null,
+  }));
+}
+
+/** @throws StepError `CheckFailed` naming every query whose answer is not as expected */
+async function runSmoke(request: TrialRequest): Promise<ChecksEvidence['checks']> {
+  const passed: { name: string; milliseconds: number; answer: string }[] = [];
+  const findings: string[] = [];
+  for (const check of request.smoke) {
+    request.progress?.({ phase: `smoke SQL "${check.name}"` });
+    const started = performance.now();
+    try {
+      const options = { statementTimeout: check.timeout, searchPath: '"$user", public' };
+      const answer = await inCopy(
+        request,
+        async (client) => {
+          try {
+            return judgeSqlAnswer(check, await readSingleValue(client, check.query));
+          } catch (error) {
+            throw queryFailure(error, request.copy);
+          }
+        },
+        options,
+      );
+      passed.push({ name: check.name, milliseconds: Math.round(performance.now() - started), answer });
+    } catch (error) {
+      request.session.signal.throwIfAborted();
+      if (!(error instanceof StepError)) throw error;
+      findings.push(`smoke SQL "${check.name}" on the upgraded copy: ${error.message}`);
+    }
+  }
+  if (findings.length === 0) return passed;
+  throw new StepError(STEP_ERRORS.checkFailed, findings.join('; '), { findings, passed });
+}
+
+// ---- the way back ----------------------------------------------------------------------------------------------------
+
+async function undo(
+  request: TrialRequest,
+  commands: readonly TrialCommand[],
+  names: ReadonlySet<string>,
+  before: CopyState,
+  upgraded: ObjectMap,
+  unknown: readonly string[],
+): Promise<Pick<Rehearsed, 'downgrade' | 'verdict' | 'again' | 'dropped' | 'unknown'>> {
+  request.progress?.({ phase: 'counting what the downgrade may drop' });
+  const added = await inCopy(request, (client) => countNewObjects(client, names, versionTable(request)));
+  const back = await runCommands(request, 'downgrade', commands, { phase: 'downgrade' });
+  const downgrade = { commands: back.commands, milliseconds: back.milliseconds };
+  if (back.failed !== undefined) {
+    const verdict = judge({ downgrade: { kind: 'failed', where: whereOf(back.failed), why: back.failed.why } });
+    return { downgrade, verdict, again: null, dropped: [], unknown };
+  }
+  const { objects, data, dropped } = await compareWithBackup(request, before, added);
+  const again = await upgradeAgain(request);
+  const verdict = judge({
+    downgrade: { kind: 'done', difference: { objects, lost: data.lost, beyond: data.beyond } },
+    again: again.fact,
+  });
+  return {
+    downgrade,
+    verdict,
+    again: again.run.failed === undefined ? { milliseconds: again.run.milliseconds } : null,
+    dropped,
+    unknown: [...unknown, ...sampleText(data.sampled), ...secondTimeText(again, upgraded)],
+  };
+}
+
+const whereOf = ({ command, revision }: NonNullable<CommandsRun['failed']>): string =>
+  revision === null ? command : `${command}, revision ${revision}`;
+
+async function compareWithBackup(
+  request: TrialRequest,
+  before: CopyState,
+  added: readonly HeldObject[],
+): Promise<{
+  readonly objects: readonly string[];
+  readonly data: ComparedData;
+  readonly dropped: Rehearsed['dropped'];
+}> {
+  request.progress?.({ phase: 'comparing objects' });
+  const { map, dropped } = await inCopy(request, async (client) => ({
+    map: await readMap(client, request),
+    dropped: await droppedSince(client, added),
+  }));
+  const data = await inBoth(request, (pristine, [tried, ...readers]) =>
+    compareData({ pristine, tried, readers }, request.recorded, versionTable(request), (table) =>
+      request.progress?.({ phase: 'comparing rows', line: table }),
+    ),
+  );
+  return { objects: objectDifferences(before.map, map), data, dropped };
+}
+
+async function upgradeAgain(request: TrialRequest): Promise<{
+  readonly run: CommandsRun;
+  readonly fact: NonNullable<TrialFacts['again']>;
+  readonly map: ObjectMap;
+}> {
+  const run = await runCommands(request, 'upgrade', upgradeCommands(request), { phase: 'upgrade after the downgrade' });
+  const map = await inCopy(request, (client) => readMap(client, request));
+  const { failed } = run;
+  return {
+    run,
+    map,
+    fact: failed === undefined ? { kind: 'done' } : { kind: 'failed', where: failed.revision, why: failed.why },
+  };
+}
+
+/** The same upgrade from the same state should make the same objects. */
+function secondTimeText(
+  { run, map }: { readonly run: CommandsRun; readonly map: ObjectMap },
+  first: ObjectMap,
+): string[] {
+  if (run.failed !== undefined) return [];
+  const differences = objectDifferences(first, map);
+  return differences.length === 0
+    ? []
+    : [
+        `why the second upgrade made other objects than the first: ${differences.slice(0, 5).join('; ')}`.slice(
+          0,
+          1000,
+        ),
+      ];
+}
+
+const sampleText = (sampled: readonly string[]): string[] =>
+  sampled.length === 0
+    ? []
+    : [
+        `every value of ${sampled.slice(0, 10).join(', ')}${sampled.length > 10 ? ` and ${sampled.length - 10} more` : ''}: rows were all counted, but compared by a sample`,
+      ];
+
+// ---- sessions --------------------------------------------------------------------------------------------------------
+
+/** Copies are as large as production: nothing that reads them has a time limit of its own. */
+const UNLIMITED = { statementTimeout: 0, lockTimeout: 0, idleTimeout: 0 } as const;
+
+const inCopy = <T>(
+  { copy, session }: TrialRequest,
+  work: (client: Client) => Promise<T>,
+  options: Partial<ConnectionOptions> = {},
+): Promise<T> => withConnection(copy, { ...session, ...UNLIMITED, ...options }, work);
+
+/** One session in the pristine database, `jobs` in the copy. */
+function inBoth<T>(
+  request: TrialRequest,
+  work: (pristine: Client, tried: readonly [Client, ...Client[]]) => Promise<T>,
+): Promise<T> {
+  const options = { ...request.session, ...UNLIMITED };
+  const open = (target: ConnectionTarget, count: number, opened: readonly Client[]): Promise<T> =>
+    withConnection(target, options, (client) =>
+      count > 1
+        ? open(target, count - 1, [...opened, client])
+        : withConnection(request.pristine, options, (pristine) => work(pristine, [client, ...opened])),
+    );
+  return open(request.copy, request.jobs, []);
+}
+
+const versionTable = ({ alembic }: TrialRequest): string => versionTableName(alembic.versionTable);
+
+const readMap = async (client: Client, { alembic }: TrialRequest): Promise<ObjectMap> =>
+  withoutTable(await captureObjectMap(client), alembic.versionTable);
+
+const readState = async (client: Client, request: TrialRequest): Promise<CopyState> => ({
+  map: await readMap(client, request),
+  storage: await readStorage(client),
+});
