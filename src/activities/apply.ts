@@ -1,28 +1,35 @@
+import { setTimeout as pause } from 'node:timers/promises';
 import { Context } from '@temporalio/activity';
-import { upgrade } from '../alembic/upgrade.ts';
-import type { RevisionStart } from '../alembic/barrier.ts';
-import type { AlembicCommandFacts } from '../alembic/command.ts';
-import { rowsAlongPath } from '../alembic/upgrade-path.ts';
+import type { Reconciliation } from '../alembic/reconcile.ts';
 import type { ApplyActivities } from '../contract/activities.ts';
 import { refusal, STEP_ERRORS, StepError } from '../contract/errors.ts';
 import type { UpgradeEvidence, UpgradeInput } from '../contract/evidence.ts';
+import { BlockerRegister, describeBlocker } from '../postgres/blocker-register.ts';
+import { dropInvalidIndexes } from '../postgres/catalog/leftover-indexes.ts';
 import { withConnection } from '../postgres/connection.ts';
-import { serializeObjectMap } from '../postgres/catalog/object-map.ts';
-import { describeSession, endSessions, oldTransactions } from '../postgres/sessions.ts';
+import { type BlockingSession, openTransactions } from '../postgres/lock-waits.ts';
 import { runStep, type StepTools } from './activity-step.ts';
+import { type TryContext, type TryEnd, tryUpgrade } from './alembic-try.ts';
 import { BoundedLog } from './bounded-log.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { type GuardedProduction, withGuardedProduction } from './production-guard.ts';
-import { readProduction, settleProduction } from './production-reading.ts';
-import { commandFor, environmentFor, releaseAlembic } from './release-alembic.ts';
+import { settleProduction } from './production-reading.ts';
+import { readRehearsedLocks } from './rehearsed-locks.ts';
+import { releaseAlembic } from './release-alembic.ts';
 import { type RunStore, withRunStore } from './run-store.ts';
-import { boundaryMapName, hasStarted, recordBoundary, recordStart } from './upgrade-record.ts';
+import { asBlockers, UpgradeTelling } from './upgrade-progress.ts';
+import { hasStarted, recordStart } from './upgrade-record.ts';
+
+export { lastWords } from '../process/last-words.ts';
 
 const STEP = 'apply.upgrade';
+/** Whoever has waited behind the migration's lock comes first, then it tries again. */
+const BETWEEN_TRIES = 500;
 
 /**
- * `alembic upgrade` of the planned revision in production. Every attempt reads the database first: it upgrades from an
- * unchanged state, resumes from a clean one between two revisions, confirms a complete one, and stops at anything else.
+ * `alembic upgrade` of the planned revisions in production. Every attempt, and every further try after a lock that could not
+ * be had, reads the database first: it upgrades from an unchanged state, resumes from a clean one between two revisions,
+ * confirms a complete one, and stops at anything else.
  */
 export const upgradeProduction =
   (deps: ActivityDependencies): ApplyActivities['upgradeProduction'] =>
@@ -49,163 +56,199 @@ async function upgradeFromReality(
   store: RunStore,
   production: GuardedProduction,
 ): Promise<UpgradeEvidence> {
-  const reading = readingOptions(production);
+  const { administrator, migrator, signal } = production;
+  const reading = { administrator, migratorRole: migrator.user, step: STEP, signal };
   const { found, droppedIndexes } = await settleProduction(input, reading, store);
   const done = (how: UpgradeEvidence['how'], milliseconds: number): UpgradeEvidence => ({
-    revisions: [input.graph.targetRevision],
+    revisions: input.graph.targetRevisions,
     milliseconds,
     how,
     droppedInvalidIndexes: [...production.indexes.dropped, ...droppedIndexes],
     endedSessions: production.endedSessions,
+    tries: 0,
+    blockers: [],
   });
-  if (found.kind !== 'unchanged' && !(await hasStarted(store, production.signal))) {
+  if (found.kind !== 'unchanged' && !(await hasStarted(store, signal))) {
     throw new StepError(
       STEP_ERRORS.stateUnexpected,
       'production was changed by somebody else after it was looked at: look at what changed, then decide',
       { found },
     );
   }
-  switch (found.kind) {
-    case 'fully-applied':
-      return done('already-applied', 0);
-    case 'foreign':
-      throw new StepError(STEP_ERRORS.stateUnexpected, found.why, { found });
-    case 'partly-applied':
-      if (found.clean !== 'yes') throw new StepError(STEP_ERRORS.stateUnexpected, found.why, { found });
-      break;
-    case 'unchanged':
-      break;
-  }
-  await refuseOldTransactions(input, production);
-  await recordStart(store, tools.attempt);
-  const { facts, log } = await runUpgrade(deps, input, tools, store, production);
-  await confirm(deps, input, production, facts);
-  const evidence = done(found.kind === 'unchanged' ? 'upgraded' : 'resumed', facts.result.durationMilliseconds);
-  return { ...evidence, log };
-}
+  if (whetherToRun(found) === 'is-done') return done('already-applied', 0);
 
-const readingOptions = ({ administrator, migrator, signal }: GuardedProduction) => ({
-  administrator,
-  migratorRole: migrator.user,
-  step: STEP,
-  signal,
-});
-
-/** A lock the migration wants would wait for them, and the application would wait behind that lock. */
-async function refuseOldTransactions({ run, profile }: UpgradeInput, production: GuardedProduction): Promise<void> {
-  const age = profile.databases.production.maximumTransactionAge;
-  const old = await withConnection(
-    production.administrator,
-    { runId: run.runId, step: STEP, signal: production.signal },
-    (client) => oldTransactions(client, age),
-  );
-  if (old.length > 0) {
-    throw refusal(
-      old
-        .slice(0, 10)
-        .map(
-          (session) =>
-            `a transaction is open longer than ${age} ms: ${describeSession(session)}; end it and start again`,
-        ),
-    );
-  }
-}
-
-async function runUpgrade(
-  deps: ActivityDependencies,
-  input: UpgradeInput,
-  tools: StepTools,
-  store: RunStore,
-  production: GuardedProduction,
-) {
-  const { run, profile, graph } = input;
-  const release = await releaseAlembic(deps, input, tools);
-  const environment = environmentFor(release, production.migrator, profile.alembic, run);
-  const log = new BoundedLog();
-  let revision = '';
-  let line = '';
-  const report = (): void => tools.progress({ phase: 'alembic upgrade', target: graph.targetRevision, revision, line });
-
-  const atBoundary = async (start: RevisionStart): Promise<void> => {
-    revision = start.revision;
-    report();
-    // Inside a transaction that is still open nothing is durable, so there is nothing to write down.
-    if (!start.committed) return;
-    const { state, map } = await readProduction(input, readingOptions(production));
-    const next = graph.path.find((entry) => entry.revision === start.revision);
-    const objectMap =
-      next?.transactional === 'yes'
-        ? undefined
-        : await store.record(boundaryMapName(start.revision), serializeObjectMap(map));
-    await recordBoundary(store, {
-      before: start.revision,
-      rows: state.versionRows,
-      objectMapDigest: state.objectMapDigest,
-      ...(objectMap && { objectMap }),
-      at: new Date().toISOString(),
-    });
+  const { guard } = input.profile;
+  const register = new BlockerRegister({
+    endAfter: guard.endBlockersAfter,
+    ownRoles: [administrator.user, migrator.user],
+  });
+  const context: TryContext = {
+    deps,
+    input,
+    step: STEP,
+    store,
+    production,
+    reading,
+    release: await releaseAlembic(deps, input, tools),
+    rehearsed: await readRehearsedLocks(input, store, signal),
+    register,
+    telling: new UpgradeTelling(tools.progress, input.graph.targetRevision),
+    log: new BoundedLog(),
   };
-
+  const began = Date.now();
   try {
-    const facts = await upgrade({
-      ...commandFor(release, environment, profile.alembic.commands.upgrade),
-      target: graph.targetRevision,
-      signal: production.signal,
-      redactor: deps.secrets.redactor,
-      atBoundary,
-      onLine: (stream, text) => {
-        log.add(stream, text);
-        line = text.slice(0, 300);
-        report();
-      },
-    });
-    return { facts, log: await store.archive('apply/alembic.log', log.text, 'text/plain') };
+    const { tries, dropped } = await tryUntilUpgraded(context, tools.attempt);
+    const evidence = done(found.kind === 'unchanged' ? 'upgraded' : 'resumed', Date.now() - began);
+    return {
+      ...evidence,
+      droppedInvalidIndexes: [...evidence.droppedInvalidIndexes, ...dropped],
+      tries,
+      blockers: register.words(),
+      log: await store.archive('apply/alembic.log', context.log.text, 'text/plain'),
+    };
   } catch (error) {
-    await store.archive('apply/alembic.log', log.text, 'text/plain').catch(() => undefined);
+    await store.archive('apply/alembic.log', context.log.text, 'text/plain').catch(() => undefined);
     throw error;
   }
 }
 
-/** The exit code is a hint, the database is the answer. */
-async function confirm(
-  deps: ActivityDependencies,
-  input: UpgradeInput,
-  production: GuardedProduction,
-  { command, result }: AlembicCommandFacts,
-): Promise<void> {
-  await withConnection(
-    production.administrator,
-    { runId: input.run.runId, step: STEP, signal: production.signal },
-    (client) => endSessions(client, { of: { role: production.migrator.user }, signal: production.signal }),
-  );
-  if (result.kind !== 'exited' || result.code !== 0) {
-    const ending = result.kind === 'exited' ? `code ${result.code}` : result.signal;
-    const tail = deps.secrets.redactor.redact(result.stderrTail.trim() || result.stdoutTail.trim());
-    throw new StepError(STEP_ERRORS.processFailed, `alembic ${command} ended with ${lastWords(ending, tail)}`, {
-      ending,
-    });
+/** @throws StepError `StateUnexpected` where the upgrade must not be run from what was found */
+function whetherToRun(found: Reconciliation): 'is-to-run' | 'is-done' {
+  switch (found.kind) {
+    case 'fully-applied':
+      return 'is-done';
+    case 'foreign':
+      throw new StepError(STEP_ERRORS.stateUnexpected, found.why, { found });
+    case 'partly-applied':
+      if (found.clean !== 'yes') throw new StepError(STEP_ERRORS.stateUnexpected, found.why, { found });
+      return 'is-to-run';
+    case 'unchanged':
+      return 'is-to-run';
   }
-  const { state } = await readProduction(input, readingOptions(production));
-  const wanted = expectedRows(input);
-  if (state.versionRows.join() !== wanted.join()) {
-    throw new StepError(
-      STEP_ERRORS.stateUnexpected,
-      `alembic ${command} ended with code 0, but production stands at ${state.versionRows.join(', ') || 'no revision'} instead of ${wanted.join(', ')}: does env.py use the address it is given?`,
+}
+
+/** Starts Alembic until it has come through or its tries, or the patience for those who stand in the way, are used up. */
+async function tryUntilUpgraded(
+  context: TryContext,
+  attempt: number,
+): Promise<{ readonly tries: number; readonly dropped: readonly string[] }> {
+  const { input, production, store, reading, telling } = context;
+  const { guard } = input.profile;
+  const patience = new Patience(guard.patience);
+  const dropped: string[] = [];
+  for (let inTry = 1; ; inTry += 1) {
+    telling.tell({ try: inTry });
+    await awaitOldTransactions(context, patience, inTry);
+    await recordStart(store, attempt);
+    const began = Date.now();
+    const end = await tryUpgrade(context, inTry);
+    if (end.kind === 'upgraded') return { tries: inTry, dropped };
+
+    const { found, droppedIndexes } = await settleProduction(input, reading, store);
+    dropped.push(...droppedIndexes);
+    context.log.add('stderr', `[migration-runbook] try ${inTry}: ${end.why}; production is ${describe(found)}`);
+    if (whetherToRun(found) === 'is-done') return { tries: inTry, dropped };
+    if (inTry >= guard.tries) throw givenUp(context, end, found, `after ${inTry} of ${guard.tries} tries`, began);
+    const left = await awaitBlockers(context, patience, began);
+    if (left.length > 0) {
+      throw givenUp(context, end, found, `after ${inTry} tries and ${guard.patience} ms of patience`, began);
+    }
+    await pause(BETWEEN_TRIES, undefined, { signal: production.signal });
+    const indexes = await withConnection(
+      production.administrator,
+      { runId: input.run.runId, step: STEP, signal: production.signal, statementTimeout: 180_000 },
+      (client) => dropInvalidIndexes(client, input.before.invalidIndexes),
     );
+    dropped.push(...indexes.dropped);
   }
 }
 
-const expectedRows = ({ graph, before }: UpgradeInput): readonly string[] =>
-  rowsAlongPath(before.versionRows, graph.path).at(-1) ?? before.versionRows;
+/** What is left of the time for which others are waited for. */
+class Patience {
+  left: number;
 
-/** A program's last words, the exception that a Python traceback ends with first: the cause before the way to it. */
-export function lastWords(ending: string, text: string): string {
-  const lines = text.split('\n').filter((line) => line.trim() !== '');
-  if (lines.length === 0)
-    return ending.startsWith('SIG') ? `${ending} from outside (out of memory, or somebody’s kill)` : ending;
-  const cause = lines.findLastIndex((line) =>
-    /^[A-Za-z_][\w.]*(Error|Exception|Violation|Interrupt|Exit)\b/.test(line),
-  );
-  const shown = cause < 0 ? lines.slice(-6) : lines.slice(cause, cause + 6);
-  return `${ending}: ${shown.join(' | ').slice(0, 1200)}`;
+  constructor(milliseconds: number) {
+    this.left = milliseconds;
+  }
+
+  /** Counts the time that `waiting` takes. */
+  async during<T>(waiting: () => Promise<T>): Promise<T> {
+    const began = Date.now();
+    try {
+      return await waiting();
+    } finally {
+      this.left = Math.max(0, this.left - (Date.now() - began));
+    }
+  }
 }
+
+/** A lock the migration wants would wait for them, and the application would wait behind that lock. */
+async function awaitOldTransactions(context: TryContext, patience: Patience, inTry: number): Promise<void> {
+  const { input, production, register, telling } = context;
+  const { signal } = production;
+  const age = input.profile.databases.production.maximumTransactionAge;
+  const began = Date.now();
+  const old = await patience.during(() => {
+    const until = began + patience.left;
+    return withConnection(production.administrator, { runId: input.run.runId, step: STEP, signal }, async (client) => {
+      for (;;) {
+        const found = await openTransactions(client, age, production.migrator.user);
+        if (found.length === 0 || Date.now() >= until) return found;
+        telling.tell({ phase: `waiting for transactions older than ${age} ms`, blockers: asBlockers(found) });
+        await register.meet(client, found, inTry);
+        await pause(250, undefined, { signal });
+      }
+    });
+  });
+  telling.tell({ blockers: [] });
+  if (old.length === 0) return;
+  const findings = old
+    .slice(0, 10)
+    .map(
+      (session) => `a transaction is open longer than ${age} ms: ${describeBlocker(session)}; end it and start again`,
+    );
+  // Not a refusal once Alembic has run: then there may be something to undo.
+  throw inTry === 1
+    ? refusal(findings)
+    : new StepError(STEP_ERRORS.processFailed, `not tried again: ${findings.join('; ')}`, { findings });
+}
+
+const awaitBlockers = (
+  { input, production, register, telling }: TryContext,
+  patience: Patience,
+  from: number,
+): Promise<readonly BlockingSession[]> =>
+  patience.during(() =>
+    withConnection(
+      production.administrator,
+      { runId: input.run.runId, step: STEP, signal: production.signal },
+      (client) =>
+        register.outlast(client, {
+          from,
+          patience: patience.left,
+          signal: production.signal,
+          tell: (blocking) =>
+            telling.tell({ phase: 'waiting for those in the way to end', blockers: asBlockers(blocking) }),
+        }),
+    ),
+  );
+
+function givenUp(
+  { register }: TryContext,
+  end: Extract<TryEnd, { kind: 'locked-out' }>,
+  found: Reconciliation,
+  when: string,
+  from: number,
+): StepError {
+  const blockers = register.words(from);
+  const inTheWay = blockers.length === 0 ? 'nobody was seen in the way' : `in the way: ${blockers.join('; ')}`;
+  const isBeyond = end.stop?.kind === 'beyond-footprint';
+  return new StepError(
+    isBeyond ? STEP_ERRORS.stateUnexpected : STEP_ERRORS.processFailed,
+    `the upgrade was given up ${when}: ${end.why}; production is ${describe(found)}; ${inTheWay}`,
+    { found, blockers },
+  );
+}
+
+const describe = (found: Reconciliation): string =>
+  found.kind === 'partly-applied' ? `partly applied (${found.revisions.join(', ')})` : found.kind.replaceAll('-', ' ');

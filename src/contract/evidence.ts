@@ -424,6 +424,28 @@ export interface Blocker {
   readonly waitedFor: string;
 }
 
+/** What `apply.upgrade` tells in its heartbeat. */
+export interface UpgradeProgress {
+  readonly phase: string;
+  readonly target: string;
+  /** The revision that runs, where the service's command lets us see it. */
+  readonly revision: string;
+  /** Alembic's last line. */
+  readonly line: string;
+  /** Version rows as they are committed. */
+  readonly versionRows?: readonly string[];
+  /** The statement that runs, literals struck out, and since when (ISO). */
+  readonly statement?: string;
+  readonly statementSince?: string;
+  /** Who stands in the way now, 10 at most. */
+  readonly blockers?: readonly Blocker[];
+  /** The index that is being built: `public.jobs 45 %, building index`. */
+  readonly index?: string;
+  readonly try?: number;
+  /** Why locks cannot be watched at the moment. */
+  readonly blind?: string;
+}
+
 export interface ChecksInput extends StepInput {
   readonly checks: readonly Check[];
 }

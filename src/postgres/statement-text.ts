@@ -1,0 +1,29 @@
+import type { StatementClass } from '../contract/rehearsal.ts';
+
+/** Literals, quoted names, dollar-quoted bodies and comments; each also where the text was cut inside of it. */
+const PARTS =
+  /'(?:[^']|'')*(?:'|$)|"(?:[^"]|"")*(?:"|$)|(\$[A-Za-z_]*\$)[\s\S]*?(?:\1|$)|--[^\n]*|\/\*[\s\S]*?(?:\*\/|$)/g;
+
+/**
+ * A statement as others may read it, from `pg_stat_activity`: without comments, texts and numbers, on one line. What a value
+ * of a row could be is struck out.
+ */
+export function withoutLiterals(sql: string, limit = 300): string {
+  const text = sql
+    .replaceAll(PARTS, (part) =>
+      part.startsWith('"') ? part : part.startsWith('-') || part.startsWith('/') ? ' ' : '?',
+    )
+    .replaceAll(/(?<![\w."$])\d[\d.]*(?:e[+-]?\d+)?/gi, '?')
+    .replaceAll(/\s+/g, ' ')
+    .trim();
+  return text.length <= limit ? text : `${text.slice(0, limit)} ...`;
+}
+
+/**
+ * How a statement waits, as far as its text tells from outside: `concurrent` beside the application, anything else in front
+ * of it. In doubt it is `exclusive`, whose limit is the short one.
+ */
+export function classFromOutside(sql: string): Extract<StatementClass, 'concurrent' | 'exclusive'> {
+  const words = sql.replaceAll(PARTS, ' ');
+  return /\bCONCURRENTLY\b|\bVALIDATE\s+CONSTRAINT\b/i.test(words) ? 'concurrent' : 'exclusive';
+}
