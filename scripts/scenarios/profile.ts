@@ -9,7 +9,13 @@ const SERVICE = 'whisper-transcriber';
 
 /** What a scenario wants otherwise. */
 export interface ProfileChanges
-  extends Partial<Pick<ProfileDocument, 'recovery' | 'window' | 'switches' | 'monitoring' | 'timeouts' | 'fence'>> {
+  extends Partial<
+    Pick<
+      ProfileDocument,
+      'recovery' | 'window' | 'switches' | 'monitoring' | 'timeouts' | 'fence' | 'rehearsal' | 'guard'
+    >
+  > {
+  readonly alembic?: Partial<ProfileDocument['alembic']>;
   readonly approvals?: Partial<ProfileDocument['approvals']>;
   readonly backup?: Partial<ProfileDocument['backup']>;
   /** Default `whisper-transcriber`. */
@@ -79,7 +85,13 @@ function documentFor(example: Example, outbox: string, changes: ProfileChanges):
       scratch: { administrator: secret('scratch/ADMINISTRATOR_URL') },
     },
     postgresPrograms: stack.postgres.primary.binDirectory,
-    alembic: { python, urlScheme: 'postgresql+psycopg' },
+    alembic: { python, urlScheme: 'postgresql+psycopg', ...changes.alembic },
+    rehearsal: {
+      smoke: [{ name: 'recordings are there', sql: 'SELECT count(*) > 0 FROM public.recordings', expect: true }],
+      ...changes.rehearsal,
+    },
+    guard: changes.guard ?? {},
+    lint: { program: path.join(stack.venv.bin, 'squawk') },
     backup: {
       bucket: stack.s3.bucket,
       region: stack.s3.region,
@@ -98,6 +110,7 @@ function documentFor(example: Example, outbox: string, changes: ProfileChanges):
       tests: [python, '-m', 'pytest', '-q', 'tests/test_migrations.py'],
     },
     application: {
+      deployed: { command: [tool('deployctl'), 'release'] },
       boot: {
         command: [python, '-m', 'uvicorn', 'api.main:app', '--host', '127.0.0.1', '--port', '{{port}}'],
         readyPath: '/healthz',
@@ -230,6 +243,11 @@ esac
     capacityctl: `#!/bin/sh
 # usage: capacityctl: free bytes where the servers keep their data, as JSON. One number: all of them lie on one volume.
 df --output=avail -B1 "${example.directory}" | tail -n 1 | tr -d ' '
+`,
+    deployctl: `#!/bin/sh
+# usage: deployctl release: the tag of the release that is deployed now.
+[ "$1" = release ] || { echo 'usage: deployctl release' >&2; exit 2; }
+echo ${example.tag}
 `,
     reviewctl: `#!/bin/sh
 # usage: reviewctl TAG: the review and CI state of a release, as the example's review system knows it.

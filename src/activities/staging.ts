@@ -46,9 +46,11 @@ async function migrateStaging(
   if (tools.attempt > 1) await endEarlierAttempt(run);
   try {
     const before = await stateBefore(run, store, tools.attempt);
-    const upgradeMilliseconds = await upgradeStaging(run, input.graph.targetRevision);
+    const { targetRevisions } = input.graph;
+    let upgradeMilliseconds = 0;
+    for (const target of targetRevisions) upgradeMilliseconds += await upgradeStaging(run, target);
     const after = await readStaging(run);
-    requireTarget(before.revisions, after.revisions, input.graph.targetRevision);
+    requireTargets(before.revisions, after.revisions, targetRevisions);
     const mapAfter = await store.record('staging/object-map-after.json', after.map);
     const schemaAfter = await store.archive('staging/schema-after.sql', after.schema, 'application/sql');
     const tests = await testMigrations(run);
@@ -163,8 +165,9 @@ async function stateBefore(
 }
 
 /** Alembic ends well where it had nothing to do, and where env.py led it to another database than the one it was given. */
-function requireTarget(before: readonly string[], after: readonly string[], target: string): void {
-  if (after.includes(target)) return;
+function requireTargets(before: readonly string[], after: readonly string[], targets: readonly string[]): void {
+  if (targets.every((target) => after.includes(target))) return;
+  const target = targets.join(', ');
   const at = after.join(', ') || 'no revision';
   throw new StepError(
     STEP_ERRORS.checkFailed,

@@ -60,9 +60,11 @@ beforeAll(async () => {
     graph: {
       startRevisions: ['0002_audit_log'],
       targetRevision: TARGET,
+      targetRevisions: [TARGET],
       path: [],
       downgrade: { kind: 'impossible', why: 'not asked for here' },
       risks: [],
+      unknown: [],
     },
   };
 }, 240_000);

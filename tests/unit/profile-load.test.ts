@@ -83,7 +83,10 @@ describe('a profile is refused', () => {
         .replace('required: 1', 'required: 3')
         .replace("schedule, '{{service}}', '{{runId}}'] }", "schedule, '{{servcie}}', '{{runId}}'] }"),
     );
-    expect(findings).toHaveLength(5);
+    expect(findings).toHaveLength(6);
+    expect(findings.find((text) => text.includes('approvals.signers'))).toContain(
+      'has keys of 2 who may approve, where 3 signed approvals are required',
+    );
     const lineOf = (needle: string): number => template.slice(0, template.indexOf(needle)).split('\n').length;
     expect(findings).toContainEqual(
       `whisper-transcriber.yaml:${lineOf('maximumLag: 10s')}: databases.production.maximumLag: must be a duration such as 30s, 10m or 2h`,

@@ -89,6 +89,17 @@ async function countArrivals(
   const kind = evaluation?.reality.kind;
   if (kind !== 'fully-applied' && kind !== 'partly-applied') return;
   if (rollbackOfferOf(run, rehearsal) === 'not-offered' || tooling.graph.downgrade.kind !== 'planned') return;
+  const { fence } = run.state;
+  if (fence !== undefined) {
+    run.state.arrivals = run.judge('recovery.arrivals', 'Nothing of the users’ can have come: the fence is up', () => ({
+      objects: [],
+      total: 0,
+      archive: null,
+      unknown: [],
+      fencedSince: fence.since,
+    }));
+    return;
+  }
   try {
     run.state.arrivals = await run.step(
       'recovery.arrivals',
