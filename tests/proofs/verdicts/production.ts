@@ -1,0 +1,116 @@
+/** Production of one chain: what it is, its upgrade and its way back by the real code, and what differs afterwards. */
+import { readdir } from 'node:fs/promises';
+import type { AlembicCommandFacts, AlembicCommandOptions } from '../../../src/alembic/command.ts';
+import { downgrade } from '../../../src/alembic/downgrade.ts';
+import { upgrade } from '../../../src/alembic/upgrade.ts';
+import { type DatabaseVersion, readVersion } from '../../../src/alembic/version-table.ts';
+import { commandFor, environmentFor, type ReleaseAlembic } from '../../../src/activities/release-alembic.ts';
+import type { GraphEvidence } from '../../../src/contract/evidence.ts';
+import { captureObjectMap, type ObjectMap, withoutTable } from '../../../src/postgres/catalog/object-map.ts';
+import { withConnection } from '../../../src/postgres/connection.ts';
+import { type ConnectionTarget, parseConnectionUrl } from '../../../src/postgres/connection-url.ts';
+import { compareContents, type DatabaseContents, readContents } from '../../../src/postgres/contents/contents.ts';
+import { qualifiedName } from '../../../src/postgres/identifier.ts';
+import { objectDifferences } from '../../../src/rehearsal/object-difference.ts';
+import type { Chain } from '../../fixtures/verdicts/chain.ts';
+import { redactor, type Service, signal, versionTableOf, type World } from './world.ts';
+
+/** All that a way back has to bring back. */
+export interface State {
+  /** Without Alembic's version table, as the contents. */
+  readonly objects: ObjectMap;
+  readonly contents: DatabaseContents;
+  readonly versionRows: readonly string[];
+  readonly files: readonly string[];
+}
+
+export async function readProduction(world: World, service: Service, like?: State): Promise<State> {
+  const { chain, database, run, files } = service;
+  const session = { runId: run.runId, step: 'proof', signal };
+  return withConnection(world.url('superuser', database), session, async (client) => {
+    const version = await readVersion(client, versionTableOf(chain));
+    const objects = withoutTable(await captureObjectMap(client), versionTableOf(chain));
+    const contents = await readContents([client], {
+      sampleAbove: Number.POSITIVE_INFINITY,
+      ...(like && { like: like.contents }),
+    });
+    return {
+      objects,
+      contents: withoutRowsOf(chain, contents),
+      versionRows: rowsOf(version),
+      files: (await readdir(files.production)).toSorted(),
+    };
+  });
+}
+
+const rowsOf = (version: DatabaseVersion): readonly string[] => (version.kind === 'versioned' ? version.rows : []);
+
+const withoutRowsOf = (chain: Chain, contents: DatabaseContents): DatabaseContents => {
+  const { schema, table } = versionTableOf(chain);
+  const name = qualifiedName(schema, table);
+  return { ...contents, tables: contents.tables.filter((entry) => entry.table !== name) };
+};
+
+/** In words; empty = equal. */
+export const differences = (before: State, after: State): readonly string[] => [
+  ...objectDifferences(before.objects, after.objects),
+  ...compareContents(before.contents, after.contents),
+  ...(before.versionRows.join() === after.versionRows.join()
+    ? []
+    : [
+        `version rows ${before.versionRows.join(', ') || 'none'} before, ${after.versionRows.join(', ') || 'none'} after`,
+      ]),
+  ...(before.files.join() === after.files.join()
+    ? []
+    : [`files ${before.files.join(', ')} before, ${after.files.join(', ')} after`]),
+];
+
+/** How one of the service's commands is run on a database. */
+export function alembicOn(
+  release: ReleaseAlembic,
+  { profile, run }: Service,
+  target: ConnectionTarget,
+  command: readonly string[] | undefined,
+): AlembicCommandOptions {
+  return {
+    ...commandFor(release, environmentFor(release, target, profile.alembic, run), command),
+    signal,
+    redactor,
+  };
+}
+
+/** @throws Error when a command does not end with code 0 */
+export async function upgradeProduction(
+  world: World,
+  release: ReleaseAlembic,
+  service: Service,
+  { targetRevisions }: GraphEvidence,
+): Promise<void> {
+  const target = parseConnectionUrl(world.url('migrator', service.database));
+  const options = alembicOn(release, service, target, service.profile.alembic.commands.upgrade);
+  for (const revision of targetRevisions) {
+    const facts = await upgrade({ ...options, target: revision });
+    if (!wentThrough(facts)) throw new Error(`production's upgrade failed: ${saidBy(facts)}`);
+  }
+}
+
+/** @returns what the command that failed said; null = all went through */
+export async function rollBackProduction(
+  world: World,
+  release: ReleaseAlembic,
+  service: Service,
+  commands: readonly string[],
+): Promise<string | null> {
+  const target = parseConnectionUrl(world.url('migrator', service.database));
+  const done = await downgrade({
+    ...alembicOn(release, service, target, service.profile.alembic.commands.downgrade),
+    commands: commands.map((argument) => ({ argument })),
+  });
+  const failed = done.find((facts) => !wentThrough(facts));
+  return failed === undefined ? null : saidBy(failed);
+}
+
+const wentThrough = ({ result }: AlembicCommandFacts): boolean => result.kind === 'exited' && result.code === 0;
+
+const saidBy = ({ command, result }: AlembicCommandFacts): string =>
+  `${command}: ${(result.stderrTail || result.stdoutTail).trim().slice(-400)}`;
