@@ -9,7 +9,7 @@ import { normalizedDefinition } from '../postgres/catalog/definition-text.ts';
 import type { ProductionReading } from '../postgres/catalog/production-state.ts';
 import { objectDifferences } from '../rehearsal/object-difference.ts';
 import { runStep, type StepTools } from './activity-step.ts';
-import { lastWords } from './apply.ts';
+import { lastWords } from '../process/last-words.ts';
 import { BoundedLog } from './bounded-log.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { type GuardedProduction, withGuardedProduction } from './production-guard.ts';

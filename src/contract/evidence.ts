@@ -523,6 +523,10 @@ export interface ArrivalsInput extends EvaluateInput {
 
 /** Rows and values that a rollback would drop and that the migration itself did not put there. */
 export interface Arrivals {
+  /**
+   * Those with arrivals first, 200 at most. `found`: as `rows`, in production; what is more came since. Of a column whose
+   * default is a constant only other values count as more: every new row has the default.
+   */
   readonly objects: readonly (DroppedObject & { readonly found: number })[];
   /** Sum of what was found beyond what the migration put there. */
   readonly total: number;

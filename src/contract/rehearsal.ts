@@ -115,6 +115,8 @@ export interface DroppedObject {
   readonly column: string | null;
   /** Rows of the table, or values of the column that are not null, on the upgraded copy. */
   readonly rows: number;
+  /** Of a column whose default is a constant: values that are neither null nor the default. */
+  readonly beyondDefault?: number;
 }
 
 /** The release now deployed on the upgraded copy: it will run there in production for a while. */

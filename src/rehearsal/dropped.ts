@@ -1,6 +1,7 @@
 /** What the downgrade drops of that which the upgrade made, and how many rows the migration itself had put there. */
 import { type Client, escapeIdentifier } from 'pg';
 import type { DroppedObject } from '../contract/rehearsal.ts';
+import { countBeyondDefault } from '../postgres/contents/constant-default.ts';
 import { qualifiedName, sqlName } from '../postgres/identifier.ts';
 
 /** A table or a column by what it is, whatever it is called: renaming keeps OID and number. */
@@ -17,7 +18,12 @@ interface TableRow {
   readonly schema: string;
   readonly name: string;
   readonly parent: number | null;
-  readonly columns: readonly { readonly name: string; readonly number: number; readonly generated: boolean }[];
+  readonly columns: readonly {
+    readonly name: string;
+    readonly number: number;
+    readonly generated: boolean;
+    readonly default: string | null;
+  }[];
 }
 
 /** Tables that hold rows, partitioned ones and partitions included. */
@@ -26,8 +32,10 @@ async function readTables(client: Client): Promise<TableRow[]> {
     `SELECT c.oid::int8::float8 AS "oid", n.nspname AS "schema", c.relname AS "name",
             CASE WHEN c.relispartition
                  THEN (SELECT i.inhparent::int8::float8 FROM pg_inherits i WHERE i.inhrelid = c.oid) END AS "parent",
-            coalesce((SELECT json_agg(json_build_object('name', a.attname, 'number', a.attnum, 'generated', a.attgenerated <> ''))
-                      FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '[]') AS "columns"
+            coalesce((SELECT json_agg(json_build_object('name', a.attname, 'number', a.attnum, 'generated', a.attgenerated <> '',
+                                                                'default', pg_get_expr(d.adbin, d.adrelid)))
+                      FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+                      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '[]') AS "columns"
      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
        AND NOT EXISTS (SELECT FROM pg_depend d
@@ -69,15 +77,30 @@ export async function countNewObjects(
     const isNew = !before.has(table);
     const added = columns.filter((column) => !column.generated && !before.has(columnName(table, column.name)));
     if (!isNew && added.length === 0) continue;
-    const counts = ['count(*)', ...added.map((column) => `count(${escapeIdentifier(column.name)})`)];
-    const { rows } = await client.query<string[]>({
+    const counts = [
+      'count(*)',
+      ...added.flatMap((column) => [
+        `count(${escapeIdentifier(column.name)})`,
+        countBeyondDefault(column.name, column.default) ?? 'NULL',
+      ]),
+    ];
+    const { rows } = await client.query<(string | null)[]>({
       text: `SELECT ${counts.join(', ')} FROM ${sqlName(schema, name)}`,
       rowMode: 'array',
     });
     const [all = '0', ...values] = rows[0]!;
     if (isNew) found.push({ table, column: null, rows: Number(all), oid, number: null, parent });
     for (const [index, column] of added.entries()) {
-      found.push({ table, column: column.name, rows: Number(values[index]), oid, number: column.number, parent });
+      const [held, beyondDefault] = values.slice(2 * index);
+      found.push({
+        table,
+        column: column.name,
+        rows: Number(held),
+        ...(typeof beyondDefault === 'string' && { beyondDefault: Number(beyondDefault) }),
+        oid,
+        number: column.number,
+        parent,
+      });
     }
   }
   return found;
@@ -105,5 +128,5 @@ export async function droppedSince(client: Client, upgraded: readonly HeldObject
       if (column === null) return parent === null || !tablesGone.has(parent);
       return !tablesGone.has(oid) && (parent === null || !columnsGone.has(`${parent} ${column}`));
     })
-    .map(({ table, column, rows }) => ({ table, column, rows }));
+    .map(({ oid: _oid, number: _number, parent: _parent, ...dropped }) => dropped);
 }
