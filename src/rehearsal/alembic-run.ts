@@ -6,7 +6,7 @@ import type { StatementEvent } from '../alembic/statements.ts';
 import { readVersion } from '../alembic/version-table.ts';
 import type { Reporter } from '../contract/rehearsal.ts';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
-import { withConnection } from '../postgres/connection.ts';
+import { applicationName, withConnection } from '../postgres/connection.ts';
 import { endSessions } from '../postgres/sessions.ts';
 import { ProcessNotStarted } from '../process/errors.ts';
 import type { TrialRequest } from './trial-request.ts';
@@ -101,7 +101,7 @@ async function runOne(
       redactor,
       onEvent: (event) => {
         if (event.event === 'revision-start') revision = event.revision;
-        if (event.event === 'finished') revision = null;
+        if (event.event === 'revision-applied') revision = null;
         onEvent?.(event);
         report();
       },
@@ -145,7 +145,13 @@ async function whyFailed(
 /** The version rows, once nobody is left in the copy whose work could still change them. */
 export const settledRows = ({ alembic, copy, session }: TrialRequest): Promise<readonly string[]> =>
   withConnection(copy, session, async (client) => {
-    await endSessions(client, { of: { database: copy.database }, signal: session.signal });
+    // Not our own, which looks at locks meanwhile.
+    const own = applicationName(session.runId, session.step);
+    await endSessions(client, {
+      of: { database: copy.database },
+      only: ({ application }) => application !== own,
+      signal: session.signal,
+    });
     const version = await readVersion(client, alembic.versionTable);
     return version.kind === 'versioned' ? version.rows : [];
   });

@@ -8,6 +8,7 @@ import { judgeSqlAnswer } from '../integrations/checks.ts';
 import { readSingleValue } from '../integrations/single-value.ts';
 import { type ConnectionOptions, withConnection } from '../postgres/connection.ts';
 import type { ConnectionTarget } from '../postgres/connection-url.ts';
+import { listInvalidIndexes } from '../postgres/catalog/leftover-indexes.ts';
 import { captureObjectMap, type ObjectMap, withoutTable } from '../postgres/catalog/object-map.ts';
 import { queryFailure } from '../postgres/database-error.ts';
 import { type CommandsRun, runCommands, type TrialCommand } from './alembic-run.ts';
@@ -20,8 +21,13 @@ import { namesOfExisting, readStorage, rewritten, type StorageState, walBetween 
 import type { Rehearse, Rehearsed, TrialRequest } from './trial-request.ts';
 import { judge, type TrialFacts } from './verdict.ts';
 
-interface CopyState {
+/** Invalid indexes are in no map: they are told beside it. */
+interface Objects {
   readonly map: ObjectMap;
+  readonly invalid: readonly string[];
+}
+
+interface CopyState extends Objects {
   readonly storage: StorageState;
 }
 
@@ -32,10 +38,10 @@ export const rehearse: Rehearse = async (request) => {
     names: await namesHeld(client),
   }));
 
-  const { run, recorder, upgrade, footprint, map } = await upgradeCopy(request, before);
+  const { run, recorder, upgrade, footprint, after } = await upgradeCopy(request, before);
   if (run.failed !== undefined) {
     const { revision, why } = run.failed;
-    return { kind: 'upgrade-failed', revision, why, leaves: objectDifferences(before.map, map).slice(0, 50) };
+    return { kind: 'upgrade-failed', revision, why, leaves: differences(before, after).slice(0, 50) };
   }
 
   const smoke = await runSmoke(request);
@@ -46,7 +52,7 @@ export const rehearse: Rehearse = async (request) => {
   session.signal.throwIfAborted();
 
   const unknown = upgrade.reporter.kind === 'absent' ? [reporterAbsent(upgrade.reporter.why)] : [];
-  const facts = { upgrade, footprint, smoke, deployed, mapBefore: before.map, mapAfter: map };
+  const facts = { upgrade, footprint, smoke, deployed, mapBefore: before.map, mapAfter: after.map };
   if (plan.downgrade.kind === 'impossible') {
     const verdict = judge({ downgrade: plan.downgrade });
     return { kind: 'rehearsed', ...facts, downgrade: null, verdict, again: null, dropped: [], unknown };
@@ -54,7 +60,7 @@ export const rehearse: Rehearse = async (request) => {
   return {
     kind: 'rehearsed',
     ...facts,
-    ...(await undo(request, plan.downgrade.commands, names, before, map, unknown)),
+    ...(await undo(request, plan.downgrade.commands, names, before, after.map, unknown)),
   };
 };
 
@@ -94,7 +100,7 @@ async function upgradeCopy(request: TrialRequest, before: CopyState) {
       growthBytes: after.storage.databaseBytes - before.storage.databaseBytes,
       reporter: run.reporter,
     };
-    return { run, recorder, upgrade, footprint: archived, map: after.map };
+    return { run, recorder, upgrade, footprint: archived, after };
   });
 }
 
@@ -184,8 +190,8 @@ async function compareWithBackup(
   readonly dropped: Rehearsed['dropped'];
 }> {
   request.progress?.({ phase: 'comparing objects' });
-  const { map, dropped } = await inCopy(request, async (client) => ({
-    map: await readMap(client, request),
+  const { after, dropped } = await inCopy(request, async (client) => ({
+    after: await readObjects(client, request),
     dropped: await droppedSince(client, added),
   }));
   const data = await inBoth(request, (pristine, [tried, ...readers]) =>
@@ -193,7 +199,7 @@ async function compareWithBackup(
       request.progress?.({ phase: 'comparing rows', line: table }),
     ),
   );
-  return { objects: objectDifferences(before.map, map), data, dropped };
+  return { objects: differences(before, after), data, dropped };
 }
 
 async function upgradeAgain(request: TrialRequest): Promise<{
@@ -266,7 +272,17 @@ const versionTable = ({ alembic }: TrialRequest): string => versionTableName(ale
 const readMap = async (client: Client, { alembic }: TrialRequest): Promise<ObjectMap> =>
   withoutTable(await captureObjectMap(client), alembic.versionTable);
 
-const readState = async (client: Client, request: TrialRequest): Promise<CopyState> => ({
+const readObjects = async (client: Client, request: TrialRequest): Promise<Objects> => ({
   map: await readMap(client, request),
+  invalid: (await listInvalidIndexes(client)).map(({ name }) => name),
+});
+
+const readState = async (client: Client, request: TrialRequest): Promise<CopyState> => ({
+  ...(await readObjects(client, request)),
   storage: await readStorage(client),
 });
+
+const differences = (before: Objects, after: Objects): readonly string[] => [
+  ...objectDifferences(before.map, after.map),
+  ...after.invalid.filter((name) => !before.invalid.includes(name)).map((name) => `index ${name} is invalid`),
+];

@@ -1,0 +1,339 @@
+import { describe, expect, test } from 'vitest';
+import { withClient } from '../../scripts/stack/postgres-cluster.ts';
+import { downgradePlan } from '../../src/alembic/downgrade-plan.ts';
+import { readGraph } from '../../src/alembic/read-graph.ts';
+import { serviceEnvironment } from '../../src/alembic/service-url.ts';
+import { rowsAlongPath, upgradePath } from '../../src/alembic/upgrade-path.ts';
+import { upgrade } from '../../src/alembic/upgrade.ts';
+import type { RehearsalProfile } from '../../src/contract/profile.ts';
+import { parseConnectionUrl } from '../../src/postgres/connection-url.ts';
+import { createRedactor } from '../../src/process/redactor.ts';
+import { rehearse } from '../../src/rehearsal/trial.ts';
+import type { Rehearsed, TrialRequest, TrialResult } from '../../src/rehearsal/trial-request.ts';
+import { createService, type Revision } from '../fixtures/alembic/service.ts';
+import { createDatabase, databaseUrl, useStack } from '../stack.ts';
+
+const stack = useStack();
+const primary = stack.postgres.primary;
+const signal = new AbortController().signal;
+
+/** What is deployed: five users and their notes, which have no key. */
+const START: Revision = {
+  id: 'r1',
+  upgrade: [
+    'op.execute("CREATE TABLE users (id serial PRIMARY KEY, name text NOT NULL, phone text)")',
+    'op.execute("CREATE TABLE notes (author int, body text)")',
+    "op.execute(\"INSERT INTO users (name, phone) SELECT 'user ' || n, CASE WHEN n < 4 THEN '555-' || n END FROM generate_series(1, 5) n\")",
+    'op.execute("INSERT INTO notes SELECT n % 5, \'note \' || n FROM generate_series(1, 20) n")',
+    'op.execute("SELECT lo_from_bytea(4711, \'content\')")',
+  ].join('\n'),
+};
+
+const execute = (...statements: readonly string[]): string =>
+  statements.map((statement) => `op.execute(${JSON.stringify(statement)})`).join('\n');
+
+const step = (up: readonly string[], down: readonly string[] | null): Revision => ({
+  id: 'r2',
+  down: '"r1"',
+  upgrade: execute(...up),
+  downgrade: down === null ? null : down.length === 0 ? 'pass' : execute(...down),
+});
+
+interface Options {
+  readonly smoke?: RehearsalProfile['smoke'];
+  readonly environment?: Readonly<Record<string, string>>;
+  readonly change?: (request: TrialRequest) => TrialRequest;
+}
+
+/** A trial of the last of these revisions, on a database that stands at the first. */
+async function trialOf(revisions: readonly Revision[], options: Options = {}): Promise<TrialResult> {
+  const [{ root }, pristine] = await Promise.all([createService([START, ...revisions]), createDatabase(primary)]);
+  const alembic = { python: stack.venv.python, directory: root, config: 'alembic.ini' };
+  const redactor = createRedactor([]);
+  const scheme = { urlVariable: 'DATABASE_URL', urlScheme: 'postgresql+psycopg' };
+  const environmentOf = (url: string) => ({
+    ...serviceEnvironment(parseConnectionUrl(url), scheme),
+    ...options.environment,
+  });
+  await upgrade({ ...alembic, environment: environmentOf(pristine.url), target: 'r1', signal, redactor });
+  const copy = `${pristine.name}_copy`;
+  await withClient(primary.superuserUrl, (client) =>
+    client.query(`CREATE DATABASE ${client.escapeIdentifier(copy)} TEMPLATE ${client.escapeIdentifier(pristine.name)}`),
+  );
+  const copyUrl = databaseUrl(primary, copy);
+  const graph = await readGraph({ ...alembic, root, environment: environmentOf(pristine.url), signal, redactor });
+  const path = upgradePath(graph, ['r1'], graph.heads[0]!);
+  const request: TrialRequest = {
+    alembic: {
+      ...alembic,
+      environment: environmentOf(copyUrl),
+      commands: {},
+      versionTable: { schema: 'public', table: 'alembic_version' },
+    },
+    copy: parseConnectionUrl(copyUrl),
+    pristine: parseConnectionUrl(pristine.url),
+    plan: {
+      startRevisions: ['r1'],
+      targetRevisions: graph.heads,
+      path,
+      downgrade: downgradePlan(graph, rowsAlongPath(['r1'], path).at(-1)!, ['r1']),
+    },
+    smoke: options.smoke ?? [],
+    jobs: 2,
+    session: { runId: 'a-run', step: 'trial', signal },
+    redactor,
+  };
+  return rehearse(options.change?.(request) ?? request);
+}
+
+async function rehearsed(revisions: readonly Revision[], options?: Options): Promise<Rehearsed> {
+  const result = await trialOf(revisions, options);
+  expect(result.kind === 'upgrade-failed' ? result.why : '').toBe('');
+  return result as Extract<TrialResult, { kind: 'rehearsed' }>;
+}
+
+describe('the verdict on a downgrade', () => {
+  test('is lossless when objects and data are as before, and tells what it drops', async () => {
+    const trial = await rehearsed([
+      step(
+        [
+          'CREATE TABLE teams (id serial PRIMARY KEY, name text)',
+          "INSERT INTO teams (name) VALUES ('one'), ('two')",
+          'ALTER TABLE users ADD COLUMN email text',
+          "UPDATE users SET email = name || '@example.com' WHERE id < 3",
+        ],
+        ['ALTER TABLE users DROP COLUMN email', 'DROP TABLE teams'],
+      ),
+    ]);
+    expect(trial.verdict).toEqual({ kind: 'lossless' });
+    expect(trial.downgrade?.commands).toEqual(['downgrade r1']);
+    expect(trial.again?.milliseconds).toBeGreaterThan(0);
+    expect(trial.dropped).toEqual([
+      { table: 'public.teams', column: null, rows: 2 },
+      { table: 'public.users', column: 'email', rows: 2 },
+    ]);
+    expect(trial.unknown).toEqual([]);
+  });
+
+  test('does not take what was renamed for dropped', async () => {
+    const trial = await rehearsed([
+      step(
+        ['ALTER TABLE users RENAME COLUMN phone TO telephone', 'ALTER TABLE notes RENAME TO remarks'],
+        ['ALTER TABLE remarks RENAME TO notes', 'ALTER TABLE users RENAME COLUMN telephone TO phone'],
+      ),
+    ]);
+    expect(trial).toMatchObject({ verdict: { kind: 'lossless' }, dropped: [] });
+  });
+
+  test('counts values by column, and rows', async () => {
+    const { verdict } = await rehearsed([
+      step(
+        ['ALTER TABLE users DROP COLUMN phone', 'DELETE FROM users WHERE id = 5'],
+        ['ALTER TABLE users ADD COLUMN phone text'],
+      ),
+    ]);
+    expect(verdict).toEqual({
+      kind: 'lossy',
+      lost: [
+        { table: 'public.users', column: 'phone', values: 3 },
+        { table: 'public.users', column: null, values: 1 },
+      ],
+      objects: [],
+    });
+  });
+
+  test('counts the values of a column that does not come back', async () => {
+    const { verdict } = await rehearsed([step(['ALTER TABLE users DROP COLUMN IF EXISTS phone'], [])]);
+    expect(verdict).toEqual({
+      kind: 'lossy',
+      lost: [{ table: 'public.users', column: 'phone', values: 3 }],
+      objects: ['removed column public.users.phone'],
+    });
+  });
+
+  test('tells the column in tables without a key too', async () => {
+    const { verdict } = await rehearsed([step(['UPDATE notes SET body = upper(body) WHERE author = 1'], [])]);
+    expect(verdict).toEqual({
+      kind: 'lossy',
+      lost: [{ table: 'public.notes', column: 'body', values: 4 }],
+      objects: [],
+    });
+  });
+
+  test('counts whole rows where values of a table without a key are exchanged', async () => {
+    const { verdict } = await rehearsed([
+      step(["UPDATE notes SET author = CASE author WHEN 0 THEN 1 ELSE 0 END WHERE body IN ('note 5', 'note 6')"], []),
+    ]);
+    expect(verdict).toMatchObject({ kind: 'lossy', lost: [{ table: 'public.notes', column: null, values: 2 }] });
+  });
+
+  test('counts large objects', async () => {
+    const { verdict } = await rehearsed([step(["SELECT lo_put(4711, 0, 'C')"], [])]);
+    expect(verdict).toMatchObject({ kind: 'lossy', lost: [{ table: 'large objects', column: null, values: 1 }] });
+  });
+
+  test('names what is left: objects, rows, a sequence that fell back', async () => {
+    const { verdict } = await rehearsed([
+      step(
+        [
+          "DO $$ BEGIN CREATE TYPE mood AS ENUM ('good'); EXCEPTION WHEN duplicate_object THEN NULL; END $$",
+          "INSERT INTO notes VALUES (0, 'written by the migration')",
+          "SELECT setval('users_id_seq', 1)",
+        ],
+        [],
+      ),
+    ]);
+    expect(verdict).toEqual({
+      kind: 'leftovers',
+      objects: [
+        'added type public.mood',
+        'table public.notes: 1 row(s) more',
+        'sequence public.users_id_seq: at 1, was at 5',
+      ],
+    });
+  });
+
+  test('is that it fails when the next upgrade does, with what was left', async () => {
+    const trial = await rehearsed([
+      step(
+        ["CREATE TYPE mood AS ENUM ('good')", 'ALTER TABLE users ADD COLUMN mood mood'],
+        ['ALTER TABLE users DROP COLUMN mood'],
+      ),
+    ]);
+    expect(trial.verdict).toMatchObject({ kind: 'fails', where: 'upgrade after the downgrade, revision r2' });
+    expect(trial.verdict).toMatchObject({
+      why: expect.stringContaining('the downgrade had left: added type public.mood'),
+    });
+    expect(trial.again).toBeNull();
+  });
+
+  test('is that it fails when the downgrade does, with revision and cause', async () => {
+    const { verdict, downgrade } = await rehearsed([step(['SELECT 1'], ['SELECT 1 / 0'])]);
+    expect(verdict).toMatchObject({
+      kind: 'fails',
+      where: 'downgrade r1, revision r2',
+      why: expect.stringContaining('division by zero'),
+    });
+    expect(downgrade?.commands).toEqual(['downgrade r1']);
+  });
+
+  test('is that it is impossible where there is none', async () => {
+    const trial = await rehearsed([step(['SELECT 1'], null)]);
+    expect(trial).toMatchObject({
+      verdict: { kind: 'impossible', why: expect.stringContaining('r2') },
+      downgrade: null,
+    });
+  });
+});
+
+describe('an upgrade that fails on the copy', () => {
+  test('is told by revision and cause, with what it leaves', async () => {
+    const result = await trialOf([
+      {
+        id: 'r2',
+        down: '"r1"',
+        upgrade: [
+          'with op.get_context().autocommit_block():',
+          '    op.execute("ALTER TABLE users ADD COLUMN email text")',
+          '    op.execute("CREATE UNIQUE INDEX CONCURRENTLY notes_author ON notes (author)")',
+        ].join('\n'),
+      },
+    ]);
+    expect(result).toEqual({
+      kind: 'upgrade-failed',
+      revision: 'r2',
+      why: expect.stringContaining('could not create unique index'),
+      leaves: ['added column public.users.email', 'index public.notes_author is invalid'],
+    });
+  });
+
+  test('is seen although the command ends with code 0, for the copy is where it was', async () => {
+    const result = await trialOf([step(['SELECT 1'], [])], {
+      change: (request) => ({
+        ...request,
+        alembic: {
+          ...request.alembic,
+          environment: {
+            ...request.alembic.environment,
+            DATABASE_URL: `sqlite:///${request.alembic.directory}/elsewhere.db`,
+          },
+          commands: { upgrade: [stack.venv.python, '-c', 'print("nothing to do")'] },
+        },
+      }),
+    });
+    expect(result).toEqual({
+      kind: 'upgrade-failed',
+      revision: null,
+      why: expect.stringContaining('ended with code 0, but the copy stands at r1 instead of r2'),
+      leaves: [],
+    });
+  });
+});
+
+describe('the footprint', () => {
+  const rewriting = step(
+    [
+      'ALTER TABLE users ALTER COLUMN id TYPE bigint',
+      'CREATE INDEX notes_author ON notes (author)',
+      'SELECT pg_sleep(0.2)',
+    ],
+    ['DROP INDEX notes_author', 'ALTER TABLE users ALTER COLUMN id TYPE int'],
+  );
+
+  test('has statements, locks until the end of their transaction, rewrites, log and growth', async () => {
+    const { upgrade, footprint } = await rehearsed([rewriting]);
+    expect(upgrade.reporter).toEqual({ kind: 'loaded' });
+    expect(upgrade.slowest[0]).toMatchObject({
+      revision: 'r2',
+      statement: expect.stringContaining('pg_sleep'),
+      class: 'rows',
+    });
+    expect(upgrade.revisions).toEqual([
+      { revision: 'r2', milliseconds: expect.any(Number), statements: expect.any(Number) },
+    ]);
+    expect(upgrade.rewrites).toEqual([{ relation: 'public.users', bytes: expect.any(Number) }]);
+    const locks = new Map(upgrade.locks.map((lock) => [`${lock.mode} ${lock.relation}`, lock]));
+    expect(locks.get('AccessExclusiveLock public.users')).toMatchObject({ revision: 'r2' });
+    // Held to the end of the one transaction, so longer than the sleep in it.
+    expect(locks.get('AccessExclusiveLock public.users')!.milliseconds).toBeGreaterThanOrEqual(200);
+    expect(locks.get('ShareLock public.notes')!.milliseconds).toBeGreaterThanOrEqual(200);
+    expect(footprint.locksBy).toBe('statements');
+    expect(upgrade.walBytes).toBeGreaterThan(0);
+    expect(upgrade.milliseconds).toBeGreaterThanOrEqual(200);
+  });
+
+  test('is sampled from outside where nothing of ours can be loaded', async () => {
+    const alone = (verb: string): readonly string[] => [
+      stack.venv.python,
+      '-I',
+      '-c',
+      `from alembic.config import main; main(argv=["${verb}", "{{revision}}"])`,
+    ];
+    const { upgrade, footprint, unknown, verdict } = await rehearsed([rewriting], {
+      change: (request) => ({
+        ...request,
+        alembic: { ...request.alembic, commands: { upgrade: alone('upgrade'), downgrade: alone('downgrade') } },
+      }),
+    });
+    expect(verdict).toEqual({ kind: 'lossless' });
+    expect(upgrade.reporter.kind).toBe('absent');
+    expect(footprint.locksBy).toBe('sampled');
+    expect(upgrade.locks.map(({ mode, relation }) => `${mode} ${relation}`)).toContain(
+      'AccessExclusiveLock public.users',
+    );
+    expect(unknown).toEqual([expect.stringContaining('locks were looked at from outside')]);
+  });
+});
+
+test('smoke SQL on the upgraded copy can refuse the upgrade', async () => {
+  const smoke = [
+    { name: 'users are there', kind: 'sql', query: 'SELECT count(*) FROM users', expect: 5, timeout: 5000 },
+    { name: 'notes are there', kind: 'sql', query: 'SELECT count(*) FROM notes', expect: 20, timeout: 5000 },
+  ] as const;
+  const passed = await rehearsed([step(['SELECT 1'], [])], { smoke });
+  expect(passed.smoke.map(({ name }) => name)).toEqual(['users are there', 'notes are there']);
+  await expect(rehearsed([step(['DELETE FROM notes WHERE author = 0'], [])], { smoke })).rejects.toMatchObject({
+    type: 'CheckFailed',
+    message: 'smoke SQL "notes are there" on the upgraded copy: the query gave "16" instead of 20',
+  });
+});
