@@ -13,14 +13,12 @@ import { serviceFolder } from '../archive/backup-names.ts';
 import { drillKey, drillRecord } from '../archive/drill-record.ts';
 import { findManifest, listManifests } from '../archive/manifest.ts';
 import type { ObjectStore } from '../archive/object-store.ts';
-import { findPrograms } from '../archive/programs.ts';
-import { fetchLedger, openBackup } from '../archive/stored-backup.ts';
-import { restoreBackup } from '../postgres/restore/restore.ts';
-import { copyName, createEmptyCopy, dropCopies, type ScratchServerAccess } from '../postgres/restore/scratch-copy.ts';
+import { dropCopies, type ScratchServerAccess } from '../postgres/restore/scratch-copy.ts';
 import { loadProfile } from '../profile/load.ts';
 import { runStep, type StepTools } from './activity-step.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { withRunStore } from './run-store.ts';
+import { restoreOnScratch } from './scratch-restore.ts';
 
 type Needed = Pick<ActivityDependencies, 'profilesDirectory' | 'secrets'>;
 
@@ -121,41 +119,19 @@ async function chooseBackup(
 }
 
 async function restore(dependencies: Needed, input: DrillInput, tools: StepTools): Promise<DrillRestore> {
-  const { secrets } = dependencies;
-  const { run, profile, manifest } = input;
+  const { run, manifest } = input;
+  const { service, workflowId } = run;
+  const access = await scratchServer(dependencies, input, RESTORE, tools.signal);
+  const expiresAt = new Date(Date.now() + EXPIRES_AFTER).toISOString();
+  const world = { ...access, service, workflowId, expiresAt };
   const { backup } = manifest;
-  const { signal, progress } = tools;
-  return withRunStore(secrets, input, signal, async ({ store }) => {
-    const identity = await secrets.resolve(profile.backup.identity, profile, signal);
-    const production = await secrets.resolve(profile.databases.production.administrator, profile, signal);
-    const access = await scratchServer(dependencies, input, RESTORE, signal);
-    const { redactor } = secrets;
-    const programs = await findPrograms(profile, { signal, redactor, serverMajor: backup.database.serverMajor });
-    progress({ phase: 'prepare' });
-    const ledger = await fetchLedger(store, backup, identity, signal);
-    const expiresAt = new Date(Date.now() + EXPIRES_AFTER).toISOString();
-    const { target, server } = await createEmptyCopy({
-      ...access,
-      mark: { kind: 'drill', service: run.service, workflowId: run.workflowId, expiresAt },
-      ledger,
-      production,
-    });
-    const restored = await restoreBackup({
-      target,
-      runId: run.runId,
-      step: RESTORE,
-      ledger,
-      openBackup: () => openBackup({ store, backup, identity, signal }),
-      dumpBytes: backup.dumpBytes,
-      jobs: profile.restore.jobs,
-      pgRestore: programs.pg_restore,
-      redactor,
-      signal,
-      progress: (now) => progress({ ...now }),
-    });
-    const database = copyName(run.service, 'drill', run.runId);
-    return { database, server, restored: { freshDatabase: database, ...restored } };
-  });
+  const { database, server, restored } = await restoreOnScratch(
+    dependencies,
+    input,
+    { world, kind: 'drill', backup },
+    tools,
+  );
+  return { database, server, restored };
 }
 
 async function scratchServer(

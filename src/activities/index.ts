@@ -13,6 +13,7 @@ import { createOwnStepActivities } from './own-steps.ts';
 import { createPlanActivities } from './plan.ts';
 import { createPreconditionActivities } from './preconditions.ts';
 import { evaluateProduction } from './recovery.ts';
+import { createRehearsalScratchActivities } from './rehearsal-scratch.ts';
 import { archiveReport } from './report.ts';
 import { createRestoreActivities } from './restore.ts';
 import { rollBackProduction } from './rollback.ts';
@@ -36,6 +37,7 @@ export function createActivities(deps: ActivityDependencies): MigrationActivitie
     ...createBackupActivities(deps),
     ...createPlanActivities(deps),
     ...createStagingActivities(deps),
+    ...createRehearsalScratchActivities(deps),
     ...createSchemaActivities(deps),
     ...createCheckActivities(deps),
     upgradeProduction: upgradeProduction(deps),

@@ -10,6 +10,7 @@ import { runValues } from '../integrations/context.ts';
 import type { ConnectionOptions } from '../postgres/connection.ts';
 import { inDatabase, parseConnectionUrl } from '../postgres/connection-url.ts';
 import { requireApart } from '../staging/apart.ts';
+import { confidential } from '../staging/confidential.ts';
 import { stagingEnvironments } from '../staging/environment.ts';
 import { StagingLog } from '../staging/log.ts';
 import { endEarlierAttempt, readStaging, type StagingRun, testMigrations, upgradeStaging } from '../staging/migrate.ts';
@@ -121,18 +122,6 @@ const sessionOf = ({ run }: StepInput, { signal }: StepTools): ConnectionOptions
   step: Context.current().info.activityId,
   signal,
 });
-
-/** Every value of the environments that could be a secret: names tell too little (DB_PWD, SIGNING_SALT ...). */
-const confidential = (...environments: readonly Readonly<Record<string, string>>[]): string[] =>
-  environments.flatMap((environment) =>
-    Object.entries(environment).flatMap(([name, value]) =>
-      name === 'PATH' || value.length < 6 || HARMLESS.test(value) ? [] : [value],
-    ),
-  );
-
-/** Switches, numbers, hosts and paths of this machine, levels: struck out they would make a log unreadable. */
-const HARMLESS =
-  /^(true|false|yes|no|on|off|\d{1,9}|localhost|[\d.]+(:\d+)?|debug|info|warning|error|production|staging|development|require|prefer|\/[\w./-]*)$/i;
 
 interface Before {
   readonly revisions: readonly string[];

@@ -11,7 +11,8 @@ export interface ScratchWorld extends ScratchServerAccess {
 }
 
 /** What a copy is for; part of its name. One at a time of each purpose: making it anew drops the one before. */
-export type CopyPurpose = 'trial' | 'deployed' | 'swap' | 'swap-fresh';
+export const COPY_PURPOSES = ['trial', 'deployed', 'swap', 'swap_fresh'] as const;
+export type CopyPurpose = (typeof COPY_PURPOSES)[number];
 
 /** A login role of production, as its catalog shows it: what somebody on the scratch server has to act like. */
 export interface ImitatedRole {

@@ -50,6 +50,34 @@ export async function resolveTag(request: TagRequest): Promise<string> {
   return commit;
 }
 
+/**
+ * The commit behind what somebody calls a release: a tag, or a commit by its full name or its first 7 or more digits. Short names
+ * are looked for among the ends of branches and tags, which is all that a repository tells from outside.
+ *
+ * @throws StepError `StepRefused` where it is neither
+ */
+export async function resolveRelease({
+  name,
+  ...request
+}: Omit<TagRequest, 'tag' | 'known'> & { readonly name: string }): Promise<string> {
+  if (isCommit(name)) return name;
+  if (!/^[0-9a-f]{7,}$/.test(name)) return resolveTag({ ...request, tag: name });
+  const url = requireUrl(request.url);
+  const listing = await git(['ls-remote', '--', url], url, request);
+  const rows = listing.split('\n').map((line) => line.split('\t'));
+  const tagged = rows.some(([, ref]) => ref === `refs/tags/${name}`);
+  if (tagged) return resolveTag({ ...request, tag: name });
+  const commits = new Set(
+    rows.flatMap(([commit = '']) => (isCommit(commit) && commit.startsWith(name) ? [commit] : [])),
+  );
+  const [commit] = commits;
+  if (commit !== undefined && commits.size === 1) return commit;
+  throw new StepError(
+    STEP_ERRORS.refused,
+    `"${name}" is no tag of ${shownUrl(url, request.redactor)}, and ${commits.size === 0 ? 'no branch or tag ends at such a commit' : 'several commits begin with it'}: give the full name of the commit.`,
+  );
+}
+
 /** By the rules of git-check-ref-format(1), so that the name is neither an option nor a pattern. @throws StepError `StepRefused` */
 export function requireTagName(tag: string): string {
   const valid =

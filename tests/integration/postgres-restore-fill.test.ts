@@ -241,7 +241,7 @@ const restoreOf = (service: TestService, backup: Backup, runId: string): Restore
 async function dieIn(phase: RestoreProgress['phase'], request: RestoreRequest, file: string): Promise<void> {
   const module = (name: string): string => JSON.stringify(new URL(`../../src/${name}`, import.meta.url).href);
   const script = `
-    const { restoreFresh } = await import(${module('postgres/restore.ts')});
+    const { restoreFresh } = await import(${module('postgres/restore/restore.ts')});
     const { createRedactor } = await import(${module('process/redactor.ts')});
     const { createReadStream } = await import('node:fs');
     const { phase, file, request } = JSON.parse(process.env.REQUEST);

@@ -271,9 +271,12 @@ function settingStatements(
     role === null ? `ALTER DATABASE ${sqlName(name)}` : `ALTER ROLE ${sqlName(role)} IN DATABASE ${sqlName(name)}`;
   return [
     ...[...new Set(present.map(({ role }) => role))].map((role) => `${subject(role)} RESET ALL`),
-    ...wanted.map(({ role, name: setting, value }) => {
-      const text = QUOTED_LISTS.has(setting) && value !== '' ? value : escapeLiteral(value);
-      return `${subject(role)} SET ${sqlName(...setting.split('.'))} = ${text}`;
-    }),
+    ...wanted.map(({ role, name: setting, value }) => `${subject(role)} SET ${settingAssignment(setting, value)}`),
   ];
+}
+
+/** `name = value`, for `SET`: the value as the catalogs hold it. */
+export function settingAssignment(name: string, value: string): string {
+  const text = QUOTED_LISTS.has(name) && value !== '' ? value : escapeLiteral(value);
+  return `${sqlName(...name.split('.'))} = ${text}`;
 }

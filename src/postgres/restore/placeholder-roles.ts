@@ -22,7 +22,7 @@ export async function ensurePlaceholderRoles(client: Client, roles: readonly str
   for (const name of missing) {
     try {
       await client.query(`CREATE ROLE ${sqlName(name)} NOLOGIN`);
-      await client.query(`COMMENT ON ROLE ${sqlName(name)} IS ${escapeLiteral(COMMENT)}`);
+      await client.query(`COMMENT ON ROLE ${sqlName(name)} IS ${escapeLiteral(PLACEHOLDER)}`);
     } catch (error) {
       const state = sqlState(error);
       // Another copy is being made at the same time.
@@ -45,7 +45,8 @@ export async function ensurePlaceholderRoles(client: Client, roles: readonly str
 /** SQLSTATEs of a missing right and of a reserved name. */
 const FORBIDDEN: ReadonlySet<string> = new Set(['42501', '42939']);
 
-const COMMENT =
+/** Comment of every placeholder. */
+export const PLACEHOLDER =
   'Placeholder made by migration-runbook: owns and is granted what a role of production does, in copies of its databases.';
 
 /**

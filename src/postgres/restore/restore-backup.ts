@@ -6,7 +6,7 @@ import type { Redactor } from '../../process/redactor.ts';
 import { applicationName, type ConnectionOptions, withConnection } from '../connection.ts';
 import { type ConnectionTarget, parseConnectionUrl } from '../connection-url.ts';
 import { type IndexBuild, watchIndexBuilds } from '../catalog/index-builds.ts';
-import { compareWithLedger, type RestoreLedger } from './restore-compare.ts';
+import { compareWithLedger, type Isolation, type RestoreLedger } from './restore-compare.ts';
 import { fillDatabase } from './restore-programs.ts';
 
 export interface RestoreBackupRequest {
@@ -30,6 +30,11 @@ export interface RestoreBackupRequest {
   readonly redactor: Redactor;
   readonly signal: AbortSignal;
   readonly progress: (progress: RestoreProgress) => void;
+  /**
+   * Cuts the copy off from the rest of the world, for a server where it must reach nobody: called when the rows are there, before
+   * anything that could reach out is restored. Default: it is left as it is, to take production's place.
+   */
+  readonly isolate?: (client: Client) => Promise<Isolation>;
 }
 
 /** Small and flat enough for a heartbeat. */
@@ -73,6 +78,8 @@ export async function restoreBackup(request: RestoreBackupRequest): Promise<Rest
   // Restoring and reading take as long as they take: the step's own time limit bounds them.
   const session: ConnectionOptions = { runId, step, signal, statementTimeout: 0, lockTimeout: 0, idleTimeout: 0 };
 
+  const { isolate } = request;
+  let isolation: Isolation | undefined;
   const filled = await withConnection(target, session, async (client) => {
     await requireEmpty(client, target.database);
     let builds: readonly IndexBuild[] = [];
@@ -85,6 +92,12 @@ export async function restoreBackup(request: RestoreBackupRequest): Promise<Rest
         target,
         application: applicationName(runId, step),
         scratchParent: request.scratchParent ?? tmpdir(),
+        ...(isolate && {
+          beforeIndexes: async () => {
+            isolation = await withConnection(target, session, isolate);
+            return isolation.leaveOut;
+          },
+        }),
         progress: (now) => {
           if (now.phase === 'data') {
             const share = dumpBytes === 0 ? 0 : Math.min(1, now.bytes / dumpBytes);
@@ -104,8 +117,12 @@ export async function restoreBackup(request: RestoreBackupRequest): Promise<Rest
   progress('compare');
   const compared = await withConnection(target, session, (catalog) =>
     withSessions(target, session, request.jobs, (readers) =>
-      compareWithLedger({ catalog, readers }, request.ledger, target.database, (table, done, of) =>
-        progress('compare', { share: done / of, table }),
+      compareWithLedger(
+        { catalog, readers },
+        request.ledger,
+        target.database,
+        (table, done, of) => progress('compare', { share: done / of, table }),
+        isolation,
       ),
     ),
   );

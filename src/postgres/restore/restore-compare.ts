@@ -14,6 +14,14 @@ export interface RestoreLedger {
   readonly objectMap: ObjectMap;
 }
 
+/** A copy that was cut off from the rest of the world while it was restored. */
+export interface Isolation {
+  /** `ArchiveItem.what` of items that are not restored. */
+  readonly leaveOut: readonly string[];
+  /** The copy's objects as they came out of the backup, before they were cut off: what is compared with the recorded ones. */
+  readonly asRestored: (found: ObjectMap, recorded: ObjectMap) => ObjectMap;
+}
+
 /** In a restored database, which nobody else writes to. Without time-outs. */
 export interface CompareSessions {
   /** Reads the catalogs, then analyzes, while the readers read rows. */
@@ -37,13 +45,14 @@ export async function compareWithLedger(
   ledger: RestoreLedger,
   database: string,
   progress: (table: string, done: number, of: number) => void,
+  isolation?: Isolation,
 ): Promise<ComparedEvidence> {
   const { sequences } = await advanceSequences(catalog, ledger.contents.sequences);
   const tables = (await tablesToAnalyze(catalog)).values();
   const [contents, definitions] = await Promise.all([
     // A table the ledger does not know is a finding whatever it holds: nothing of it is left out.
     readContents(readers, { sampleAbove: Number.POSITIVE_INFINITY, like: ledger.contents, progress }),
-    compareDefinitions(catalog, ledger).then(async (found) => {
+    compareDefinitions(catalog, ledger, isolation).then(async (found) => {
       await analyze(catalog, tables, database);
       return found;
     }),
@@ -74,8 +83,13 @@ export async function compareWithLedger(
 async function compareDefinitions(
   client: Client,
   ledger: RestoreLedger,
+  isolation: Isolation | undefined,
 ): Promise<{ readonly different: readonly string[]; readonly cosmetic: readonly string[] }> {
-  const { different, cosmetic } = compareForRestore(ledger.objectMap, await captureObjectMap(client));
+  const found = await captureObjectMap(client);
+  const { different, cosmetic } = compareForRestore(
+    ledger.objectMap,
+    isolation?.asRestored(found, ledger.objectMap) ?? found,
+  );
   // A partitioned table's index that was not complete when it was backed up is in the dump, and in no object map.
   const valid = new Set(ledger.objectMap.objects.flatMap(({ kind, name }) => (kind === 'index' ? [name] : [])));
   const invalid = (await listInvalidIndexes(client))
@@ -92,13 +106,20 @@ const bounded = (lines: readonly string[]): readonly string[] =>
 
 /**
  * Names in SQL form, largest first. By name, for ANALYZE of a whole database would warn about system tables of other owners. A
- * partitioned table's analysis takes in its partitions.
+ * partitioned table's analysis takes in its partitions; one that has foreign partitions is analyzed partition by partition, for
+ * the whole would ask other servers.
  */
 async function tablesToAnalyze(client: Client): Promise<string[]> {
   const { rows } = await client.query<{ schema: string; name: string }>(
-    `SELECT n.nspname AS "schema", c.relname AS "name"
+    `WITH RECURSIVE reaching_out (oid) AS (
+       SELECT oid FROM pg_class WHERE relkind = 'f'
+       UNION SELECT i.inhparent FROM pg_inherits i JOIN reaching_out o ON o.oid = i.inhrelid)
+     SELECT n.nspname AS "schema", c.relname AS "name"
      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't' AND NOT c.relispartition
+     WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't'
+       AND c.oid NOT IN (SELECT oid FROM reaching_out)
+       AND NOT (c.relispartition AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid
+                                             AND i.inhparent NOT IN (SELECT oid FROM reaching_out)))
        AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
        AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
      ORDER BY c.relkind = 'p' DESC, pg_table_size(c.oid) DESC`,

@@ -28,6 +28,11 @@ export interface FillRequest {
   readonly redactor: Redactor;
   readonly signal: AbortSignal;
   readonly progress: (progress: FillProgress) => void;
+  /**
+   * Called when the rows are there and nothing has been built on them.
+   * @returns `ArchiveItem.what` of items that are then not restored
+   */
+  readonly beforeIndexes?: () => Promise<readonly string[]>;
 }
 
 export type FillProgress =
@@ -65,16 +70,18 @@ export async function fillDatabase(request: FillRequest): Promise<FillTimings> {
     streamed: await listItems(request, contentsList, STREAMED),
     afterData: await listItems(request, contentsList, ['--section=post-data', '--no-privileges']),
   });
+  const leaveOut = new Set(await request.beforeIndexes?.());
+  const wanted = ({ what }: ArchiveItem): boolean => !leaveOut.has(what);
+  const [concurrent, last] = [order.concurrent.filter(wanted), order.last.filter(wanted)];
   const data = performance.now() - started;
   // The file, and as much again for the list of items.
   const scratch = { parent: request.scratchParent, runId: request.runId, bytes: 2 * contentsList.byteLength + 65_536 };
   await withScratchFolder(scratch, async (folder) => {
     const archive = join(folder, 'contents');
     await writeFile(archive, contentsList, { mode: 0o600, flag: 'wx' });
-    const of = order.concurrent.length + order.last.length;
-    await restoreItems(request, { folder, archive, items: order.concurrent, jobs: request.jobs, before: 0, of });
-    const before = order.concurrent.length;
-    await restoreItems(request, { folder, archive, items: order.last, jobs: 1, before, of });
+    const of = concurrent.length + last.length;
+    await restoreItems(request, { folder, archive, items: concurrent, jobs: request.jobs, before: 0, of });
+    await restoreItems(request, { folder, archive, items: last, jobs: 1, before: concurrent.length, of });
   });
   return { data: Math.round(data), indexes: Math.round(performance.now() - started - data) };
 }

@@ -13,7 +13,7 @@ import type { ObjectMap } from '../catalog/object-map.ts';
 import { ensurePlaceholderRoles } from './placeholder-roles.ts';
 import { endSessions } from '../sessions.ts';
 
-type CopyKind = Extract<DatabaseMark['kind'], 'drill' | 'scratch'>;
+export type CopyKind = Extract<DatabaseMark['kind'], 'drill' | 'scratch'>;
 
 /** What the backup recorded, as far as an empty database for it is concerned. */
 export interface CopyLedger {
@@ -44,9 +44,9 @@ export interface EmptyCopy {
   readonly server: DatabaseIdentity;
 }
 
-/** `<service>_drill_<end of the run id>`: a later attempt finds it again. */
-export const copyName = (service: string, kind: CopyKind, runId: string): string =>
-  boundedIdentifier(service, `_${kind}_${runTag(runId)}`);
+/** `<service>_drill_<end of the run id>`: a later attempt finds it again. `more`: a copy of the copy, or a role for it. */
+export const copyName = (service: string, kind: CopyKind, runId: string, more?: string): string =>
+  boundedIdentifier(service, `_${kind}_${runTag(runId)}${more === undefined ? '' : `_${more}`}`);
 
 /**
  * Creates an empty database on the scratch server into which the backup can be restored: encoding and locale as recorded,
@@ -59,13 +59,13 @@ export async function createEmptyCopy(request: CopyRequest): Promise<EmptyCopy> 
   const { ledger, mark, runId, signal } = request;
   const scratch = parseConnectionUrl(request.url);
   const name = copyName(mark.service, mark.kind, runId);
-  return withConnection(scratch, sessionOf(request), async (client) => {
+  return withConnection(scratch, scratchSession(request), async (client) => {
     const server = await readIdentity(client);
     await requireOtherServer(client, server, request);
     const findings = [...versionFindings(server, ledger), ...(await extensionFindings(client, ledger.objectMap))];
     if (findings.length > 0) throw refusal(findings);
     await ensurePlaceholderRoles(client, ledger.roles);
-    await dropLeftover(client, name, request);
+    await dropLeftoverCopy(client, name, request);
     signal.throwIfAborted();
     await createLike(client, ledger.properties, name);
     const note = "A copy of production's rows: it is dropped at the end of the run.";
@@ -75,29 +75,35 @@ export async function createEmptyCopy(request: CopyRequest): Promise<EmptyCopy> 
 }
 
 /**
- * Drops what a run has made on the scratch server, whoever is in it, and nothing else: databases that carry its mark, and the
- * one of its name that an attempt had no time to mark.
+ * Drops what a run has made on the scratch server, whoever is in it, and nothing else: databases that carry its mark, and those
+ * of its names that an attempt had no time to mark.
  *
  * @returns their names
  */
 export function dropCopies(
   access: ScratchServerAccess,
-  of: { readonly service: string; readonly kind: CopyKind },
+  of: {
+    readonly service: string;
+    readonly kind: CopyKind;
+    /** Names that the run gives beside `copyName`. */
+    readonly named?: readonly string[];
+  },
 ): Promise<string[]> {
   const { runId, signal } = access;
-  return withConnection(access.url, sessionOf(access), async (client) => {
+  return withConnection(access.url, scratchSession(access), async (client) => {
     const marked = (await listMarkedDatabases(client)).filter(
       ({ mark }) => mark.runId === runId && mark.kind === of.kind && mark.service === of.service,
     );
     const names = new Set(marked.map(({ name }) => name));
-    const own = copyName(of.service, of.kind, runId);
-    if ((await commentOf(client, own)) === null) names.add(own);
-    for (const name of names) await drop(client, name, signal);
+    for (const own of [copyName(of.service, of.kind, runId), ...(of.named ?? [])]) {
+      if ((await commentOf(client, own)) === null) names.add(own);
+    }
+    for (const name of names) await dropCopy(client, name, signal);
     return [...names].toSorted();
   });
 }
 
-const sessionOf = ({ runId, step, signal }: ScratchServerAccess): ConnectionOptions => ({
+export const scratchSession = ({ runId, step, signal }: ScratchServerAccess): ConnectionOptions => ({
   runId,
   step,
   signal,
@@ -114,7 +120,16 @@ async function commentOf(client: Client, name: string): Promise<string | null | 
   return rows[0]?.comment;
 }
 
-async function dropLeftover(client: Client, name: string, { mark, runId, signal }: CopyRequest): Promise<void> {
+/** @throws StepError `StateUnexpected` where the database of that name is not of this run */
+export async function dropLeftoverCopy(
+  client: Client,
+  name: string,
+  {
+    mark,
+    runId,
+    signal,
+  }: { readonly mark: Pick<DatabaseMark, 'kind'>; readonly runId: string; readonly signal: AbortSignal },
+): Promise<void> {
   const comment = await commentOf(client, name);
   if (comment === undefined) return;
   const found = parseDatabaseMark(comment);
@@ -125,10 +140,10 @@ async function dropLeftover(client: Client, name: string, { mark, runId, signal 
       { database: name },
     );
   }
-  await drop(client, name, signal);
+  await dropCopy(client, name, signal);
 }
 
-async function drop(client: Client, name: string, signal: AbortSignal): Promise<void> {
+export async function dropCopy(client: Client, name: string, signal: AbortSignal): Promise<void> {
   await endSessions(client, { of: { database: name }, signal });
   await client.query(`DROP DATABASE IF EXISTS ${sqlName(name)}`);
 }

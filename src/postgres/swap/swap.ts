@@ -26,8 +26,8 @@ import {
 import { findWayBackBlockers } from './way-back-blockers.ts';
 
 export interface SwapRequest extends SwapIdentity {
-  /** libpq URL of production's administrator, resolved; leads to the production database. */
-  readonly url: string;
+  /** libpq URL of production's administrator, resolved, or its parts; leads to the production database. */
+  readonly url: string | ConnectionTarget;
   readonly maintenanceDatabase: string;
   /** The restored and compared database that takes production's name. */
   readonly fresh: string;
@@ -72,7 +72,7 @@ const STANDBY_LIMIT = 20_000;
  * two of the swap. What fails on a standby does not undo the swap: it is told among the evidence's open items.
  */
 export async function swapDatabases(request: SwapRequest): Promise<SwapResult> {
-  const administrator = parseConnectionUrl(request.url);
+  const administrator = typeof request.url === 'string' ? parseConnectionUrl(request.url) : request.url;
   const maintenance = inDatabase(administrator, request.maintenanceDatabase);
   const swapped = await swapOnPrimary(request, administrator, maintenance);
   request.progress('standbys');
