@@ -7,7 +7,7 @@ const BLOCKERS_SHOWN = 10;
 /** The heartbeat of the upgrade, changed part by part; a part that becomes undefined is left out. */
 export class UpgradeTelling {
   private readonly progress: StepTools['progress'];
-  private now: UpgradeProgress;
+  private readonly now: UpgradeProgress;
 
   constructor(progress: StepTools['progress'], target: string) {
     this.progress = progress;
@@ -15,7 +15,7 @@ export class UpgradeTelling {
   }
 
   tell(change: { readonly [Part in keyof UpgradeProgress]?: UpgradeProgress[Part] | undefined }): void {
-    this.now = { ...this.now, ...change } as UpgradeProgress;
+    Object.assign(this.now, change);
     const { blockers, versionRows, ...rest } = this.now;
     const parts = {
       ...rest,

@@ -5,7 +5,7 @@ import { EXIT_CODES } from './command-error.ts';
 import type { CommandContext } from './context.ts';
 import type { Output } from './output.ts';
 import { withProfiles } from './profiles-option.ts';
-import { oneLine } from './run-texts.ts';
+import { oneLine } from './one-line.ts';
 import type { CheckOptions } from './service-backups.ts';
 
 interface ListOptions {

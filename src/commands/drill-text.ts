@@ -5,7 +5,8 @@ import { type DrillEnd, type DrillView, phaseOfActivity } from '../history/drill
 import { durationText, sizeText, timeText } from '../report/quantity.ts';
 import { EXIT_CODES, type ExitCode } from './command-error.ts';
 import { type ScheduleView, scheduleText } from './drill-schedule.ts';
-import { activityLines, oneLine, progressText, since } from './run-texts.ts';
+import { oneLine } from './one-line.ts';
+import { activityLines, progressText, since } from './run-texts.ts';
 
 const PHASES: Readonly<Record<DrillPhase, string>> = {
   prepare: 'finding the backup',

@@ -3,8 +3,10 @@ import { durationText, clockText, timeText } from '../report/quantity.ts';
 import { STATUS_SYMBOLS } from '../report/timeline.ts';
 import type { RunEvent } from '../history/follow.ts';
 import type { ActivityView } from '../history/execution.ts';
+import { oneLine } from './one-line.ts';
 import type { Output } from './output.ts';
-import { endText, oneLine, progressText, since, waitingLines } from './run-texts.ts';
+import { endText, progressText, since, waitingLines } from './run-texts.ts';
+import { blockerLines, upgradeWords } from './upgrade-texts.ts';
 
 /** Without a terminal a running step is told of at this distance. Milliseconds. */
 const TELL_EVERY = 10_000;
@@ -12,6 +14,8 @@ const TELL_EVERY = 10_000;
 export class LiveLines {
   private readonly output: Output;
   private readonly told = new Map<string, number>();
+  /** Who was named in a line of his own: that cannot wait. */
+  private readonly blockers = new Set<string>();
 
   constructor(output: Output) {
     this.output = output;
@@ -76,6 +80,11 @@ export class LiveLines {
   }
 
   private progress({ step, activity }: Extract<RunEvent, { kind: 'progress' }>, now: number): void {
+    for (const { key, line } of blockerLines(activity?.heartbeat?.details)) {
+      if (this.blockers.has(key)) continue;
+      this.blockers.add(key);
+      this.output.print(`${this.clock(now)} ! ${step.id}  ${line}`);
+    }
     const line = `${this.clock(now)} ${STATUS_SYMBOLS.running} ${step.id}  ${oneLine(step.summary)}  ${since(step.startedAt, now)}${activityText(activity)}`;
     this.output.replace(line);
     if (this.output.isTerminal || now - (this.told.get(step.id) ?? now) < TELL_EVERY) return;
@@ -93,6 +102,7 @@ function activityText(activity: ActivityView | undefined): string {
   const progress = progressText(activity.heartbeat?.details);
   return [
     ...(activity.attempt > 1 ? [`attempt ${activity.attempt}`] : []),
+    ...upgradeWords(activity.heartbeat?.details),
     ...(progress ? [progress] : []),
     ...(activity.lastFailure === undefined ? [] : [`last failure: ${oneLine(activity.lastFailure)}`]),
   ]

@@ -11,7 +11,7 @@ import { addQuarantine } from './quarantine.ts';
 import { addRecover } from './recover.ts';
 import { addReject } from './reject.ts';
 import { addReport } from './report.ts';
-import { oneLine } from './run-texts.ts';
+import { oneLine } from './one-line.ts';
 import { addSetup } from './setup.ts';
 import { addStart } from './start.ts';
 import { addStatus } from './status.ts';

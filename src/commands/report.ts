@@ -11,7 +11,8 @@ import type { TemporalAddress } from '../temporal-connection.ts';
 import { CommandError } from './command-error.ts';
 import { withClient, withConnectionOptions, withRun } from './connection.ts';
 import type { CommandContext } from './context.ts';
-import { endText, oneLine } from './run-texts.ts';
+import { oneLine } from './one-line.ts';
+import { endText } from './run-texts.ts';
 
 const FORMATS = ['json', 'markdown', 'html'] as const;
 export type ReportFormat = (typeof FORMATS)[number];

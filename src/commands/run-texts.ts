@@ -5,6 +5,8 @@ import type { RunStatus, Waiting } from '../contract/status.ts';
 import type { ActivityView } from '../history/execution.ts';
 import type { RunEnd } from '../history/run-end.ts';
 import { durationText, sizeText, timeText } from '../report/quantity.ts';
+import { oneLine } from './one-line.ts';
+import { toldByUpgrade, UPGRADE_PARTS, upgradeLines } from './upgrade-texts.ts';
 
 const DETAILS_LIMIT = 300;
 
@@ -12,8 +14,11 @@ const DETAILS_LIMIT = 300;
 export function progressText(details: unknown): string {
   if (typeof details === 'string') return oneLine(details).slice(0, DETAILS_LIMIT);
   if (typeof details !== 'object' || details === null) return '';
+  const told = toldByUpgrade(details);
+  const toldElsewhere = new Set<string>(UPGRADE_PARTS.filter((part) => told[part] !== undefined));
   return oneLine(
     Object.entries(details)
+      .filter(([name, value]) => !toldElsewhere.has(name) && value !== '')
       .map(([name, value]) => `${name} ${valueText(name, value)}`)
       .join(', '),
   ).slice(0, DETAILS_LIMIT);
@@ -33,6 +38,7 @@ export function activityLines(activity: ActivityView, now: number): readonly str
   return [
     `attempt ${activity.attempt}${attempts}, ${activity.state}${activity.worker === undefined ? '' : ` on ${activity.worker}`}`,
     ...(heartbeat ? [`heartbeat ${since(heartbeat.at, now)} ago${progress ? `: ${progress}` : ''}`] : []),
+    ...upgradeLines(heartbeat?.details, now),
     ...(activity.lastFailure === undefined ? [] : [`last failure: ${oneLine(activity.lastFailure)}`]),
     ...(activity.nextAttemptAt === undefined ? [] : [`next attempt at ${timeText(activity.nextAttemptAt)}`]),
   ];
@@ -76,8 +82,6 @@ export function endText(end: RunEnd): string {
     ? `${end.outcome}: ${oneLine(end.verdict)}`
     : `ended without an outcome, ${oneLine(end.how)}`;
 }
-
-export const oneLine = (text: string): string => text.replaceAll(/\s*[\r\n]+\s*/g, ' ').trim();
 
 export const since = (iso: string, now: number): string => durationText(Math.max(0, now - Date.parse(iso)));
 

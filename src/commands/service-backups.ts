@@ -8,7 +8,7 @@ import { StepError } from '../contract/errors.ts';
 import type { BackupManifest } from '../contract/evidence.ts';
 import { durationText, sizeText, timeText } from '../report/quantity.ts';
 import { CommandError } from './command-error.ts';
-import { oneLine } from './run-texts.ts';
+import { oneLine } from './one-line.ts';
 import { type ServiceAccess, withServiceAccess, withServiceStore } from './service-access.ts';
 
 export interface ListedBackups {

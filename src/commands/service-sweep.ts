@@ -17,7 +17,7 @@ import {
 import { abortLeftoverUpload, deleteLeftoverObject, findLeftoverObjects } from '../sweep/objects.ts';
 import type { TemporalAddress } from '../temporal-connection.ts';
 import { withClient } from './connection.ts';
-import { oneLine } from './run-texts.ts';
+import { oneLine } from './one-line.ts';
 import { type ServiceAccess, withServiceAccess, withServiceStore } from './service-access.ts';
 import { ServiceDatabases } from './service-databases.ts';
 

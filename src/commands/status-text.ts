@@ -6,7 +6,8 @@ import type { ActivityView } from '../history/execution.ts';
 import type { RunView } from '../history/run-view.ts';
 import { clockText, durationText, timeText } from '../report/quantity.ts';
 import { recordedSender, senderText } from '../report/recorded-sender.ts';
-import { activityLines, endText, left, oneLine, since, waitingLines } from './run-texts.ts';
+import { oneLine } from './one-line.ts';
+import { activityLines, endText, left, since, waitingLines } from './run-texts.ts';
 
 /** @param now milliseconds since the epoch */
 export function statusText(view: RunView, now: number): string {
@@ -21,10 +22,9 @@ type Row = readonly [name: string, text: string];
 
 const WIDTH = 13;
 
-const row = (name: string, [first = '', ...rest]: readonly string[]): Row[] => [
-  [name, first],
-  ...rest.map((text): Row => ['', text]),
-];
+/** Nothing to say, no row. */
+const row = (name: string, texts: readonly string[]): Row[] =>
+  texts.map((text, index): Row => [index === 0 ? name : '', text]);
 
 /** What keeps a run from going on comes first. */
 function problemRows({ execution, taskQueue, workflowTaskFailure, end }: RunView, now: number): Row[] {
@@ -71,18 +71,28 @@ function endLines(end: NonNullable<RunView['end']>): readonly string[] {
 }
 
 function workflowRows(status: RunStatus, view: RunView, now: number): Row[] {
-  const { service, releaseTag, changeTicket, requestedBy, step, waiting, windowEnd } = status;
+  const { service, releaseTag, changeTicket, requestedBy, step, waiting } = status;
   const rows: Row[] = [['change', `${service} ${releaseTag} for ${changeTicket}, requested by ${requestedBy}`]];
   if (!view.end) rows.push(['stage', status.stage]);
   if (step) rows.push(...stepRows(step, view.execution.activities, now));
   if (waiting) rows.push(...row('waits for', waitingLines(waiting, status, now)));
-  if (windowEnd !== undefined && !view.end)
-    rows.push(['window', `ends ${timeText(windowEnd)} (${left(windowEnd, now)})`]);
+  if (!view.end) rows.push(...windowRows(status, now));
   if (status.planDigest !== undefined) rows.push(['plan', status.planDigest]);
   if (status.trouble !== undefined) rows.push(['trouble', oneLine(status.trouble)]);
   if (status.wayBack && !view.end) rows.push(...wayBackRows(status.wayBack));
   rows.push(...obligationRows(status), ...decisionRows(status, view.senders), ...refusalRows(status, view.senders));
   return rows;
+}
+
+function windowRows({ windowEnd, pointOfNoReturn }: RunStatus, now: number): Row[] {
+  return row('window', [
+    ...(windowEnd === undefined ? [] : [`ends ${timeText(windowEnd)} (${left(windowEnd, now)})`]),
+    ...(pointOfNoReturn === undefined
+      ? []
+      : [
+          `point of no return ${timeText(pointOfNoReturn)} (${left(pointOfNoReturn, now)}): an upgrade that still runs is stopped then, so that the way back ends inside the window`,
+        ]),
+  ]);
 }
 
 function stepRows(

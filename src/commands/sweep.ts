@@ -4,7 +4,7 @@ import { withConnectionOptions } from './connection.ts';
 import type { CommandContext } from './context.ts';
 import type { Output } from './output.ts';
 import { withProfiles } from './profiles-option.ts';
-import { oneLine } from './run-texts.ts';
+import { oneLine } from './one-line.ts';
 import type { SweepOptions, SweepResult } from './service-sweep.ts';
 
 interface Options extends SweepOptions {

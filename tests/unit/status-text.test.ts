@@ -124,6 +124,66 @@ describe('the status of a run', () => {
     ]);
   });
 
+  test('names who stands in the way of the upgrade, what runs and how far an index is', () => {
+    const details = {
+      phase: 'alembic upgrade',
+      target: '0004',
+      revision: '0003',
+      line: '',
+      try: 2,
+      versionRows: ['0002'],
+      statement: 'ALTER TABLE users\nADD COLUMN age INTEGER',
+      statementSince: at(118),
+      index: 'public.notes 45 %, building index',
+      blockers: [
+        {
+          pid: 4711,
+          role: 'analytics',
+          application: 'reporting',
+          state: 'idle in transaction',
+          transactionAge: 240_000,
+          queryAge: 200_000,
+          waitedFor: 'AccessExclusiveLock on public.users',
+        },
+        {
+          pid: 0,
+          role: 'shop',
+          application: 'prepared transaction order 7',
+          state: 'prepared',
+          transactionAge: 1000,
+          queryAge: 1000,
+          waitedFor: 'AccessExclusiveLock on public.users',
+        },
+      ],
+    };
+    const applying = { ...activity, id: 'apply.upgrade', heartbeat: { at: at(119), details } };
+    const text = statusText(
+      view(
+        { execution: { ...execution, activities: [applying] } },
+        { step: { id: 'apply.upgrade', summary: 'alembic upgrade 0004', since: at(110) } },
+      ),
+      now,
+    );
+    expect(text.split('\n').slice(4)).toEqual([
+      'step         apply.upgrade: alembic upgrade 0004 (for 10.0 s)',
+      '             attempt 1 of 5, started',
+      '             heartbeat 1.0 s ago: phase alembic upgrade, target 0004, revision 0003, try 2',
+      '             BLOCKED by pid 4711 (reporting), role "analytics", idle in transaction: AccessExclusiveLock on public.users waits; its transaction is open for 4 min 00 s, its last query ended 3 min 20 s ago',
+      '             BLOCKED by prepared transaction order 7, role "shop", prepared: AccessExclusiveLock on public.users waits; its transaction is open for 1.0 s, its last query ended 1.0 s ago',
+      '             statement for 2.0 s: ALTER TABLE users ADD COLUMN age INTEGER',
+      '             index of public.notes 45 %, building index',
+      '             committed: 0002',
+    ]);
+  });
+
+  test('shows the window with the point of no return', () => {
+    const text = statusText(view({}, { stage: 'upgrade', windowEnd: at(3720), pointOfNoReturn: at(720) }), now);
+    expect(text).toContain('window       ends 2026-11-22 23:02:00 UTC (in 1 h 00 min)');
+    expect(text).toContain(
+      '\n             point of no return 2026-11-22 22:12:00 UTC (in 10 min 00 s): an upgrade that still runs is stopped then',
+    );
+  });
+
   test('shows the server’s record of the sender beside the name that is claimed', () => {
     const sender: MessageSender = {
       name: 'approve',
@@ -327,6 +387,33 @@ describe('a followed run', () => {
     const seconds = Array.from({ length: 25 }, (_, index) => running(index + 1));
     const { printed } = shown(false, [[0, { kind: 'step-begun', step: step() }], ...seconds]);
     expect(printed.map((line) => line.slice(0, 8))).toEqual(['22:00:10', '22:00:20']);
+  });
+
+  test('names who stands in the way at once, and once', () => {
+    const blocker = {
+      pid: 7,
+      role: 'analytics',
+      application: '',
+      state: 'active',
+      transactionAge: 4000,
+      queryAge: 3000,
+      waitedFor: 'ShareLock on public.jobs',
+    };
+    const blocked = (seconds: number): readonly [number, RunEvent] => [
+      seconds,
+      {
+        kind: 'progress',
+        step: step({ id: 'apply.upgrade', summary: 'upgrade' }),
+        activity: { ...activity, heartbeat: { at: at(seconds), details: { try: 1, blockers: [blocker] } } },
+      },
+    ];
+    const { printed, replaced } = shown(false, [[0, { kind: 'step-begun', step: step() }], blocked(1), blocked(2)]);
+    expect(printed).toEqual([
+      '22:00:01 ! apply.upgrade  BLOCKED by pid 7 (no application name), role "analytics", active: ShareLock on public.jobs waits; its transaction is open for 4.0 s, its query runs for 3.0 s',
+    ]);
+    expect(replaced.at(-1)).toBe(
+      '22:00:02 … apply.upgrade  upgrade  2.0 s, BLOCKED by pid 7 (no application name): ShareLock on public.jobs waits, try 1',
+    );
   });
 
   test('has a line for each step that ended, with its time and what went wrong', () => {
