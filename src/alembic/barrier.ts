@@ -1,9 +1,10 @@
 import { createInterface } from 'node:readline';
-import type { Duplex } from 'node:stream';
+import type { Readable, Writable } from 'node:stream';
 import { z } from 'zod';
+import { type StatementLine, statementLines } from './statements.ts';
 
 const direction = z.enum(['upgrade', 'downgrade']);
-const event = z.discriminatedUnion('event', [
+const alembicEvents = [
   /** `committed`: every revision before it is committed, so the database can be looked at. */
   z.object({ event: z.literal('revision-start'), revision: z.string(), direction, committed: z.boolean() }),
   /** The version rows were written, in a transaction that is still open. */
@@ -11,11 +12,28 @@ const event = z.discriminatedUnion('event', [
   /** This Alembic cannot be held between revisions; the command runs without a barrier. */
   z.object({ event: z.literal('barrier-unavailable'), why: z.string() }),
   z.object({ event: z.literal('finished') }),
+] as const;
+const reporterEvents = [
+  /** Alembic reaches a database, and our part watches its statements. */
+  z.object({ event: z.literal('reporter-loaded') }),
+  z.object({ event: z.literal('reporter-absent'), why: z.string() }),
+  z.object({ event: z.literal('note'), text: z.string() }),
+  /** Statements that were not told, because nobody read. */
+  z.object({ event: z.literal('dropped'), count: z.number() }),
+] as const;
+const line = z.discriminatedUnion('event', [
+  ...alembicEvents,
+  ...reporterEvents,
+  ...statementLines,
+  /** Nothing follows; answered, so that a process does not end before it has been heard out. */
+  z.object({ event: z.literal('end') }),
 ]);
 
-/** What the launcher tells while Alembic runs. */
-export type AlembicEvent = z.infer<typeof event>;
+/** What our part tells of the revisions while Alembic runs. */
+export type AlembicEvent = z.infer<(typeof alembicEvents)[number]>;
 export type RevisionStart = Extract<AlembicEvent, { event: 'revision-start' }>;
+/** What it tells of itself. */
+export type ReporterEvent = z.infer<(typeof reporterEvents)[number]>;
 
 export interface BarrierHandlers {
   readonly onEvent?: (event: AlembicEvent) => void;
@@ -27,19 +45,49 @@ export interface BarrierHandlers {
   readonly atBoundary?: (revision: RevisionStart) => Promise<void>;
 }
 
+export interface ReportHandlers {
+  readonly onReporter: (event: ReporterEvent) => void;
+  readonly onStatementLine: (line: StatementLine) => void;
+}
+
 /**
- * Answers the launcher until it closes its end. Rejects with what a handler threw, after telling the launcher to stop.
+ * Answers a process until it closes its end. Rejects with what a handler threw, after telling the process to stop.
  */
-export async function holdBarrier(events: Duplex, answers: Duplex, handlers: BarrierHandlers): Promise<void> {
+export async function holdBarrier(
+  events: Readable,
+  answers: Writable,
+  handlers: BarrierHandlers & ReportHandlers,
+): Promise<void> {
   const lines = createInterface({ input: events });
   events.once('close', () => lines.close());
   try {
-    for await (const line of lines) {
-      const told = event.parse(JSON.parse(line));
-      handlers.onEvent?.(told);
-      if (told.event !== 'revision-start') continue;
-      await handlers.atBoundary?.(told);
-      answers.write('ok\n');
+    for await (const text of lines) {
+      const told = line.parse(JSON.parse(text));
+      switch (told.event) {
+        case 'statement-start':
+        case 'statement':
+        case 'transaction-end':
+          handlers.onStatementLine(told);
+          break;
+        case 'reporter-loaded':
+        case 'reporter-absent':
+        case 'note':
+        case 'dropped':
+          handlers.onReporter(told);
+          break;
+        case 'end':
+          answers.write('ok\n');
+          break;
+        case 'revision-start':
+          handlers.onEvent?.(told);
+          await handlers.atBoundary?.(told);
+          answers.write('ok\n');
+          break;
+        case 'revision-applied':
+        case 'barrier-unavailable':
+        case 'finished':
+          handlers.onEvent?.(told);
+      }
     }
   } catch (error) {
     answers.write('stop\n');

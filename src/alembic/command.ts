@@ -1,12 +1,23 @@
+import { delimiter } from 'node:path';
+import type { Readable, Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { OutputStream, ProcessProgress, ProcessResult } from '../process/options.ts';
+import type { StatementTimeouts } from '../contract/rehearsal.ts';
+import type {
+  OutputStream,
+  ProcessOptions,
+  ProcessProgress,
+  ProcessResult,
+  RunningProcess,
+} from '../process/options.ts';
 import type { Redactor } from '../process/redactor.ts';
-import { runProcess, startProcess } from '../process/run.ts';
+import { startProcess } from '../process/run.ts';
 import { channelDescriptor } from '../process/spawn.ts';
-import { type AlembicEvent, type BarrierHandlers, holdBarrier } from './barrier.ts';
-import type { Reporter, StatementTimeouts } from '../contract/rehearsal.ts';
+import { type BarrierHandlers, holdBarrier } from './barrier.ts';
+import { CommandReport, type ReportedFacts } from './command-report.ts';
 import { pythonPart } from './python-part.ts';
-import { type FailedOn, failedOnByText, type StatementEvent } from './statements.ts';
+import { openReporterSocket } from './reporter-socket.ts';
+import type { StatementEvent } from './statements.ts';
+import { limitsByClass } from './timeouts.ts';
 
 /** How the service runs Alembic. */
 export interface AlembicCommandOptions extends BarrierHandlers {
@@ -17,15 +28,14 @@ export interface AlembicCommandOptions extends BarrierHandlers {
   /** `alembic.ini`, absolute or relative to `directory`. */
   readonly config: string;
   /**
-   * The command of a service that wraps Alembic; `{{revision}}` stands for the target. It runs in `directory` and
-   * without a barrier: neither `onEvent` nor `atBoundary` is called. Absent: Alembic itself.
+   * The command of a service that wraps Alembic; `{{revision}}` stands for the target. It runs in `directory`. Our part
+   * comes into its Python processes by PYTHONPATH; where it does not, neither `onEvent`, `atBoundary` nor `onStatement` is
+   * called. Absent: Alembic itself.
    */
   readonly command?: readonly string[];
   /** The child's environment, with the database's URL in it. */
   readonly environment: Readonly<Record<string, string>>;
   readonly signal: AbortSignal;
-  /** See `ProcessOptions.force`. */
-  readonly force?: AbortSignal;
   readonly redactor: Redactor;
   readonly onLine?: (stream: OutputStream, line: string) => void;
   readonly progress?: (progress: ProcessProgress) => void;
@@ -38,26 +48,18 @@ export interface AlembicCommandOptions extends BarrierHandlers {
 }
 
 /** How one command ended. What it did to the database only the database tells. */
-export interface AlembicCommandFacts {
+export interface AlembicCommandFacts extends ReportedFacts {
   /** What Alembic was asked for, e.g. `upgrade ae1027a6acf`. */
   readonly command: string;
   readonly result: ProcessResult;
-  /** `held` before each revision; `absent` for a custom command, or an Alembic that cannot be held. */
-  readonly barrier: 'held' | 'absent';
-  /** Did our part load inside the service's Python? */
-  readonly reporter: Reporter;
-  /** The time limit that the command failed on. */
-  readonly failedOn?: FailedOn;
-  /** What our part met and a reader of the run should know, e.g. that a revision sets its own lock_timeout. */
-  readonly notes: readonly string[];
 }
 
-/** A launcher told to stop ends at once; one that does not is stopped by force after this many milliseconds. */
+/** A process told to stop ends at once; one that does not is stopped by force after this many milliseconds. */
 const stopGrace = 5_000;
 
 /**
  * Runs `alembic upgrade TARGET` or `alembic downgrade TARGET` to its end.
- * @throws what `atBoundary` or `onEvent` threw; the signal's reason; ProcessNotStarted
+ * @throws what `atBoundary`, `onEvent` or `onStatement` threw; the signal's reason; ProcessNotStarted
  */
 export async function runAlembic(
   verb: 'upgrade' | 'downgrade',
@@ -68,26 +70,25 @@ export async function runAlembic(
   const common = {
     directory: options.directory,
     signal: options.signal,
-    ...(options.force === undefined ? {} : { force: options.force }),
     redactor: options.redactor,
     label: `alembic ${command}`,
     ...(options.onLine === undefined ? {} : { onLine: options.onLine }),
     ...(options.progress === undefined ? {} : { progress: options.progress }),
   };
-  if (options.command !== undefined) {
-    const [file = '', ...args] = options.command.map((word) => word.replaceAll('{{revision}}', target));
-    const result = await runProcess({ ...common, file, args, environment: options.environment });
-    return { command, result, barrier: 'absent', ...withoutReporter(result) };
-  }
-  return runLauncher(command, [verb, target], options, common);
+  if (options.command === undefined) return runLauncher(command, [verb, target], options, common);
+  const words = options.command.map((word) => word.replaceAll('{{revision}}', target));
+  return runWrapper(command, words, options, common);
 }
+
+type CommonOptions = Pick<ProcessOptions, 'directory' | 'signal' | 'redactor' | 'label' | 'onLine' | 'progress'>;
 
 async function runLauncher(
   command: string,
   args: readonly string[],
   options: AlembicCommandOptions,
-  common: Pick<AlembicCommandOptions, 'directory' | 'signal' | 'force' | 'redactor' | 'onLine' | 'progress'>,
+  common: CommonOptions,
 ): Promise<AlembicCommandFacts> {
+  const report = new CommandReport(options, 'Alembic ended before it reached a database', 'held');
   const running = await startProcess({
     ...common,
     file: options.python,
@@ -95,6 +96,7 @@ async function runLauncher(
     environment: {
       PYTHONUNBUFFERED: '1',
       ...options.environment,
+      ...settings(options),
       RUNBOOK_EVENTS_FD: channelDescriptor(0),
       RUNBOOK_ACK_FD: channelDescriptor(1),
       RUNBOOK_WORKER_PID: String(process.pid),
@@ -103,28 +105,86 @@ async function runLauncher(
   });
   const [events, answers] = running.channels;
   if (events === undefined || answers === undefined) throw new Error('the launcher has no channels');
-  let barrier: AlembicCommandFacts['barrier'] = 'held';
-  const onEvent = (told: AlembicEvent): void => {
-    if (told.event === 'barrier-unavailable') barrier = 'absent';
-    options.onEvent?.(told);
-  };
-  let failure: { readonly error: unknown } | undefined;
-  const held = holdBarrier(events, answers, { ...options, onEvent }).catch(async (error: unknown) => {
-    failure = { error };
-    await Promise.race([running.result, delay(stopGrace, undefined, { ref: false })]).catch(() => undefined);
-    await running.stop().catch(() => undefined);
-  });
+  const conversation = new Conversation(report);
+  conversation.stops(running);
+  const held = conversation.hold(events, answers);
   const result = await running.result;
   await held;
-  if (failure !== undefined) throw failure.error;
-  return { command, result, barrier, ...withoutReporter(result) };
+  conversation.throwIfFailed();
+  return { command, result, ...report.facts(result) };
 }
 
-function withoutReporter(result: ProcessResult): Pick<AlembicCommandFacts, 'reporter' | 'failedOn' | 'notes'> {
-  const failedOn = result.kind === 'exited' && result.code === 0 ? undefined : failedOnByText(result.stderrTail);
+async function runWrapper(
+  command: string,
+  [file = '', ...args]: readonly string[],
+  options: AlembicCommandOptions,
+  common: CommonOptions,
+): Promise<AlembicCommandFacts> {
+  const report = new CommandReport(options, noProcessCame, 'absent');
+  const conversation = new Conversation(report);
+  const socket = await openReporterSocket((connection) => conversation.hold(connection, connection));
+  let result: ProcessResult;
+  try {
+    const running = await startProcess({
+      ...common,
+      file,
+      args,
+      environment: {
+        ...options.environment,
+        ...settings(options),
+        PYTHONPATH: [pythonPart('wrapped'), options.environment['PYTHONPATH'] ?? '']
+          .filter((folder) => folder !== '')
+          .join(delimiter),
+        RUNBOOK_EVENTS_SOCKET: socket.path,
+      },
+    });
+    conversation.stops(running);
+    result = await running.result;
+  } finally {
+    await socket.close();
+  }
+  conversation.throwIfFailed();
+  return { command, result, ...report.facts(result) };
+}
+
+const noProcessCame =
+  'no process of the command loaded it: the command is not Python, or its environment does not reach Python (PYTHONPATH replaced, or python -I, -E or -S), or it runs elsewhere, or it ended before Alembic began';
+
+function settings({ timeouts, traceLocks }: AlembicCommandOptions): Record<string, string> {
   return {
-    reporter: { kind: 'absent', why: 'the command did not load it' },
-    ...(failedOn === undefined ? {} : { failedOn }),
-    notes: [],
+    ...(timeouts === undefined ? {} : { RUNBOOK_LIMITS: JSON.stringify(limitsByClass(timeouts)) }),
+    ...(traceLocks === undefined ? {} : { RUNBOOK_TRACE_LOCKS: traceLocks }),
   };
+}
+
+/** Hears the processes of one command, and stops it when a handler throws. */
+class Conversation {
+  readonly #report: CommandReport;
+  readonly #failed = Promise.withResolvers<void>();
+  #failure: { readonly error: unknown } | undefined;
+
+  constructor(report: CommandReport) {
+    this.#report = report;
+  }
+
+  /** Never rejects. */
+  async hold(events: Readable, answers: Writable): Promise<void> {
+    try {
+      await holdBarrier(events, answers, this.#report.handlers());
+    } catch (error) {
+      this.#failure ??= { error };
+      this.#failed.resolve();
+    }
+  }
+
+  stops(running: RunningProcess): void {
+    void this.#failed.promise.then(async () => {
+      await Promise.race([running.result, delay(stopGrace, undefined, { ref: false })]).catch(() => undefined);
+      await running.stop().catch(() => undefined);
+    });
+  }
+
+  throwIfFailed(): void {
+    if (this.#failure !== undefined) throw this.#failure.error;
+  }
 }

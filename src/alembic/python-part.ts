@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url';
 
-/** The files of this project that run inside the service's own Python. */
-export function pythonPart(name: 'graph.py' | 'launch.py'): string {
+/** The files of this project that run inside the service's own Python; `wrapped` is a folder for PYTHONPATH. */
+export function pythonPart(name: 'graph.py' | 'launch.py' | 'wrapped'): string {
   return fileURLToPath(new URL(`./python/${name}`, import.meta.url));
 }

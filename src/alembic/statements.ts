@@ -15,8 +15,8 @@ const begun = {
   startedAt: z.number(),
 };
 
-/** A line about statements, as our part inside the service's Python writes it. */
-export const statementLine = z.discriminatedUnion('event', [
+/** Lines about statements, as our part inside the service's Python writes them. */
+export const statementLines = [
   z.object({ event: z.literal('statement-start'), ...begun }),
   z.object({
     event: z.literal('statement'),
@@ -31,9 +31,9 @@ export const statementLine = z.discriminatedUnion('event', [
     locks: z.union([z.array(z.tuple([z.string(), z.string(), z.string()])), z.literal('same')]).optional(),
   }),
   z.object({ event: z.literal('transaction-end'), transaction: z.number(), at: z.number() }),
-]);
+] as const;
 
-type StatementLine = z.infer<typeof statementLine>;
+export type StatementLine = z.infer<(typeof statementLines)[number]>;
 
 /** A lock on a relation; `relation` is qualified and quoted as in the object map. */
 export interface RelationLock {
@@ -96,7 +96,7 @@ export class StatementReader {
         this.#open.add(line.transaction);
         const { limit, locks, statement, sqlstate, ...told } = line;
         if (sqlstate !== undefined) this.#lastFailure = failedOn(sqlstate, limit);
-        if (line.class !== 'session') this.#endedWithFailure = sqlstate !== undefined;
+        if (line.class !== 'session' || sqlstate !== undefined) this.#endedWithFailure = sqlstate !== undefined;
         if (Array.isArray(locks)) {
           this.#locks = locks.map(([schema, name, mode]) => ({ relation: qualifiedName(schema, name), mode }));
         }

@@ -184,7 +184,7 @@ describe('an upgrade', () => {
     });
   });
 
-  test("runs a service's own command, without a barrier", async () => {
+  test("runs a service's own command, with a barrier where our part comes into its Python", async () => {
     const { options, version } = await service(tables);
     const boundaries: string[] = [];
     const facts = await upgrade({
@@ -196,10 +196,11 @@ describe('an upgrade', () => {
       },
     });
     expect(facts).toMatchObject({
-      barrier: 'absent',
+      barrier: 'held',
+      reporter: { kind: 'loaded' },
       result: { kind: 'exited', code: 0, stdoutTail: 'upgraded to r2\n' },
     });
-    expect(boundaries).toEqual([]);
+    expect(boundaries).toEqual(['r1', 'r2']);
     expect(await version()).toEqual({ kind: 'versioned', rows: ['r2'] });
   });
 });

@@ -16,7 +16,14 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 test('the build gets every Python part, where the compiled code looks for it', async () => {
   const target = path.join(folder, 'dist');
   await copyAssets(sources, target);
-  for (const part of ['alembic/python/launch.py', 'alembic/python/graph.py', 'integrations/python/celery_control.py']) {
+  for (const part of [
+    'alembic/python/launch.py',
+    'alembic/python/graph.py',
+    'alembic/python/reporter/__init__.py',
+    'alembic/python/reporter/statements.py',
+    'alembic/python/wrapped/sitecustomize.py',
+    'integrations/python/celery_control.py',
+  ]) {
     const [copy, original] = await Promise.all(
       [target, sources].map((root) => readFile(path.join(root, part), 'utf8')),
     );

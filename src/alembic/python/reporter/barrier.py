@@ -1,0 +1,85 @@
+"""Holds Alembic before each revision until the worker says `ok`, and knows which revision is running."""
+
+import sys
+
+STOPPED = 75
+
+
+class Progress:
+    """The revision that is running; None before the first and after the last."""
+
+    revision = None
+
+
+def hold_revisions(channel, progress, context_class, step_class, loaded):
+    """`loaded` is told when Alembic reaches a database, once."""
+    run_migrations = context_class.run_migrations
+    context_init = context_class.__init__
+    step_init = step_class.__init__
+    running = {"context": None, "steps": 0, "told": False}
+
+    def run(self, **arguments):
+        running["context"] = self
+        running["steps"] = 0
+        return run_migrations(self, **arguments)
+
+    def init_context(self, *positional, **named):
+        context_init(self, *positional, **named)
+        if self.as_sql:
+            return
+        if not running["told"]:
+            running["told"] = True
+            channel.tell(loaded)
+        callbacks = getattr(self, "on_version_apply_callbacks", None)
+        if callbacks is not None:
+            self.on_version_apply_callbacks = tuple(callbacks) + (applied,)
+
+    def applied(ctx=None, step=None, heads=(), run_args=None, **_more):
+        progress.revision = None
+        if not step.is_stamp:
+            channel.tell(
+                {
+                    "event": "revision-applied",
+                    "revision": ",".join(step.up_revision_ids),
+                    "direction": direction(step.is_upgrade),
+                    "rows": sorted(heads),
+                }
+            )
+
+    def init_step(self, revision_map, revision, is_upgrade):
+        step_init(self, revision_map, revision, is_upgrade)
+        migrate = self.migration_fn
+
+        def held(*positional, **named):
+            context = running["context"]
+            if context is None or not context.as_sql:
+                committed = running["steps"] == 0 or commits_each(context)
+                running["steps"] += 1
+                event = {
+                    "event": "revision-start",
+                    "revision": revision.revision,
+                    "direction": direction(is_upgrade),
+                    "committed": committed,
+                }
+                if not channel.ask(event):
+                    sys.stderr.write("stopped before revision %s\n" % revision.revision)
+                    raise SystemExit(STOPPED)
+                progress.revision = revision.revision
+            return migrate(*positional, **named)
+
+        self.migration_fn = held
+
+    context_class.run_migrations = run
+    context_class.__init__ = init_context
+    step_class.__init__ = init_step
+
+
+def commits_each(context):
+    """Whether each revision has a transaction of its own, which ended before the next began."""
+    if context is None or getattr(context, "_in_external_transaction", True):
+        return False
+    return bool(getattr(context, "_transaction_per_migration", False)) or not context.impl.transactional_ddl
+
+
+def direction(is_upgrade):
+    return "upgrade" if is_upgrade else "downgrade"
