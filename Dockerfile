@@ -46,6 +46,10 @@ RUN python3 -m venv /opt/alembic \
     && sed -n 's/^\([a-z0-9-]*==[^ ]*\).*/\1/p' /opt/runbook/requirements.txt > /opt/runbook/constraints.txt \
     && /opt/alembic/bin/pip install --no-cache-dir --constraint /opt/runbook/constraints.txt \
         alembic 'psycopg[binary]' psycopg2-binary asyncpg
+# The linter of migrations, a plain executable.
+RUN python3 -m venv /opt/squawk \
+    && /opt/squawk/bin/pip install --no-cache-dir --constraint /opt/runbook/constraints.txt squawk-cli \
+    && ln -s /opt/squawk/bin/squawk /usr/local/bin/squawk
 WORKDIR /app
 COPY --from=build /app/package.json ./
 COPY --from=build /app/node_modules ./node_modules

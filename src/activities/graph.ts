@@ -1,11 +1,13 @@
 import { downgradePlan } from '../alembic/downgrade-plan.ts';
-import { resolveTarget, unknownRevisions } from '../alembic/graph.ts';
-import { rowsAlongPath, upgradePath } from '../alembic/upgrade-path.ts';
+import { ancestorsOf, overlappingRows, resolveTarget, revisionsById, unknownRevisions } from '../alembic/graph.ts';
+import { hiddenUnknowns, isHiddenGraph } from '../alembic/hidden-graph.ts';
+import { rowsAlongPath, upgradePaths } from '../alembic/upgrade-path.ts';
 import { readVersion } from '../alembic/version-table.ts';
 import type { ToolingActivities } from '../contract/activities.ts';
 import { refusal } from '../contract/errors.ts';
 import type { GraphEvidence, GraphInput } from '../contract/evidence.ts';
-import type { AlembicRevision } from '../contract/graph.ts';
+import type { AlembicGraph, AlembicRevision } from '../contract/graph.ts';
+import { lintProfileFindings } from '../lint/squawk.ts';
 import { withConnection } from '../postgres/connection.ts';
 import { runStep } from './activity-step.ts';
 import type { ActivityDependencies } from './dependencies.ts';
@@ -22,13 +24,20 @@ export const readMigrationGraph =
       const release = await releaseAlembic(deps, input, tools);
       const graph = await releaseGraph(deps, release, tools.signal);
       const startRevisions = await productionRevisions(deps, input, tools.signal);
-      const unknown = unknownRevisions(graph, startRevisions);
-      const staging = unknownRevisions(graph, await stagingRevisions(deps, input, tools.signal));
+      const hidden = isHiddenGraph(graph);
+      const unknown = hidden ? [] : unknownRevisions(graph, startRevisions);
+      const overlapping = hidden ? [] : overlappingRows(graph, startRevisions);
+      const staging = hidden ? [] : unknownRevisions(graph, await stagingRevisions(deps, input, tools.signal));
       const target = resolveTarget(graph, input.targetRevision);
       const findings = [
         ...(unknown.length > 0
           ? [
               `production stands at ${unknown.join(', ')}, which ${input.run.releaseTag} does not know: is it an older release than the deployed one?`,
+            ]
+          : []),
+        ...(overlapping.length > 0
+          ? [
+              `production's version rows ${startRevisions.join(', ')} overlap: others build upon ${overlapping.join(', ')}, which Alembic refuses. Have the owners delete ${overlapping.length === 1 ? 'that row' : 'those rows'} from the version table`,
             ]
           : []),
         ...(staging.length > 0
@@ -37,26 +46,58 @@ export const readMigrationGraph =
             ]
           : []),
         ...(target.kind === 'refused' ? [target.message] : []),
+        ...(await lintProfileFindings({
+          ...input.profile.lint,
+          signal: tools.signal,
+          redactor: deps.secrets.redactor,
+        })),
       ];
       if (findings.length > 0 || target.kind === 'refused') throw refusal(findings);
 
-      const path = upgradePath(graph, startRevisions, target.revision);
-      const end = rowsAlongPath(startRevisions, path).at(-1) ?? startRevisions;
+      const targets = remainingTargets(graph, startRevisions, target.revisions);
+      const path = upgradePaths(graph, knownRows(graph, startRevisions), targets);
+      const end = hidden ? targets : (rowsAlongPath(startRevisions, path).at(-1) ?? startRevisions);
       const back = downgradePlan(graph, end, startRevisions);
       const evidence: GraphEvidence = {
         startRevisions,
-        targetRevision: target.revision,
-        targetRevisions: [target.revision],
-        unknown: [],
+        targetRevision: target.revisions.join(', '),
+        targetRevisions: targets,
         path,
         downgrade:
           back.kind === 'planned'
             ? { kind: 'planned', commands: back.commands.map(({ argument }) => argument) }
             : { kind: 'impossible', why: back.why },
         risks: path.flatMap(risksOf),
+        unknown: unknownsOf(input, hidden, startRevisions, targets),
       };
       return evidence;
     });
+
+/** Of a hidden graph only the heads are known, whatever the database says. */
+const knownRows = (graph: AlembicGraph, rows: readonly string[]): readonly string[] =>
+  rows.filter((row) => revisionsById(graph).has(row));
+
+/** Branches that stand where they should already need no upgrade; where all do, all are named. */
+function remainingTargets(graph: AlembicGraph, rows: readonly string[], targets: readonly string[]): readonly string[] {
+  const applied = ancestorsOf(graph, rows);
+  const remaining = targets.filter((target) => !applied.has(target));
+  return remaining.length > 0 ? remaining : targets;
+}
+
+function unknownsOf(
+  { profile }: GraphInput,
+  hidden: boolean,
+  startRevisions: readonly string[],
+  targets: readonly string[],
+): readonly string[] {
+  if (hidden) return hiddenUnknowns(startRevisions, targets);
+  const { upgrade, heads } = profile.alembic.commands;
+  return upgrade === undefined || heads !== undefined
+    ? []
+    : [
+        `whether ${upgrade[0]} runs the revisions of ${profile.alembic.config}, from which the graph was read: a command that sets version locations of its own is seen through with alembic.commands.heads`,
+      ];
+}
 
 /** Staging's version rows; whatever else is wrong with staging its own step says. */
 async function stagingRevisions(

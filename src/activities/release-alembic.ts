@@ -22,6 +22,8 @@ export interface ReleaseAlembic {
   readonly config: string;
   /** Without a database: see `environmentFor`. */
   readonly environment: Readonly<Record<string, string>>;
+  /** The service's own command that loads its migrations. */
+  readonly headsCommand: readonly string[] | undefined;
 }
 
 export async function releaseAlembic(
@@ -39,6 +41,7 @@ export async function releaseAlembic(
     directory: path.resolve(checkout, alembic.directory),
     config: path.resolve(checkout, alembic.config),
     environment: { PATH: pathWithPython(checkout, alembic.python), ...own },
+    headsCommand: alembic.commands.heads,
   };
 }
 
@@ -80,6 +83,7 @@ export async function releaseGraph(
       directory: release.directory,
       config: release.config,
       environment: release.environment,
+      ...(release.headsCommand && { headsCommand: release.headsCommand }),
       signal,
       redactor: deps.secrets.redactor,
     });

@@ -1,3 +1,4 @@
+import { isHiddenGraph } from './hidden-graph.ts';
 import {
   type AlembicGraph,
   ancestorsOf,
@@ -13,8 +14,8 @@ export interface DowngradeCommand {
   readonly argument: string;
   /** The revisions it undoes. */
   readonly undoes: readonly string[];
-  /** The version rows after it, sorted: compare with the database. */
-  readonly rowsAfter: readonly string[];
+  /** The version rows after it, sorted: compare with the database. Null: they cannot be known, the graph is hidden. */
+  readonly rowsAfter: readonly string[] | null;
 }
 
 export type DowngradePlan =
@@ -32,6 +33,7 @@ export type DowngradePlan =
  * that the upgrade added.
  */
 export function downgradePlan(graph: AlembicGraph, from: readonly string[], to: readonly string[]): DowngradePlan {
+  if (isHiddenGraph(graph)) return hiddenPlan(from, to);
   const unknown = unknownRevisions(graph, [...from, ...to]);
   if (unknown.length > 0)
     return impossible('unknown-revision', `the release does not know revision ${unknown.join(', ')}`);
@@ -61,6 +63,20 @@ export function downgradePlan(graph: AlembicGraph, from: readonly string[], to: 
     applied = new Set([...applied].filter((id) => !command.undoes.includes(id)));
   }
   return { kind: 'planned', commands };
+}
+
+/** Nothing is known of what lies between: every row of the start is named, and the rows are known at the end only. */
+function hiddenPlan(from: readonly string[], to: readonly string[]): DowngradePlan {
+  if ([...from].sort().join() === [...to].sort().join()) return { kind: 'planned', commands: [] };
+  const targets = to.length === 0 ? ['base'] : [...to].sort();
+  return {
+    kind: 'planned',
+    commands: targets.map((argument, index) => ({
+      argument,
+      undoes: index === 0 ? from.filter((id) => !to.includes(id)) : [],
+      rowsAfter: index === targets.length - 1 ? [...to].sort() : null,
+    })),
+  };
 }
 
 function impossible(reason: (DowngradePlan & { kind: 'impossible' })['reason'], why: string): DowngradePlan {

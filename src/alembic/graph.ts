@@ -2,12 +2,12 @@ import type { AlembicGraph, AlembicRevision } from '../contract/graph.ts';
 
 export type { AlembicGraph, AlembicRevision } from '../contract/graph.ts';
 
-/** The revision that a target names, or why it names none. */
+/** The revisions that a target names, one a branch, or why it names none. */
 export type TargetResolution =
-  | { readonly kind: 'resolved'; readonly revision: string }
+  | { readonly kind: 'resolved'; readonly revisions: readonly string[] }
   | {
       readonly kind: 'refused';
-      readonly reason: 'no-revisions' | 'several-heads' | 'unknown' | 'ambiguous' | 'relative' | 'several-targets';
+      readonly reason: 'no-revisions' | 'several-heads' | 'unknown' | 'ambiguous' | 'relative';
       readonly message: string;
     };
 
@@ -15,52 +15,65 @@ const shortestAbbreviation = 4;
 const shownNames = 10;
 
 /**
- * Resolves `head`, a revision (whole, or an unambiguous beginning of 4 or more characters), `label@head` and
- * `label@revision`. Relative targets (`+1`) are refused: what they mean depends on where the database is.
+ * Resolves `head`, `heads`, a revision (whole, or an unambiguous beginning of 4 or more characters), `label@head`,
+ * `label@heads`, `label@revision`, and several of these with commas between them. Relative targets (`+1`) are refused: what
+ * they mean depends on where the database is.
+ *
+ * Of the result no revision builds upon another, so upgrading to one after the other goes through all; the order is that
+ * in which they were named, for `heads` that of the graph.
  */
 export function resolveTarget(graph: AlembicGraph, target: string): TargetResolution {
   if (graph.revisions.length === 0) {
     return refuse('no-revisions', 'the migration graph has no revisions: check script_location and version_locations');
   }
+  const parts = revisionsById(graph).has(target) ? [target] : target.split(',').map((part) => part.trim());
+  const named: string[] = [];
+  for (const part of parts) {
+    const resolved = resolvePart(graph, part);
+    if (resolved.kind === 'refused') return resolved;
+    named.push(...resolved.revisions);
+  }
+  return { kind: 'resolved', revisions: withoutAncestors(graph, [...new Set(named)]) };
+}
+
+/** Those of the revisions upon which none of the others builds: the others come with them. */
+function withoutAncestors(graph: AlembicGraph, revisions: readonly string[]): readonly string[] {
+  return revisions.filter((id) => !revisions.some((other) => other !== id && ancestorsOf(graph, [other]).has(id)));
+}
+
+function resolvePart(graph: AlembicGraph, target: string): TargetResolution {
+  if (revisionsById(graph).has(target)) return { kind: 'resolved', revisions: [target] };
   const at = target.lastIndexOf('@');
   const label = at < 0 ? undefined : target.slice(0, at);
   const symbol = target.slice(at + 1);
-  if (/^[+-]\d+$/.test(symbol) || /.[+-]\d+$/.test(symbol)) {
-    if (!revisionsById(graph).has(symbol)) {
-      return refuse('relative', `"${target}" is relative: name the revision itself`);
-    }
-  }
-  if (symbol === 'heads' && graph.heads.length > 1) {
-    return refuse('several-targets', `"${target}" means several revisions: name one of ${describeHeads(graph)}`);
-  }
-  if (symbol === 'head' || symbol === 'heads') return resolveHead(graph, label);
+  if (/[+-]\d+$/.test(symbol)) return refuse('relative', `"${target}" is relative: name the revision itself`);
+  if (symbol === 'head' || symbol === 'heads') return resolveHead(graph, label, symbol);
   return resolveRevision(graph, label, symbol);
 }
 
-function resolveHead(graph: AlembicGraph, label: string | undefined): TargetResolution {
-  const byId = revisionsById(graph);
-  if (label === undefined) {
-    const [head, ...others] = graph.heads;
-    if (head !== undefined && others.length === 0) return { kind: 'resolved', revision: head };
-    return refuse(
-      'several-heads',
-      `the migration graph has ${graph.heads.length} heads: ${describeHeads(graph)}. ` +
-        'Name one of them as the target revision, by its id or as label@head, or merge them in the release (alembic merge heads)',
-    );
-  }
-  const labelled = graph.heads.filter((head) => byId.get(head)?.branchLabels.includes(label) === true);
-  const heads = labelled.length > 0 ? labelled : graph.heads.filter((head) => ancestorsOf(graph, [head]).has(label));
-  const [head, ...others] = heads;
-  if (head === undefined) {
+function resolveHead(graph: AlembicGraph, label: string | undefined, symbol: 'head' | 'heads'): TargetResolution {
+  const heads = label === undefined ? graph.heads : headsOfBranch(graph, label);
+  if (heads.length === 0) {
     return refuse('unknown', `no head belongs to a branch "${label}"; the heads are ${describeHeads(graph)}`);
   }
-  if (others.length > 0) {
+  if (symbol === 'heads' || heads.length === 1) return { kind: 'resolved', revisions: heads };
+  if (label !== undefined) {
     return refuse(
       'several-heads',
-      `the branch "${label}" has ${heads.length} heads: ${heads.join(', ')}. Name one of them`,
+      `the branch "${label}" has ${heads.length} heads: ${heads.join(', ')}. Name one of them, or all as ${label}@heads`,
     );
   }
-  return { kind: 'resolved', revision: head };
+  return refuse(
+    'several-heads',
+    `the migration graph has ${heads.length} heads: ${describeHeads(graph)}. Name one of them as the target revision, by ` +
+      'its id or as label@head, several with commas between them, or all as heads; or merge them in the release (alembic merge heads)',
+  );
+}
+
+/** By its label, or by a revision of it. */
+function headsOfBranch(graph: AlembicGraph, label: string): readonly string[] {
+  const labelled = graph.heads.filter((head) => revisionsById(graph).get(head)?.branchLabels.includes(label) === true);
+  return labelled.length > 0 ? labelled : graph.heads.filter((head) => ancestorsOf(graph, [head]).has(label));
 }
 
 function resolveRevision(graph: AlembicGraph, label: string | undefined, symbol: string): TargetResolution {
@@ -80,7 +93,7 @@ function resolveRevision(graph: AlembicGraph, label: string | undefined, symbol:
   if (label !== undefined && byId.get(revision)?.branchLabels.includes(label) !== true) {
     return refuse('unknown', `revision ${revision} does not belong to a branch "${label}"`);
   }
-  return { kind: 'resolved', revision };
+  return { kind: 'resolved', revisions: [revision] };
 }
 
 function refuse(
@@ -109,6 +122,14 @@ function some(names: readonly string[]): string {
 export function unknownRevisions(graph: AlembicGraph, rows: readonly string[]): readonly string[] {
   const byId = revisionsById(graph);
   return rows.filter((row) => !byId.has(row));
+}
+
+/**
+ * Version rows that others of them build upon. Alembic keeps no such rows and refuses to work with them ("overlaps"):
+ * somebody has put them there by hand.
+ */
+export function overlappingRows(graph: AlembicGraph, rows: readonly string[]): readonly string[] {
+  return rows.filter((row) => rows.some((other) => other !== row && ancestorsOf(graph, [other]).has(row)));
 }
 
 const indexes = new WeakMap<AlembicGraph, ReadonlyMap<string, AlembicRevision>>();

@@ -20,6 +20,19 @@ export function upgradePath(
     .flatMap((id) => byId.get(id) ?? []);
 }
 
+/** The path of several upgrades, one after the other. @throws RangeError as `upgradePath` */
+export function upgradePaths(
+  graph: AlembicGraph,
+  currentRevisions: readonly string[],
+  targets: readonly string[],
+): readonly AlembicRevision[] {
+  const path: AlembicRevision[] = [];
+  for (const target of targets) {
+    path.push(...upgradePath(graph, rowsAlongPath(currentRevisions, path).at(-1) ?? currentRevisions, target));
+  }
+  return path;
+}
+
 /** The version rows after each revision of a path, from the rows before it. */
 export function rowsAlongPath(
   startRows: readonly string[],

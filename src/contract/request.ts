@@ -9,7 +9,10 @@ export interface MigrationRequest {
   /** ISO 8601 with a time zone. Without a window it opens at the approval and lasts the profile's `window.length`. */
   readonly windowStart?: string;
   readonly windowEnd?: string;
-  /** A revision of the release's graph, or `head`. Default `head`. */
+  /**
+   * A revision of the release's graph, `head`, `heads`, `label@head`, or several with commas between them: one a branch.
+   * Default `head`, which is refused where there are several.
+   */
   readonly targetRevision?: string;
   /** Run id of an earlier run of this service that was terminated, whose leftovers the requester has looked after. */
   readonly reconciledRun?: string;
@@ -41,7 +44,11 @@ const FIELDS = {
     pattern: /^\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:?\d\d)$/,
     form: 'a time like 2026-11-22T23:00:00Z',
   },
-  targetRevision: { required: false, pattern: /^(?!-)[\w.@-]{1,128}$/, form: 'a revision id or head' },
+  targetRevision: {
+    required: false,
+    pattern: /^(?=.{1,500}$)(?!-)[\w.@-]{1,128}(, ?(?!-)[\w.@-]{1,128}){0,19}$/,
+    form: 'a revision id, head, heads, label@head, or several of these with commas between them',
+  },
   reconciledRun: { required: false, pattern: /^[0-9a-f-]{36}$/, form: 'a Temporal run id' },
 } as const;
 

@@ -118,7 +118,11 @@ const rulesAnd = ({ refuse, exclude, serverMajor }: LintOptions, extra: readonly
   const kept = refuse.some((rule) => aboutTimeouts.test(rule)) ? [] : [KEPT_ELSEWHERE];
   const excluded = [...new Set([...kept, ...exclude, ...extra])];
   return [
-    ...['--config', 'no-configuration.toml', '--pg-version', String(serverMajor), '--no-assume-in-transaction'],
+    '--config',
+    'no-configuration.toml',
+    '--pg-version',
+    String(serverMajor),
+    '--no-assume-in-transaction',
     ...excluded.flatMap((rule) => ['--exclude', rule]),
     // Some rules are off unless they are asked for. Those left out above stay out: exclusion wins.
     ...refuse.flatMap((rule) => ['--include', rule]),

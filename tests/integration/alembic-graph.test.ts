@@ -1,7 +1,8 @@
-import { writeFile } from 'node:fs/promises';
+import { access, chmod, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { downgradePlan } from '../../src/alembic/downgrade-plan.ts';
+import { hiddenGraph, isHiddenGraph } from '../../src/alembic/hidden-graph.ts';
 import { GraphUnreadable, readGraph } from '../../src/alembic/read-graph.ts';
 import { rowsAlongPath, upgradePath } from '../../src/alembic/upgrade-path.ts';
 import type { AlembicGraph, AlembicRevision } from '../../src/contract/graph.ts';
@@ -111,6 +112,188 @@ describe('the migration graph', () => {
   });
 });
 
+describe('the places where revisions are kept', () => {
+  const ids = ({ revisions }: AlembicGraph) => revisions.map(({ revision }) => revision).sort();
+  const inFolders = [{ id: 'r1' }, { id: 'r2', down: '"r1"' }];
+
+  /** Each file of `migrations/versions` moved to a folder of its own, and an `alembic.ini` of these lines. */
+  async function placed(root: string, moves: Readonly<Record<string, string>>, ini: readonly string[]): Promise<void> {
+    for (const [name, folder] of Object.entries(moves)) {
+      await mkdir(join(root, folder), { recursive: true });
+      await rename(join(root, 'migrations', 'versions', `${name}.py`), join(root, folder, `${name}.py`));
+    }
+    await writeFile(join(root, 'alembic.ini'), ['[alembic]', ...ini, ''].join('\n'));
+  }
+  const moves = { r1: 'one', r2: 'two' };
+
+  test.each([
+    ['several, with the separator of old', ['version_locations = one two']],
+    ['several, with a separator that is named', ['version_path_separator = :', 'version_locations = one:two']],
+    ['several, with the separator of new', ['path_separator = newline', 'version_locations = one', '  two']],
+    [
+      'several, from the folder of the configuration',
+      ['version_path_separator = space', 'version_locations = %(here)s/one %(here)s/two'],
+    ],
+  ])('may be %s', async (_case, lines) => {
+    const graph = await graphOf(inFolders, (root) =>
+      placed(root, moves, ['script_location = migrations', 'prepend_sys_path = .', ...lines]),
+    );
+    expect(ids(graph)).toEqual(['r1', 'r2']);
+    expect(graph.revisions.map(({ file }) => file).sort()).toEqual(['one/r1.py', 'two/r2.py']);
+  });
+
+  test('may be one below the other', async () => {
+    const graph = await graphOf(inFolders, (root) =>
+      placed(root, { r1: 'migrations/versions/2026', r2: 'migrations/versions/2027/01' }, [
+        'script_location = migrations',
+        'recursive_version_locations = true',
+      ]),
+    );
+    expect(ids(graph)).toEqual(['r1', 'r2']);
+  });
+
+  test('may be a package', async () => {
+    const graph = await graphOf(inFolders, async (root) => {
+      await mkdir(join(root, 'src', 'service'), { recursive: true });
+      await rename(join(root, 'migrations'), join(root, 'src', 'service', 'migrations'));
+      await writeFile(join(root, 'src', 'service', '__init__.py'), '');
+      await writeFile(
+        join(root, 'alembic.ini'),
+        '[alembic]\nscript_location = service:migrations\nprepend_sys_path = src\n',
+      );
+    });
+    expect(ids(graph)).toEqual(['r1', 'r2']);
+    expect(graph.revisions[0]?.file).toMatch(/^src\/service\/migrations\/versions\//);
+  });
+
+  test('may be absolute, and the working directory another', async () => {
+    const { root } = await createService(inFolders);
+    await mkdir(join(root, 'ops', 'db'), { recursive: true });
+    const config = join(root, 'ops', 'alembic.ini');
+    await writeFile(config, `[alembic]\nscript_location = ${join(root, 'migrations')}\n`);
+    expect(ids(await read(root, { directory: join(root, 'ops', 'db'), config }))).toEqual(['r1', 'r2']);
+  });
+
+  test('may be named by a pyproject.toml, as the configuration or beside it', async () => {
+    const { root } = await createService(inFolders);
+    await rm(join(root, 'alembic.ini'));
+    await writeFile(join(root, 'pyproject.toml'), '[tool.alembic]\nscript_location = "%(here)s/migrations"\n');
+    expect(ids(await read(root, { config: join(root, 'pyproject.toml') }))).toEqual(['r1', 'r2']);
+    await writeFile(join(root, 'alembic.ini'), '[alembic]\n');
+    expect(ids(await read(root))).toEqual(['r1', 'r2']);
+  });
+});
+
+describe('a command that wraps Alembic', () => {
+  const folders = `
+import os
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+here = os.path.dirname(os.path.abspath(__file__))
+
+def directory(*versions):
+    config = Config()
+    config.set_main_option("script_location", os.path.join(here, "migrations"))
+    config.set_main_option("version_locations", " ".join(os.path.join(here, "migrations", name) for name in versions))
+    return ScriptDirectory.from_config(config)
+`;
+  const revisions = [{ id: 'r1' }, { id: 'r2', down: '"r1"', upgrade: 'op.drop_table("t")' }];
+
+  async function wrapped(body: string, given: readonly Revision[] = revisions): Promise<string> {
+    const { root } = await createService(given);
+    // As for services that set the locations when they run: Alembic's own configuration knows an empty folder only.
+    await mkdir(join(root, 'migrations', 'empty'));
+    await writeFile(
+      join(root, 'alembic.ini'),
+      '[alembic]\nscript_location = migrations\nversion_locations = migrations/empty\n',
+    );
+    await writeFile(join(root, 'manage.py'), `${folders}\n${body}\n`);
+    return root;
+  }
+  const heads = (root: string, ...more: readonly string[]) => ({
+    headsCommand: [python, ...more, join(root, 'manage.py')],
+  });
+
+  test('is seen through: the graph is what it loads, whatever it prints and wherever its versions are', async () => {
+    const root = await wrapped('directory("versions").get_heads()\nprint("all is well")');
+    expect((await read(root)).revisions).toEqual([]);
+    const graph = await read(root, heads(root));
+    expect(graph.heads).toEqual(['r2']);
+    expect(graph.alembic).toMatch(/^1\./);
+    expect(graph.revisions).toContainEqual(
+      expect.objectContaining({
+        revision: 'r2',
+        downRevisions: ['r1'],
+        file: 'migrations/versions/r2.py',
+        sha256: expect.stringMatching(/^[0-9a-f]{64}$/),
+        operations: ['drop_table'],
+      }),
+    );
+  });
+
+  test('is seen through when it runs another Python, fails after loading, and has a sitecustomize of its own', async () => {
+    const root = await wrapped(
+      'directory("versions").get_heads()\nimport sitecustomize\nraise SystemExit(sitecustomize.own)',
+    );
+    await mkdir(join(root, 'own'));
+    await writeFile(join(root, 'own', 'sitecustomize.py'), 'own = 3\n');
+    await writeFile(
+      join(root, 'manage.sh'),
+      `#!/bin/sh\n"${python}" manage.py\ncode=$?\n[ $code = 3 ] || { echo "no sitecustomize: $code" >&2; rm -r "$RUNBOOK_GRAPH_FOLDER"/*; }\nexit $code\n`,
+    );
+    await chmod(join(root, 'manage.sh'), 0o755);
+    const graph = await read(root, {
+      headsCommand: ['./manage.sh'],
+      environment: { PYTHONPATH: join(root, 'own') },
+    });
+    expect(graph.heads).toEqual(['r2']);
+  });
+
+  test('that hides its migrations tells its heads at least', async () => {
+    const root = await wrapped('print("INFO [app] ready")\nprint("r2 (app) (head)")');
+    const graph = await read(root, heads(root));
+    expect(isHiddenGraph(graph)).toBe(true);
+    expect(graph.heads).toEqual(['r2']);
+    // An environment that is cleared keeps us out.
+    const isolated = await wrapped('print(*directory("versions").get_heads())');
+    expect(await read(isolated, heads(isolated, '-I'))).toEqual(hiddenGraph(['r2']));
+  });
+
+  test('is refused where it loads the migrations of several databases, naming them', async () => {
+    const root = await wrapped('directory("versions").get_heads()\ndirectory("other").get_heads()');
+    await mkdir(join(root, 'migrations', 'other'));
+    await writeFile(
+      join(root, 'migrations', 'other', 'q1.py'),
+      'revision = "q1"\ndown_revision = None\ndef upgrade(): pass\ndef downgrade(): pass\n',
+    );
+    await expect(read(root, heads(root))).rejects.toThrow(
+      /several places \(migrations\/other, migrations\/versions\).*commands\.heads/,
+    );
+  });
+
+  test.each([
+    ['fails', 'import sys\nsys.exit("no planted-secret")', /code 1\): no \[redacted\]/],
+    ['says nothing of use', 'print("all is well")', /prints no revision: all is well/],
+    ['cannot load its migrations', 'directory("versions").get_heads()', /Alembic cannot load.*ModuleNotFoundError/],
+  ])('is refused where it %s', async (_case, body, message) => {
+    const root = await wrapped(body, [{ id: 'r1', head: 'import no_such_module_here' }]);
+    const failure = await read(root, heads(root)).catch((error: unknown) => error);
+    expect(failure).toBeInstanceOf(GraphUnreadable);
+    expect(String(failure)).toMatch(message);
+  });
+
+  test('leaves nothing behind', async () => {
+    const root = await wrapped(
+      'directory("versions").get_heads()\nopen("told", "w").write(os.environ["RUNBOOK_GRAPH_FOLDER"])',
+    );
+    await read(root, heads(root));
+    const folder = await readFile(join(root, 'told'), 'utf8');
+    expect(folder).toMatch(/runbook-graph-/);
+    await expect(access(folder)).rejects.toMatchObject({ code: 'ENOENT' });
+  });
+});
+
 describe('the source of a revision', () => {
   const upgrades: readonly (readonly [name: string, body: string, transactional: string])[] = [
     ['plain operations', 'op.add_column("t", sa.Column("c", sa.Integer()))', 'yes'],
@@ -191,6 +374,17 @@ describe('the source of a revision', () => {
     },
   );
 
+  test.each([
+    ['plain operations', ['add_column']],
+    ['an autocommit block', ['autocommit_block', 'execute']],
+    ['a commit of its session', ['commit']],
+    ['a commit in a function it calls', ['commit']],
+    ['code of the service', []],
+  ])('tells the operations of %s', (name, operations) => {
+    const id = `up${upgrades.findIndex(([known]) => known === name)}`;
+    expect(revisions.get(id)?.operations).toEqual(operations);
+  });
+
   test('is judged by its upgrade apart from its downgrade', () => {
     expect(revisions.get('other')).toMatchObject({ transactional: 'yes' });
   });
@@ -237,7 +431,7 @@ describe('compared with Alembic on random graphs', () => {
       readonly rows: readonly string[];
       readonly arguments: readonly string[];
     }[] = [];
-    const predicted: (readonly (readonly string[])[])[] = [];
+    const predicted: (readonly (readonly string[] | null)[])[] = [];
     for (const { graph, upgrades } of examples) {
       for (const { rows, target, path, rowsAfter } of upgrades) {
         const found = upgradePath(graph, rows, target);

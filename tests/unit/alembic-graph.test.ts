@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { downgradePlan } from '../../src/alembic/downgrade-plan.ts';
-import { resolveTarget, unknownRevisions } from '../../src/alembic/graph.ts';
-import { upgradePath } from '../../src/alembic/upgrade-path.ts';
+import { overlappingRows, resolveTarget, unknownRevisions } from '../../src/alembic/graph.ts';
+import { hiddenGraph, hiddenUnknowns, isHiddenGraph, printedHeads } from '../../src/alembic/hidden-graph.ts';
+import { rowsAlongPath, upgradePath, upgradePaths } from '../../src/alembic/upgrade-path.ts';
 import type { AlembicGraph, AlembicRevision } from '../../src/contract/graph.ts';
 
 type Sketch = Partial<Omit<AlembicRevision, 'revision'>>;
@@ -61,7 +62,7 @@ describe('a target', () => {
     ['ae2b4', 'ae2b4c1d000'],
     ['3d5f.user-table', '3d5f.user-table'],
   ])('%s of a line is revision %s', (target, revision) => {
-    expect(resolveTarget(linear, target)).toEqual({ kind: 'resolved', revision });
+    expect(resolveTarget(linear, target)).toEqual({ kind: 'resolved', revisions: [revision] });
   });
 
   test('head of several is refused, naming each and what to do', () => {
@@ -73,10 +74,46 @@ describe('a target', () => {
   });
 
   test('a branch is named by its label', () => {
-    expect(resolveTarget(branches, 'audit@head')).toEqual({ kind: 'resolved', revision: 'b1' });
-    expect(resolveTarget(branches, 'audit@b1')).toEqual({ kind: 'resolved', revision: 'b1' });
+    expect(resolveTarget(branches, 'audit@head')).toEqual({ kind: 'resolved', revisions: ['b1'] });
+    expect(resolveTarget(branches, 'audit@b1')).toEqual({ kind: 'resolved', revisions: ['b1'] });
     expect(resolveTarget(branches, 'audit@a1')).toMatchObject({ kind: 'refused', reason: 'unknown' });
     expect(resolveTarget(branches, 'nothing@head')).toMatchObject({ kind: 'refused', reason: 'unknown' });
+  });
+
+  test.each([
+    ['heads', ['a1', 'b1']],
+    ['a1,b1', ['a1', 'b1']],
+    ['b1, app@head', ['b1', 'a1']],
+    ['r0,b1', ['b1']],
+    ['audit@heads', ['b1']],
+    ['a1,a1', ['a1']],
+  ])('%s names one revision a branch', (target, revisions) => {
+    expect(resolveTarget(branches, target)).toEqual({ kind: 'resolved', revisions });
+  });
+
+  test('of several is refused where one of them is, saying which', () => {
+    expect(resolveTarget(branches, 'a1,gone')).toMatchObject({
+      kind: 'refused',
+      reason: 'unknown',
+      message: expect.stringContaining('"gone"'),
+    });
+    expect(resolveTarget(branches, 'a1,head')).toMatchObject({ kind: 'refused', reason: 'several-heads' });
+  });
+
+  test('heads leaves out a head that another depends on: it comes with that one', () => {
+    const graph = graphOf({ q1: {}, r1: {}, r2: { downRevisions: ['r1'], dependsOn: ['q1'] } });
+    expect(graph.heads).toEqual(['q1', 'r2']);
+    expect(resolveTarget(graph, 'heads')).toEqual({ kind: 'resolved', revisions: ['r2'] });
+  });
+
+  test('by the label of a branch with several heads is refused, or all of them', () => {
+    const graph = graphOf({
+      r0: { branchLabels: ['app'] },
+      a1: { downRevisions: ['r0'], branchLabels: ['app'] },
+      b1: { downRevisions: ['r0'], branchLabels: ['app'] },
+    });
+    expect(resolveTarget(graph, 'app@head')).toMatchObject({ reason: 'several-heads' });
+    expect(resolveTarget(graph, 'app@heads')).toEqual({ kind: 'resolved', revisions: ['a1', 'b1'] });
   });
 
   test.each([
@@ -114,6 +151,25 @@ describe('an upgrade path', () => {
     const graph = graphOf({ q1: {}, r0: {}, r1: { downRevisions: ['r0'], dependsOn: ['q1'] } });
     expect(new Set(path(graph, ['r0'], 'r1'))).toEqual(new Set(['q1', 'r1']));
     expect(path(graph, ['r0'], 'r1').at(-1)).toBe('r1');
+  });
+
+  test('to several targets is one upgrade after the other', () => {
+    const graph = graphOf({
+      r0: {},
+      a1: { downRevisions: ['r0'] },
+      a2: { downRevisions: ['a1'], dependsOn: ['b1'] },
+      b1: { downRevisions: ['r0'] },
+      b2: { downRevisions: ['b1'] },
+    });
+    const both = upgradePaths(graph, ['r0'], ['a2', 'b2']);
+    expect(both.map(({ revision }) => revision)).toEqual(['b1', 'a1', 'a2', 'b2']);
+    expect(rowsAlongPath(['r0'], both).at(-1)).toEqual(['a2', 'b2']);
+    expect(upgradePaths(graph, ['a1'], ['a2', 'b2']).map(({ revision }) => revision)).toEqual(['b1', 'a2', 'b2']);
+  });
+
+  test('is not begun from rows that build upon each other', () => {
+    expect(overlappingRows(linear, ['ae1027a6acf', '3d5f.user-table'])).toEqual(['ae1027a6acf']);
+    expect(overlappingRows(branches, ['a1', 'b1'])).toEqual([]);
   });
 
   test('is not made up for a version row the release does not know', () => {
@@ -190,5 +246,48 @@ describe('a downgrade plan', () => {
       kind: 'impossible',
       reason: 'unknown-revision',
     });
+  });
+});
+
+describe('a graph hidden by a command', () => {
+  test.each([
+    [['ae1027a6acf (head)'], ['ae1027a6acf']],
+    [
+      ['INFO  [app] ready', 'a1 (app) (head)', 'b.1 (effective head)'],
+      ['a1', 'b.1'],
+    ],
+    [['Rev: ae1027a6acf (head)', 'Parent: 12ab', 'Path: /x/y.py'], ['ae1027a6acf']],
+    [['Loading the application ...', 'ae1027a6acf', ''], ['ae1027a6acf']],
+    [['nothing to see here'], []],
+  ])('has the heads that are printed: %j', (lines, heads) => {
+    expect(printedHeads(lines)).toEqual(heads);
+  });
+
+  test('is one revision of which only the id is known, and says what that means', () => {
+    const graph = hiddenGraph(['r9']);
+    expect(isHiddenGraph(graph)).toBe(true);
+    expect(isHiddenGraph(linear)).toBe(false);
+    expect(resolveTarget(graph, 'head')).toEqual({ kind: 'resolved', revisions: ['r9'] });
+    expect(graph.revisions).toMatchObject([
+      { revision: 'r9', sha256: '', transactional: 'unknown', outsideTransaction: 'anything', operations: [] },
+    ]);
+    expect(hiddenUnknowns(['r1'], ['r9']).join(' ')).toMatch(/between r1 and r9.*downgrade.*digest/);
+  });
+
+  test('is undone by naming every revision of the start; the rows between are not known', () => {
+    const graph = hiddenGraph(['r9']);
+    const plan = (to: readonly string[]) => downgradePlan(graph, ['r9'], to);
+    expect(plan(['r1'])).toEqual({
+      kind: 'planned',
+      commands: [{ argument: 'r1', undoes: ['r9'], rowsAfter: ['r1'] }],
+    });
+    expect(plan([])).toMatchObject({ commands: [{ argument: 'base', rowsAfter: [] }] });
+    expect(plan(['b1', 'a1'])).toMatchObject({
+      commands: [
+        { argument: 'a1', rowsAfter: null },
+        { argument: 'b1', rowsAfter: ['a1', 'b1'] },
+      ],
+    });
+    expect(plan(['r9'])).toEqual({ kind: 'planned', commands: [] });
   });
 });

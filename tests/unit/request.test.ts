@@ -45,6 +45,11 @@ describe('a request', () => {
     (releaseTag) => expect(findingsOf([{ ...minimal, releaseTag }])).toEqual([]),
   );
 
+  test.each(['head', 'heads', 'app@head', 'a1b2,c3d4', 'app@a1b2, audit@head', 'y'.repeat(128)])(
+    'is accepted with the target revision %s',
+    (targetRevision) => expect(findingsOf([{ ...minimal, targetRevision }])).toEqual([]),
+  );
+
   test('treats null in an optional field as absent', () => {
     expect(parseRequest([{ ...minimal, targetRevision: null }], now)).toEqual({ kind: 'valid', request: minimal });
   });
@@ -102,6 +107,9 @@ describe('a request is refused', () => {
     ['targetRevision', ''],
     ['targetRevision', '-1'],
     ['targetRevision', 'head; x'],
+    ['targetRevision', 'a1,-1'],
+    ['targetRevision', 'a1,'],
+    ['targetRevision', Array.from({ length: 5 }, () => 'x'.repeat(128)).join()],
     ['targetRevision', 'a b'],
     ['targetRevision', 'x'.repeat(129)],
     ['reconciledRun', 'the last one'],

@@ -54,14 +54,28 @@ def write(channel, document):
 
 
 def read_graph(config_path, root):
-    import alembic
-    import sqlalchemy
-    from alembic.config import Config
     from alembic.script import ScriptDirectory
 
     if not os.path.isfile(config_path):
         raise FileNotFoundError("no Alembic configuration at %s" % config_path)
-    directory = ScriptDirectory.from_config(Config(config_path))
+    return document_of(ScriptDirectory.from_config(load_config(config_path)), root)
+
+
+def load_config(path):
+    """As `alembic -c` does: from version 1.16 on the path may be a pyproject.toml, or one may stand beside it."""
+    from alembic.config import CommandLine, Config
+
+    files = getattr(CommandLine(), "_inis_from_config", None)
+    if files is None:
+        return Config(path)
+    toml, ini = files(argparse.Namespace(config=[path]))
+    return Config(ini, toml_file=toml)
+
+
+def document_of(directory, root):
+    import alembic
+    import sqlalchemy
+
     scan = _load_scan()
     return {
         "alembic": alembic.__version__,

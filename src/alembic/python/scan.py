@@ -43,7 +43,7 @@ _known_packages = frozenset(["alembic", "sqlalchemy"])
 def scan_revision(content):
     try:
         module = ast.parse(content)
-    except SyntaxError:
+    except (SyntaxError, ValueError):  # ValueError: compiled, without its source
         return {"transactional": "unknown", "outside": "anything", "downgrade": "present", "operations": []}
     functions = {node.name: node for node in module.body if isinstance(node, ast.FunctionDef)}
     transactional = _transactional(module, functions)
