@@ -36,6 +36,8 @@ export interface AlembicCommandOptions extends BarrierHandlers {
   /** The child's environment, with the database's URL in it. */
   readonly environment: Readonly<Record<string, string>>;
   readonly signal: AbortSignal;
+  /** See `ProcessOptions.force`. */
+  readonly force?: AbortSignal;
   readonly redactor: Redactor;
   readonly onLine?: (stream: OutputStream, line: string) => void;
   readonly progress?: (progress: ProcessProgress) => void;
@@ -72,6 +74,7 @@ export async function runAlembic(
     signal: options.signal,
     redactor: options.redactor,
     label: `alembic ${command}`,
+    ...(options.force === undefined ? {} : { force: options.force }),
     ...(options.onLine === undefined ? {} : { onLine: options.onLine }),
     ...(options.progress === undefined ? {} : { progress: options.progress }),
   };
@@ -80,7 +83,10 @@ export async function runAlembic(
   return runWrapper(command, words, options, common);
 }
 
-type CommonOptions = Pick<ProcessOptions, 'directory' | 'signal' | 'redactor' | 'label' | 'onLine' | 'progress'>;
+type CommonOptions = Pick<
+  ProcessOptions,
+  'directory' | 'signal' | 'force' | 'redactor' | 'label' | 'onLine' | 'progress'
+>;
 
 async function runLauncher(
   command: string,
