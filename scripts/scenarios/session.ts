@@ -14,6 +14,8 @@ export interface SessionOptions {
   readonly name: string;
   readonly lifetime?: Lifetime;
   readonly example?: Pick<ExampleOptions, 'scale' | 'audioSize'>;
+  /** Builds the workflow bundle of the workers in a folder, and tells where it is. Default: the product's own. */
+  readonly bundle?: (directory: string) => Promise<string>;
   readonly say: (line: string) => void;
 }
 
@@ -46,12 +48,13 @@ export async function withSession<T>(options: SessionOptions, work: (session: Se
   try {
     const { temporal } = stack;
     if (!temporal) throw new Error('the stack runs without Temporal');
-    const [example] = await Promise.all([
+    const [example, bundle] = await Promise.all([
       deployExample(stack, { lifetime, onProgress: say, ...options.example }),
-      ensureBundle(),
+      (options.bundle ?? ensureBundle)(directory),
     ]);
     const profile = await writeProfile(example);
-    const start = (): Promise<StartedWorker> => startWorker({ stack, profilesDirectory: profile.directory, lifetime });
+    const start = (): Promise<StartedWorker> =>
+      startWorker({ stack, profilesDirectory: profile.directory, lifetime, bundle });
     let worker = await start();
     say(`worker ready; Temporal UI: ${temporal.uiUrl}`);
     client = new Client({

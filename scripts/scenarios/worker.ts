@@ -9,6 +9,8 @@ export interface WorkerOptions {
   readonly stack: StackConnection;
   readonly profilesDirectory: string;
   readonly lifetime: Lifetime;
+  /** Default: the product's own. */
+  readonly bundle?: string;
 }
 
 /** How to start a worker by hand, for those who keep the stack. */
@@ -20,7 +22,12 @@ export interface StartedWorker {
 }
 
 /** Starts `runbook worker` as a process of its own, as in production, and waits until it takes work. */
-export async function startWorker({ stack, profilesDirectory, lifetime }: WorkerOptions): Promise<StartedWorker> {
+export async function startWorker({
+  stack,
+  profilesDirectory,
+  lifetime,
+  bundle,
+}: WorkerOptions): Promise<StartedWorker> {
   const { temporal } = stack;
   if (!temporal) throw new Error('the stack runs without Temporal');
   const directory = path.join(stack.directory, 'worker');
@@ -38,6 +45,7 @@ export async function startWorker({ stack, profilesDirectory, lifetime }: Worker
       profilesDirectory,
       '--state',
       path.join(directory, 'state'),
+      ...(bundle === undefined ? [] : ['--bundle', bundle]),
     ],
     environment: {
       TEMPORAL_ADDRESS: temporal.address,

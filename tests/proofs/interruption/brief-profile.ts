@@ -6,8 +6,13 @@ import type { Example } from '../../../scripts/stack/example.ts';
  * smoke tests that write.
  *
  * @param store where the object store is to be reached
+ * @param alembic what its Alembic is run with otherwise
  */
-export const writeBriefProfile = (example: Example, store: string): Promise<WrittenProfile> =>
+export const writeBriefProfile = (
+  example: Example,
+  store: string,
+  alembic: { readonly urlScheme?: string; readonly environment?: Readonly<Record<string, string>> } = {},
+): Promise<WrittenProfile> =>
   writeProfile(example, {
     backup: { endpoint: store },
     monitoring: {
@@ -17,6 +22,7 @@ export const writeBriefProfile = (example: Example, store: string): Promise<Writ
     },
     edit: (document) => ({
       ...document,
+      alembic: { ...document.alembic, ...alembic },
       switches: (document.switches as readonly { readonly name: string }[]).filter(
         ({ name }) => name === 'deployments',
       ),
