@@ -2,6 +2,7 @@ import type { MigrationActivities } from '../contract/activities.ts';
 import { createAccessActivities } from './access.ts';
 import { createAnnouncementActivities } from './announcements.ts';
 import { upgradeProduction } from './apply.ts';
+import { countArrivals } from './arrivals.ts';
 import { createBackupActivities } from './backup.ts';
 import { createCheckActivities } from './checks.ts';
 import type { ActivityDependencies } from './dependencies.ts';
@@ -14,6 +15,7 @@ import { createPlanActivities } from './plan.ts';
 import { createPreconditionActivities } from './preconditions.ts';
 import { evaluateProduction } from './recovery.ts';
 import { createRehearsalScratchActivities } from './rehearsal-scratch.ts';
+import { rehearseMigration } from './rehearsal-trial.ts';
 import { archiveReport } from './report.ts';
 import { createRestoreActivities } from './restore.ts';
 import { rollBackProduction } from './rollback.ts';
@@ -38,10 +40,12 @@ export function createActivities(deps: ActivityDependencies): MigrationActivitie
     ...createPlanActivities(deps),
     ...createStagingActivities(deps),
     ...createRehearsalScratchActivities(deps),
+    rehearseMigration: rehearseMigration(deps),
     ...createSchemaActivities(deps),
     ...createCheckActivities(deps),
     upgradeProduction: upgradeProduction(deps),
     evaluateProduction: evaluateProduction(deps),
+    countArrivals: countArrivals(deps),
     rollBackProduction: rollBackProduction(deps),
     ...createRestoreActivities(deps),
     ...createWayBackActivities(deps),

@@ -6,38 +6,38 @@ import { boundedIdentifier, sqlName } from '../postgres/identifier.ts';
 /** Which rows of a table a salvage table holds. */
 export type SalvageKind = 'inserted' | 'updated' | 'deleted';
 
-export interface SalvageTable {
+export interface SalvageTable<Kind extends string = SalvageKind> {
   /** Table of the archive. */
   readonly name: string;
   readonly source: string;
-  readonly kind: SalvageKind;
+  readonly kind: Kind;
   readonly rows: number;
   /** `type` is the archive's; `was` is there where it is another one in the service's database. */
   readonly columns: readonly { readonly name: string; readonly type: string; readonly was?: string }[];
 }
 
-export interface SalvageSource {
+export interface SalvageSource<Kind extends string = SalvageKind> {
   readonly source: string;
   /** What the archive's table is named after. */
   readonly name: string;
-  readonly kind: SalvageKind;
-  readonly columns: readonly ComparableColumn[];
+  readonly kind: Kind;
+  readonly columns: readonly Pick<ComparableColumn, 'name' | 'type' | 'builtIn'>[];
 }
 
 /**
  * The SQL text of an archive: plain SQL that psql loads into any database, all or nothing. Rows go through COPY's text
  * format from end to end, in as many pieces as they come; nothing but names is kept here.
  */
-export class SalvageSql {
+export class SalvageSql<Kind extends string = SalvageKind> {
   readonly #schema: string;
   readonly #names = new Set<string>();
-  readonly #tables: (Omit<SalvageTable, 'rows'> & { rows: number })[] = [];
+  readonly #tables: (Omit<SalvageTable<Kind>, 'rows'> & { rows: number })[] = [];
 
   constructor(schema: string) {
     this.#schema = schema;
   }
 
-  get tables(): readonly SalvageTable[] {
+  get tables(): readonly SalvageTable<Kind>[] {
     return this.#tables;
   }
 
@@ -67,7 +67,7 @@ export class SalvageSql {
   }
 
   /** A table of the archive. Its statement comes with the first rows, so that none stays empty. */
-  table({ source, name, kind, columns }: SalvageSource): SalvageTarget {
+  table({ source, name, kind, columns }: SalvageSource<Kind>): SalvageTarget {
     const table = {
       name: this.#unused(name, kind),
       source,
@@ -107,7 +107,7 @@ export class SalvageSql {
   }
 
   /** PostgreSQL cuts names at 63 bytes; what would then be the same gets a number. */
-  #unused(name: string, kind: SalvageKind): string {
+  #unused(name: string, kind: Kind): string {
     for (let count = 1; ; count += 1) {
       const candidate = boundedIdentifier(name, count === 1 ? `__${kind}` : `_${count}__${kind}`);
       if (this.#names.has(candidate)) continue;

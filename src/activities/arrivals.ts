@@ -1,0 +1,43 @@
+import { Context } from '@temporalio/activity';
+import { countArrivals as count } from '../archive/arrivals.ts';
+import type { RecoveryActivities } from '../contract/activities.ts';
+import { runTag } from '../postgres/connection.ts';
+import { runStep } from './activity-step.ts';
+import type { ActivityDependencies } from './dependencies.ts';
+import { withMigrationLock } from './migration-lock.ts';
+import { withRunStore } from './run-store.ts';
+
+const STEP = 'recovery.arrivals';
+
+/** Counts and exports what came into objects that the downgrade drops: see `countArrivals` of the archive. */
+export const countArrivals =
+  (deps: Pick<ActivityDependencies, 'secrets'>): RecoveryActivities['countArrivals'] =>
+  (input) =>
+    runStep(deps.secrets, (tools) =>
+      withRunStore(deps.secrets, input, tools.signal, ({ store, folder }) =>
+        withMigrationLock(deps, input, STEP, tools.signal, (url, signal) => {
+          const { run, profile, dropped } = input;
+          const { service, releaseTag, changeTicket } = run;
+          return count({
+            url,
+            dropped,
+            runId: run.runId,
+            step: STEP,
+            store,
+            folder,
+            name: archiveName(),
+            recipients: profile.backup.recipients,
+            facts: { service, releaseTag, changeTicket },
+            signal,
+            progress: (now) => tools.progress({ ...now }),
+          });
+        }),
+      ),
+    );
+
+/** An attempt replaces what the one before it has stored, another count does not, nor one of a reset run. */
+function archiveName(): string {
+  const { activityId, workflowExecution } = Context.current().info;
+  const repetition = /#(\d+)$/.exec(activityId)?.[1] ?? '1';
+  return `arrivals-${runTag(workflowExecution?.runId ?? '')}-${repetition}`;
+}
