@@ -144,23 +144,31 @@ async function tryUntilUpgraded(
     const end = await tryUpgrade(context, inTry);
     if (end.kind === 'upgraded') return { tries: inTry, dropped };
 
-    const { found, droppedIndexes } = await settleProduction(input, reading, store);
+    const { found, droppedIndexes, invalidIndexes } = await settleProduction(input, reading, store);
     dropped.push(...droppedIndexes);
     context.log.add('stderr', `[migration-runbook] try ${inTry}: ${end.why}; production is ${describe(found)}`);
-    if (whetherToRun(found) === 'is-done') return { tries: inTry, dropped };
+    // An invalid index of a build that was stopped cannot be dropped while those in its way are there.
+    if (invalidIndexes.length === 0 && whetherToRun(found) === 'is-done') return { tries: inTry, dropped };
     if (inTry >= guard.tries) throw givenUp(context, end, found, `after ${inTry} of ${guard.tries} tries`, began);
     const left = await awaitBlockers(context, patience, began);
     if (left.length > 0) {
       throw givenUp(context, end, found, `after ${inTry} tries and ${guard.patience} ms of patience`, began);
     }
     await pause(BETWEEN_TRIES, undefined, { signal: production.signal });
-    const indexes = await withConnection(
-      production.administrator,
-      { runId: input.run.runId, step: STEP, signal: production.signal, statementTimeout: 180_000 },
-      (client) => dropInvalidIndexes(client, input.before.invalidIndexes),
-    );
-    dropped.push(...indexes.dropped);
+    if (invalidIndexes.length > 0) dropped.push(...(await dropLeftIndexes(context)));
   }
+}
+
+/** @throws StepError `StateUnexpected` where production is not as a further try needs it after that */
+async function dropLeftIndexes({ input, production, reading, store }: TryContext): Promise<readonly string[]> {
+  const { dropped } = await withConnection(
+    production.administrator,
+    { runId: input.run.runId, step: STEP, signal: production.signal, statementTimeout: 180_000 },
+    (client) => dropInvalidIndexes(client, input.before.invalidIndexes),
+  );
+  const { found, droppedIndexes } = await settleProduction(input, reading, store);
+  whetherToRun(found);
+  return [...dropped, ...droppedIndexes];
 }
 
 /** What is left of the time for which others are waited for. */
@@ -250,5 +258,8 @@ function givenUp(
   );
 }
 
-const describe = (found: Reconciliation): string =>
-  found.kind === 'partly-applied' ? `partly applied (${found.revisions.join(', ')})` : found.kind.replaceAll('-', ' ');
+function describe(found: Reconciliation): string {
+  if (found.kind !== 'partly-applied') return found.kind.replaceAll('-', ' ');
+  const { revisions, clean, why } = found;
+  return `partly applied (${revisions.join(', ') || 'no whole revision'}${clean === 'yes' ? '' : `; ${why}`})`;
+}

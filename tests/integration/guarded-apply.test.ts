@@ -1,0 +1,262 @@
+import type { ApplicationFailure } from '@temporalio/common';
+import { Client } from 'pg';
+import { describe, expect, test } from 'vitest';
+import { STEP_ERRORS } from '../../src/contract/errors.ts';
+import type { Blocker, UpgradeProgress } from '../../src/contract/evidence.ts';
+import { query } from '../postgres-service.ts';
+import { useStack } from '../stack.ts';
+import { createGuardedService, type GuardedService } from './guarded-service.ts';
+
+const stack = useStack();
+
+const ADD_COLUMN = { id: '0003', down: '"0002"', upgrade: 'op.add_column("users", sa.Column("age", sa.Integer()))' };
+const BUILD_INDEX = {
+  id: '0003',
+  down: '"0002"',
+  upgrade:
+    'with op.get_context().autocommit_block():\n    op.create_index("notes_body", "notes", ["body"], postgresql_concurrently=True)',
+};
+/** Python that ignores PYTHONPATH: our part cannot be loaded. */
+const WITHOUT_OUR_PART = [stack.venv.python, '-I', '-m', 'alembic', 'upgrade', '{{revision}}'];
+
+interface Blocking {
+  readonly pid: number;
+  readonly end: () => Promise<void>;
+}
+
+/** A session that idles in a transaction in which it has done something. */
+async function block(service: GuardedService, statement: string, application = 'psql'): Promise<Blocking> {
+  const client = new Client({ connectionString: service.production.superuserUrl, application_name: application });
+  client.on('error', () => undefined);
+  await client.connect();
+  await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
+  await client.query(statement);
+  const { rows } = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
+  return { pid: rows[0]!.pid, end: () => client.end().catch(() => undefined) };
+}
+
+const READ = 'SELECT count(*) FROM public.users';
+
+/** Starts the step, and resolves once its heartbeat names somebody. */
+function start(service: GuardedService) {
+  const heard: UpgradeProgress[] = [];
+  const named = Promise.withResolvers<readonly Blocker[]>();
+  const running = service.upgrade((progress) => {
+    heard.push(progress);
+    if (progress.blockers) named.resolve(progress.blockers);
+  });
+  running.catch(named.reject);
+  return { heard, named: named.promise, running };
+}
+
+const failureOf = (work: Promise<unknown>): Promise<ApplicationFailure> =>
+  work.then(
+    () => {
+      throw new Error('it did not fail');
+    },
+    (error: unknown) => error as ApplicationFailure,
+  );
+
+const columns = async ({ production }: GuardedService): Promise<string[]> =>
+  (
+    await query<{ name: string }>(
+      production.superuserUrl,
+      `SELECT attname AS name FROM pg_attribute WHERE attrelid = 'public.users'::regclass AND attnum > 0 ORDER BY attnum`,
+    )
+  ).map(({ name }) => name);
+
+const versionRows = ({ production }: GuardedService) =>
+  query(production.superuserUrl, 'SELECT version_num FROM public.alembic_version');
+
+describe('an upgrade that nobody stands in the way of', () => {
+  test('is started once', async () => {
+    const service = await createGuardedService({ revisions: [ADD_COLUMN] });
+    expect(await service.upgrade()).toMatchObject({ how: 'upgraded', revisions: ['0003'], tries: 1, blockers: [] });
+    expect(await service.upgrade()).toMatchObject({ how: 'already-applied', tries: 0 });
+  });
+});
+
+describe('an upgrade that a transaction stands in the way of', () => {
+  test('names it in the heartbeat, gives way, and succeeds by itself after it has ended', async () => {
+    const service = await createGuardedService({ revisions: [ADD_COLUMN] });
+    const blocker = await block(service, READ, 'reporting');
+    const { named, heard, running } = start(service);
+    const [first] = await named;
+    expect(first).toMatchObject({
+      pid: blocker.pid,
+      application: 'reporting',
+      state: 'idle in transaction',
+      waitedFor: 'AccessExclusiveLock on public.users',
+    });
+    await expect.poll(() => heard.at(-1)?.phase, { timeout: 20_000 }).toContain('to end');
+    await blocker.end();
+    const evidence = await running;
+    expect(evidence).toMatchObject({ how: 'upgraded', tries: 2 });
+    expect(evidence.blockers.join()).toMatch(/^try 1: pid \d+ \(reporting\) of role "postgres", idle in transaction/);
+    expect(heard.some(({ statement }) => statement?.includes('ALTER TABLE users ADD COLUMN'))).toBe(true);
+    expect(await columns(service)).toContain('age');
+  });
+
+  test('is kept to the limit from outside where our part cannot be loaded', async () => {
+    const service = await createGuardedService({
+      revisions: [ADD_COLUMN],
+      alembic: { commands: { upgrade: WITHOUT_OUR_PART } },
+    });
+    const blocker = await block(service, READ);
+    const { named, heard, running } = start(service);
+    expect(await named).toMatchObject([{ pid: blocker.pid }]);
+    await expect.poll(() => heard.at(-1)?.phase, { timeout: 20_000 }).toContain('to end');
+    await blocker.end();
+    expect(await running).toMatchObject({ how: 'upgraded', tries: 2 });
+  });
+
+  test('is given up when patience is over, with its name, and production as it was', async () => {
+    const service = await createGuardedService({ revisions: [ADD_COLUMN], guard: { patience: 500 } });
+    const before = await columns(service);
+    const blocker = await block(service, READ, 'forgotten');
+    const failure = await failureOf(service.upgrade());
+    expect(failure).toMatchObject({ type: STEP_ERRORS.processFailed });
+    expect(failure.message).toContain(`pid ${blocker.pid} (forgotten)`);
+    expect(failure.message).toContain('production is unchanged');
+    expect(await columns(service)).toEqual(before);
+    expect(await versionRows(service)).toEqual([{ version_num: '0002' }]);
+    await blocker.end();
+  });
+
+  test('is given up when its tries are used up', async () => {
+    const service = await createGuardedService({ revisions: [ADD_COLUMN], guard: { tries: 1 } });
+    const blocker = await block(service, READ);
+    const failure = await failureOf(service.upgrade());
+    expect(failure.message).toContain('after 1 of 1 tries');
+    expect(failure.message).toContain(`pid ${blocker.pid}`);
+    await blocker.end();
+  });
+
+  test('ends its session where the profile allows that', async () => {
+    const service = await createGuardedService({ revisions: [ADD_COLUMN], guard: { endBlockersAfter: 0 } });
+    // The administrator is no superuser and may not end one.
+    const client = new Client({ connectionString: service.production.backupUrl });
+    client.on('error', () => undefined);
+    await client.connect();
+    await client.query('BEGIN');
+    await client.query(READ);
+    const evidence = await service.upgrade();
+    expect(evidence.how).toBe('upgraded');
+    expect(evidence.blockers.join()).toContain('its session was ended');
+    await expect(client.query('SELECT 1')).rejects.toThrow(/terminat|not queryable/);
+  });
+
+  test('says so where it may not end it', async () => {
+    const service = await createGuardedService({
+      revisions: [ADD_COLUMN],
+      guard: { endBlockersAfter: 0, patience: 500 },
+    });
+    const blocker = await block(service, READ);
+    const failure = await failureOf(service.upgrade());
+    expect(failure.message).toContain('a superuser, whom only a superuser may end');
+    await blocker.end();
+  });
+
+  test('goes on where it was, with the revisions that are committed left alone', async () => {
+    const second = {
+      id: '0004',
+      down: '"0003"',
+      upgrade: 'op.add_column("notes", sa.Column("stars", sa.Integer()))',
+    };
+    const first = { ...ADD_COLUMN, upgrade: 'op.create_table("once", sa.Column("id", sa.Integer()))' };
+    const service = await createGuardedService({ revisions: [first, second] });
+    const blocker = await block(service, 'SELECT count(*) FROM public.notes');
+    const { named, heard, running } = start(service);
+    await named;
+    await expect.poll(() => heard.at(-1)?.phase, { timeout: 20_000 }).toContain('to end');
+    await expect.poll(() => heard.at(-1)?.versionRows).toEqual(['0003']);
+    await blocker.end();
+    expect(await running).toMatchObject({ how: 'upgraded', tries: 2 });
+    expect(await versionRows(service)).toEqual([{ version_num: '0004' }]);
+  });
+});
+
+describe('old transactions', () => {
+  test('are waited for before Alembic starts', async () => {
+    const service = await createGuardedService({ revisions: [ADD_COLUMN], maximumTransactionAge: 50 });
+    const blocker = await block(service, 'SELECT 1', 'old');
+    const { named, heard, running } = start(service);
+    expect(await named).toMatchObject([{ pid: blocker.pid, waitedFor: 'the start of Alembic' }]);
+    expect(heard.at(-1)?.phase).toBe('waiting for transactions older than 50 ms');
+    await blocker.end();
+    expect(await running).toMatchObject({ how: 'upgraded', tries: 1 });
+  });
+
+  test('refuse the upgrade by name when they outlast the patience', async () => {
+    const service = await createGuardedService({
+      revisions: [ADD_COLUMN],
+      maximumTransactionAge: 50,
+      guard: { patience: 300 },
+    });
+    const blocker = await block(service, 'SELECT 1', 'old');
+    const failure = await failureOf(service.upgrade());
+    expect(failure.type).toBe(STEP_ERRORS.refused);
+    expect(failure.message).toContain(`pid ${blocker.pid} (old)`);
+    await blocker.end();
+  });
+});
+
+describe('an index built concurrently', () => {
+  test('waits behind an old snapshot for longer than other statements may, and succeeds', async () => {
+    const service = await createGuardedService({ revisions: [BUILD_INDEX], guard: { lockTimeout: 200 } });
+    const blocker = await block(service, 'SELECT count(*) FROM pg_class', 'snapshot');
+    const { named, heard, running } = start(service);
+    expect(await named).toMatchObject([{ pid: blocker.pid, waitedFor: 'the end of older transactions' }]);
+    await expect.poll(() => heard.at(-1)?.index, { timeout: 10_000 }).toContain('public.notes');
+    // Several times the limit of other statements.
+    await expect.poll(() => heard.filter(({ blockers }) => blockers).length, { timeout: 20_000 }).toBeGreaterThan(15);
+    await blocker.end();
+    expect(await running).toMatchObject({ how: 'upgraded', tries: 1 });
+  });
+
+  test('is dropped and built anew when it could not wait any longer', async () => {
+    const service = await createGuardedService({
+      revisions: [BUILD_INDEX],
+      guard: { concurrentLockTimeout: 500 },
+    });
+    const blocker = await block(service, 'SELECT count(*) FROM pg_class');
+    const { named, heard, running } = start(service);
+    await named;
+    await expect.poll(() => heard.at(-1)?.phase, { timeout: 20_000 }).toContain('to end');
+    await blocker.end();
+    expect(await running).toMatchObject({
+      how: 'upgraded',
+      tries: 2,
+      droppedInvalidIndexes: ['public.notes_body'],
+    });
+  });
+});
+
+describe('a lock that the rehearsal did not take', () => {
+  const rehearsed = (locksBy: 'statements' | 'sampled') => ({
+    locksBy,
+    locks: [{ relation: 'public.users', mode: 'RowExclusiveLock', milliseconds: 1, revision: '0003' }],
+  });
+
+  test('stops the upgrade as soon as it is waited for, naming relation and mode', async () => {
+    const service = await createGuardedService({
+      revisions: [ADD_COLUMN],
+      guard: { lockTimeout: 60_000, tries: 1 },
+      footprint: rehearsed('statements'),
+    });
+    const blocker = await block(service, READ);
+    const failure = await failureOf(service.upgrade());
+    expect(failure.type).toBe(STEP_ERRORS.stateUnexpected);
+    expect(failure.message).toContain('AccessExclusiveLock on public.users, which the rehearsal was not seen to take');
+    await blocker.end();
+  });
+
+  test('does not stop it where the rehearsal was only sampled', async () => {
+    const service = await createGuardedService({ revisions: [ADD_COLUMN], footprint: rehearsed('sampled') });
+    const blocker = await block(service, READ);
+    const { named, running } = start(service);
+    await named;
+    await blocker.end();
+    expect(await running).toMatchObject({ how: 'upgraded' });
+  });
+});
