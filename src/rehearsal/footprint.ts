@@ -132,7 +132,7 @@ export class FootprintRecorder {
    * @param sampled what was seen from outside; counts only where nothing was told from inside
    */
   finish(now: number, existing: ReadonlySet<string>, sampled: readonly SampledLock[]): RecordedFootprint {
-    for (const transaction of [...this.#open.keys()]) this.#endTransaction(transaction, now);
+    for (const transaction of this.#open.keys()) this.#endTransaction(transaction, now);
     const locks = (this.#told ? [...this.#held.values()] : sampled.map((lock) => asHeld(lock, this.#spans)))
       .filter(({ relation }) => existing.has(relation))
       .reduce(keepLongest, new Map<string, LockHeld>());
