@@ -1,8 +1,8 @@
 import type { RevisionStart } from '../alembic/barrier.ts';
 import type { AlembicCommandFacts } from '../alembic/command.ts';
+import { rowsAtTarget } from '../alembic/reconcile.ts';
 import type { StatementEvent } from '../alembic/statements.ts';
 import { upgrade } from '../alembic/upgrade.ts';
-import { rowsAlongPath } from '../alembic/upgrade-path.ts';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
 import type { UpgradeInput } from '../contract/evidence.ts';
 import { describeBlocker, type BlockerRegister } from '../postgres/blocker-register.ts';
@@ -87,7 +87,7 @@ export async function tryUpgrade(context: TryContext, inTry: number): Promise<Tr
       async ({ force }) => {
         for (const target of graph.targetRevisions) {
           facts = await runOne(context, told, target, force);
-          for (const note of facts.notes ?? []) log.add('stderr', `[migration-runbook] ${note}`);
+          for (const note of facts.notes) log.add('stderr', `[migration-runbook] ${note}`);
           if (facts.result.kind !== 'exited' || facts.result.code !== 0) break;
         }
       },
@@ -202,6 +202,7 @@ class Told {
       rows: state.versionRows,
       objectMapDigest: state.objectMapDigest,
       ...(objectMap && { objectMap }),
+      invalidIndexes: state.invalidIndexes,
       at: new Date().toISOString(),
     });
   }
@@ -242,7 +243,7 @@ async function judge(
   const { deps, input, reading } = context;
   const failed = facts !== undefined && (facts.result.kind !== 'exited' || facts.result.code !== 0);
   const { state } = await readProduction(input, reading);
-  const wanted = expectedRows(input);
+  const wanted = rowsAtTarget(input.before.versionRows, input.graph);
   const arrived = state.versionRows.join() === wanted.join();
   if (!failed && arrived) return { kind: 'upgraded' };
 
@@ -281,6 +282,3 @@ function lockedOut(
   if (facts?.failedOn === 'lock-timeout') return 'a lock could not be had within its limit';
   return told.sqlstate === DEADLOCK ? 'a deadlock with another session was broken up' : undefined;
 }
-
-const expectedRows = ({ graph, before }: UpgradeInput): readonly string[] =>
-  rowsAlongPath(before.versionRows, graph.path).at(-1) ?? before.versionRows;
