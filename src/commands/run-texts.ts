@@ -8,6 +8,8 @@ import { durationText, sizeText, timeText } from '../report/quantity.ts';
 import { oneLine } from './one-line.ts';
 import { toldByUpgrade, UPGRADE_PARTS, upgradeLines } from './upgrade-texts.ts';
 
+export { oneLine } from './one-line.ts';
+
 const DETAILS_LIMIT = 300;
 
 /** What a step reports about itself, e.g. `phase dump, bytes 12.4 MB`. */
