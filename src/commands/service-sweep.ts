@@ -14,6 +14,7 @@ import {
   leftoverWhat,
   type RunState,
 } from '../sweep/leftover.ts';
+import { dropLeftoverRole, findLeftoverRoles } from '../sweep/roles.ts';
 import { abortLeftoverUpload, deleteLeftoverObject, findLeftoverObjects } from '../sweep/objects.ts';
 import type { TemporalAddress } from '../temporal-connection.ts';
 import { withClient } from './connection.ts';
@@ -83,6 +84,8 @@ class Sweep {
           // One server may serve as both; but a physical clone has the same identifier, and leftovers of its own.
           else if (systemIdentifier === production && (await this.isProduction(client))) return;
           found.push(...(await findLeftoverDatabases(client, server, service)));
+          // Behind the databases in which they have rights: those must go first.
+          if (server === 'scratch') found.push(...(await findLeftoverRoles(client, service)));
         }),
       );
     }
@@ -121,6 +124,8 @@ class Sweep {
     switch (leftover.kind) {
       case 'database':
         return this.dropDatabase(leftover);
+      case 'role':
+        return this.databases.on('scratch', (client) => dropLeftoverRole(client, leftover, signal));
       case 'upload':
         return withServiceStore(this.access, (store) => abortLeftoverUpload(store, leftover, signal));
       case 'object':

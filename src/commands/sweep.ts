@@ -27,9 +27,9 @@ export function addSweep(program: Command, { output, exit }: CommandContext): vo
     .addHelpText(
       'after',
       `
-Looked for: databases that carry this project's mark (scratch, drill, fresh, kept aside), interrupted uploads, dumps and
-ledgers without a manifest. A database without the mark is never touched, whatever its name. Secrets are resolved on this
-machine. Exit codes: 0 done, 1 something could not be looked at or removed, 2 wrong usage.
+Looked for: databases that carry this project's mark (scratch, drill, fresh, kept aside), logins of rehearsals on the
+scratch server, interrupted uploads, dumps and ledgers without a manifest. What is without the mark is never touched,
+whatever its name. Secrets are resolved on this machine. Exit codes: 0 done, 1 something could not be looked at or removed, 2 wrong usage.
 
 Examples:
   runbook sweep whisper-transcriber

@@ -27,6 +27,8 @@ export type Leftover = LeftoverFacts &
         readonly name: string;
         readonly oid: number;
       }
+    /** A login that copies of production were tried with. Can be dropped once they are. */
+    | { readonly kind: 'role'; readonly server: 'scratch'; readonly name: string; readonly oid: number }
     /** Parts of an object that was neither completed nor given up: they cost money and no listing shows them. */
     | { readonly kind: 'upload'; readonly uri: string; readonly key: string; readonly uploadId: string }
     /** A dump or a ledger without a manifest, which is written last. */
@@ -67,13 +69,15 @@ const kept = (why: string): Judgement => ({ kind: 'kept', why });
 
 /** Name for people, and what finds it again. */
 export const leftoverName = (leftover: Leftover): string =>
-  leftover.kind === 'database' ? leftover.name : leftover.uri;
+  leftover.kind === 'database' || leftover.kind === 'role' ? leftover.name : leftover.uri;
 
 /** What it is, for people. */
 export function leftoverWhat(leftover: Leftover): string {
   switch (leftover.kind) {
     case 'database':
       return `${PURPOSES[leftover.purpose]} on the ${leftover.server === 'production' ? 'production' : 'scratch'} server`;
+    case 'role':
+      return 'login of a rehearsal on the scratch server';
     case 'upload':
       return 'interrupted upload';
     case 'object':

@@ -90,7 +90,7 @@ async function sweep(...words: readonly string[]): Promise<SweepResult & { reado
 }
 
 const verdictOn = ({ leftovers }: SweepResult, name: string): unknown =>
-  leftovers.find((leftover) => (leftover.kind === 'database' ? leftover.name : leftover.key) === name)?.verdict;
+  leftovers.find((leftover) => ('name' in leftover ? leftover.name : leftover.key) === name)?.verdict;
 
 describe('runbook sweep', () => {
   test('says that nothing is left over', async () => {
@@ -149,6 +149,42 @@ describe('runbook sweep', () => {
 
     expect(verdictOn(await sweep('--remove', '--forgotten'), kept.forgotten)).toEqual({ kind: 'removed' });
     expect(await exists('scratch', kept.forgotten)).toBe(false);
+  });
+
+  test('drops what a rehearsal has left: copies, what it swapped, and then the logins that had rights in them', async () => {
+    const ended = await ownerRun('ended');
+    const mark = { kind: 'scratch', expiresAt: past, ...ended } as const;
+    const copy = await createMarked('scratch', mark);
+    const swapped = await createMarked('scratch', { ...mark, expiresAt: new Date(Date.now() - 1_000).toISOString() });
+    const aside = randomName('aside');
+    const facts = { production: swapped, keptAside: aside };
+    await createMarked('scratch', { ...mark, kind: 'kept-aside', facts }, aside);
+    await execute(scratch.superuserUrl, `ALTER DATABASE ${aside} WITH ALLOW_CONNECTIONS false`);
+    const role = randomName('login');
+    const text = databaseMark({ ...mark, service, note: '' });
+    const theirs = databaseMark({ ...mark, service: 'another-service', note: '' });
+    await execute(
+      scratch.superuserUrl,
+      `CREATE ROLE ${role} LOGIN PASSWORD 'word'`,
+      `COMMENT ON ROLE ${role} IS '${text}'`,
+      `GRANT CONNECT ON DATABASE ${copy} TO ${role}`,
+      `CREATE ROLE ${role}_theirs`,
+      `COMMENT ON ROLE ${role}_theirs IS '${theirs}'`,
+    );
+    try {
+      expect((await cli.runbook('sweep', service, '--profiles', cli.profiles)).stdout).toContain(
+        `login of a rehearsal on the scratch server: ${role}\n`,
+      );
+      const result = await withClient(databaseUrl(scratch, 'postgres', { name: role, password: 'word' }), () =>
+        sweep('--remove'),
+      );
+      for (const name of [copy, swapped, aside, role]) expect(verdictOn(result, name)).toEqual({ kind: 'removed' });
+      expect(
+        await query(scratch.superuserUrl, 'SELECT rolname FROM pg_roles WHERE starts_with(rolname, $1)', [role]),
+      ).toEqual([{ rolname: `${role}_theirs` }]);
+    } finally {
+      await execute(scratch.superuserUrl, `DROP ROLE ${role}_theirs`);
+    }
   });
 
   test('leaves production alone while somebody holds its migration lock', async () => {
