@@ -11,6 +11,26 @@ def run(connection, query):
         cursor.close()
 
 
+def run_safely(connection, query):
+    """The same for a query that may be refused: the migration's transaction is as it was before, whatever comes."""
+    if not in_transaction(connection):
+        try:
+            return run(connection, query)
+        except Exception:
+            # The query itself began the transaction that it spoiled.
+            connection.rollback()
+            raise
+    run(connection, "SAVEPOINT _runbook")
+    try:
+        rows = run(connection, query)
+    except Exception:
+        run(connection, "ROLLBACK TO SAVEPOINT _runbook")
+        run(connection, "RELEASE SAVEPOINT _runbook")
+        raise
+    run(connection, "RELEASE SAVEPOINT _runbook")
+    return rows
+
+
 def in_transaction(connection):
     """Of the connection as the driver knows it, without asking the server. None: this driver does not tell."""
     driver = getattr(connection, "driver_connection", None) or getattr(connection, "dbapi_connection", None)

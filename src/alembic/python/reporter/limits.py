@@ -25,15 +25,15 @@ class Limits:
         # parameter: (scope, transaction in which it was set)
         self.theirs = {}
 
-    def set_for(self, statement, run):
-        """`run(sql)` executes on the connection and gives back the rows."""
+    def set_for(self, statement, run, run_safely):
+        """`run(sql)` executes on the connection and gives back the rows; `run_safely` is for what may be refused."""
         limits = (self.limits or {}).get(statement.kind)
         if limits is None:
             return
         # A query would fix the snapshot that LOCK is there to take.
         if not self.looked and statement.first != "LOCK":
             self.looked = True
-            for (parameter,) in run(_SET_AT_CONNECT):
+            for (parameter,) in run_safely(_SET_AT_CONNECT):
                 self.theirs[parameter] = ("connection", None)
                 self.note("%s is set by the service when it connects: it is left as it is" % parameter)
         for parameter, key in PARAMETERS.items():

@@ -15,26 +15,65 @@ _HELD = (
 
 
 class Names:
-    """Of the relations of one database."""
+    """Of the relations of one database, shared by its connections."""
 
     def __init__(self):
         self.known = None
 
-    def learn(self, run):
-        if self.known is None:
-            self.known = {oid: (schema, name) for oid, schema, name in run(_RELATIONS)}
-
     def of(self, oid, schema, name):
-        if schema is not None and self.known is not None:
-            return self.known.setdefault(oid, (schema, name))
-        return (self.known or {}).get(oid, (schema, name))
+        if schema is None:
+            return self.known.get(oid, (None, None))
+        return self.known.setdefault(oid, (schema, name))
 
 
-def held(names, run):
-    """[schema, name, mode], sorted. Catalogs, TOAST and temporary relations are left out."""
-    found = set()
-    for oid, schema, name, mode in run(_HELD):
-        schema, name = names.of(oid, schema, name)
-        if schema is not None and not schema.startswith("pg_"):
-            found.add((schema, name, mode))
-    return [list(lock) for lock in sorted(found)]
+class LockTrace:
+    """Of one connection."""
+
+    def __init__(self, names):
+        self.names = names
+        self.trusted = False
+        self.refused = False
+        self.last = None
+        self.seen = set()
+
+    def prepare(self, run_safely):
+        """Before the first statement: relations that it drops have no name after it."""
+        if self.names.known is None and not self.refused:
+            self.refused = True
+            self.names.known = {oid: (schema, name) for oid, schema, name in run_safely(_RELATIONS)}
+            self.refused = False
+
+    def after(self, statement, run, run_safely):
+        """[[schema, name, mode]], sorted; "same" as after the statement before; None where they cannot be read."""
+        if self.refused or self.names.known is None:
+            return None
+        if statement.repeats_locks and self.last is not None and statement.text in self.seen:
+            return "same"
+        if not self.trusted:
+            self.refused = True
+            rows = run_safely(_HELD)
+            self.refused, self.trusted = False, True
+        else:
+            rows = run(_HELD)
+        held = self._named(rows)
+        if statement.repeats_locks:
+            self.seen.add(statement.text)
+        elif statement.kind != "rows":
+            self.seen.clear()
+        if held == self.last:
+            return "same"
+        self.last = held
+        return held
+
+    def forget(self):
+        self.last = None
+        self.seen.clear()
+
+    def _named(self, rows):
+        """Catalogs, TOAST and temporary relations are left out."""
+        found = set()
+        for oid, schema, name, mode in rows:
+            schema, name = self.names.of(oid, schema, name)
+            if schema is not None and not schema.startswith("pg_"):
+                found.add((schema, name, mode))
+        return [list(lock) for lock in sorted(found)]

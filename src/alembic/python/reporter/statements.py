@@ -10,7 +10,7 @@ import weakref
 
 from . import drivers, sql
 from .limits import Limits
-from .locks import Names, held
+from .locks import LockTrace, Names
 
 KEY = "_runbook_session"
 
@@ -18,15 +18,18 @@ KEY = "_runbook_session"
 class Session:
     """What is known of one connection of the driver."""
 
-    def __init__(self, limits, names):
+    def __init__(self, limits, trace):
         self.limits = limits
-        self.names = names
+        self.trace = trace
         self.running = []
         self.transaction = None
         # `True` once the driver said that the transaction is open.
         self.open = False
-        self.traced = None
-        self.seen = set()
+
+    def savepoint_taken_back(self):
+        self.limits.savepoint_taken_back()
+        if self.trace is not None:
+            self.trace.forget()
 
 
 class Running:
@@ -105,9 +108,10 @@ class StatementReports:
             self._end(session, None)
         text = sql.examine(statement, conn.dialect.paramstyle in ("pyformat", "format"))
         if text.kind != "session":
-            if self.trace_locks:
-                session.names.learn(lambda query: drivers.run(connection, query))
-            session.limits.set_for(text, lambda query: drivers.run(connection, query))
+            run, run_safely = self._runners(connection)
+            if session.trace is not None and text.first != "LOCK":
+                self._guarded("reading the catalog", session.trace.prepare)(run_safely)
+            self._guarded("setting limits", session.limits.set_for)(text, run, run_safely)
         running = Running(statement, text, self.progress.revision)
         session.running.append(running)
         self.channel.report(self._begun("statement-start", running))
@@ -124,7 +128,7 @@ class StatementReports:
         session.open = inside is True
         session.limits.statement_sets(running.statement, parameters, transaction, running.revision)
         if running.statement.first == "ROLLBACK":
-            session.limits.savepoint_taken_back()
+            session.savepoint_taken_back()
         rows = getattr(cursor, "rowcount", None)
         told = self._begun("statement", running)
         told.update(
@@ -132,8 +136,8 @@ class StatementReports:
             rows=rows if isinstance(rows, int) and rows >= 0 else None,
             transaction=transaction,
         )
-        if self.trace_locks and inside is True and running.statement.kind != "session":
-            self._trace(session, running.statement, conn.connection, told)
+        if session.trace is not None and inside is True and running.statement.kind != "session":
+            self._guarded("reading the locks", self._trace)(session, running.statement, conn.connection, told)
         self.channel.report(told)
         if inside is False:
             self._end(session, None if running.statement.kind == "session" else True)
@@ -149,23 +153,20 @@ class StatementReports:
         told.update(milliseconds=milliseconds, rows=None, transaction=self._number(session))
         told.update(self._failure(session, context.original_exception, milliseconds))
         self.channel.report(told)
-        session.limits.savepoint_taken_back()
+        session.savepoint_taken_back()
         inside = None if context.is_disconnect else drivers.in_transaction(conn.connection)
         session.open = inside is True
         if context.is_disconnect or inside is False:
             self._end(session, False)
 
     def _trace(self, session, statement, connection, told):
-        if statement.repeats_locks and session.traced is not None and statement.text in session.seen:
-            told["locks"] = "same"
-            return
-        locks = held(session.names, lambda query: drivers.run(connection, query))
-        told["locks"] = "same" if locks == session.traced else locks
-        session.traced = locks
-        if statement.repeats_locks:
-            session.seen.add(statement.text)
-        elif statement.kind != "rows":
-            session.seen.clear()
+        locks = session.trace.after(statement, *self._runners(connection))
+        if locks is not None:
+            told["locks"] = locks
+
+    @staticmethod
+    def _runners(connection):
+        return (lambda query: drivers.run(connection, query)), (lambda query: drivers.run_safely(connection, query))
 
     def _begun(self, event, running):
         return {
@@ -239,9 +240,9 @@ class StatementReports:
     def _end(self, session, committed):
         transaction, session.transaction = session.transaction, None
         session.open = False
-        session.traced = None
-        session.seen.clear()
         session.limits.transaction_ended(transaction, committed)
+        if session.trace is not None:
+            session.trace.forget()
         if transaction is not None:
             self.channel.report({"event": "transaction-end", "transaction": transaction, "at": time.time() * 1000})
 
@@ -253,12 +254,17 @@ class StatementReports:
         if session is None:
             address = getattr(conn.engine, "url", None)
             key = (getattr(address, "host", None), getattr(address, "port", None), getattr(address, "database", None))
-            session = Session(Limits(self.limits, self.channel.note), self.names.setdefault(key, Names()))
+            trace = LockTrace(self.names.setdefault(key, Names())) if self.trace_locks else None
+            session = Session(Limits(self.limits, self.channel.note), trace)
             info[KEY] = session
         self.sessions[conn] = session
         return session
 
     @staticmethod
     def _known(connection):
-        info = getattr(connection, "info", None)
+        try:
+            info = connection.info
+        except (AttributeError, NotImplementedError):
+            # A connection that the pool has not taken in yet.
+            return None
         return info.get(KEY) if isinstance(info, dict) else None
