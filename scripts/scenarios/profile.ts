@@ -87,6 +87,8 @@ function documentFor(example: Example, outbox: string, changes: ProfileChanges):
     postgresPrograms: stack.postgres.primary.binDirectory,
     alembic: { python, urlScheme: 'postgresql+psycopg', ...changes.alembic },
     rehearsal: {
+      // The copy has production's accounts.
+      flows: flows(production('ADMIN_PASSWORD')),
       smoke: [{ name: 'recordings are there', sql: 'SELECT count(*) > 0 FROM public.recordings', expect: true }],
       ...changes.rehearsal,
     },
@@ -115,46 +117,7 @@ function documentFor(example: Example, outbox: string, changes: ProfileChanges):
         command: [python, '-m', 'uvicorn', 'api.main:app', '--host', '127.0.0.1', '--port', '{{port}}'],
         readyPath: '/healthz',
       },
-      flows: [
-        {
-          name: 'upload and playback',
-          requests: [
-            {
-              name: 'upload',
-              method: 'POST',
-              path: '/recordings',
-              upload: { fileName: 'dry-run.wav', contentType: 'audio/wav', content: 'dry run {{runId}}' },
-              expect: { status: [201] },
-              save: { recording: '/id' },
-            },
-            {
-              name: 'playback',
-              path: '/recordings/{{recording}}/audio',
-              expect: { status: [200], contains: ['dry run {{runId}}'] },
-            },
-          ],
-        },
-        {
-          name: 'admin login',
-          requests: [
-            {
-              name: 'login',
-              method: 'POST',
-              path: '/auth/login',
-              json: { username: 'admin' },
-              secrets: { '/password': staging('ADMIN_PASSWORD') },
-              expect: { status: [200] },
-              save: { token: '/token' },
-            },
-            {
-              name: 'summary',
-              path: '/admin/summary',
-              headers: { Authorization: 'Bearer {{token}}' },
-              expect: { status: [200] },
-            },
-          ],
-        },
-      ],
+      flows: flows(staging('ADMIN_PASSWORD')),
     },
     announce: outgoing('operations-channel.md'),
     switches: changes.switches ?? [
@@ -224,6 +187,48 @@ function documentFor(example: Example, outbox: string, changes: ProfileChanges):
     recovery: changes.recovery ?? { rollback: 'automatic', escalate: outgoing('on-call.md') },
   };
 }
+
+/** What the service must be able to do, whichever database it stands on. */
+const flows = (adminPassword: { command: string[] }): NonNullable<ProfileDocument['application']>['flows'] => [
+  {
+    name: 'upload and playback',
+    requests: [
+      {
+        name: 'upload',
+        method: 'POST',
+        path: '/recordings',
+        upload: { fileName: 'dry-run.wav', contentType: 'audio/wav', content: 'dry run {{runId}}' },
+        expect: { status: [201] },
+        save: { recording: '/id' },
+      },
+      {
+        name: 'playback',
+        path: '/recordings/{{recording}}/audio',
+        expect: { status: [200], contains: ['dry run {{runId}}'] },
+      },
+    ],
+  },
+  {
+    name: 'admin login',
+    requests: [
+      {
+        name: 'login',
+        method: 'POST',
+        path: '/auth/login',
+        json: { username: 'admin' },
+        secrets: { '/password': adminPassword },
+        expect: { status: [200] },
+        save: { token: '/token' },
+      },
+      {
+        name: 'summary',
+        path: '/admin/summary',
+        headers: { Authorization: 'Bearer {{token}}' },
+        expect: { status: [200] },
+      },
+    ],
+  },
+];
 
 /** What a team's deployment tool, alerting and review system would be: each keeps its state in a file and can be asked for it. */
 async function writeTools(example: Example): Promise<void> {

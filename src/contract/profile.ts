@@ -230,6 +230,8 @@ export interface RehearsalProfile {
    * here. Absent: `alembic.environment` itself, which the plan says.
    */
   readonly environment?: Readonly<Record<string, ConfiguredValue>>;
+  /** What the deployed release must do on the upgraded copy, whose rows are production's. Absent: `application.flows`. */
+  readonly flows?: readonly Flow[];
   /** SQL on the upgraded copy. */
   readonly smoke: readonly Extract<Check, { readonly kind: 'sql' }>[];
   /** Milliseconds after which a rehearsal does not hold any more. */

@@ -16,6 +16,7 @@ export function consistencyFindings(document: unknown): Finding[] {
     ...duplicateFindings(document, ['application', 'flows'], 'name'),
     ...duplicateFindings(document, ['databases', 'production', 'standbys'], 'name'),
     ...duplicateFindings(document, ['rehearsal', 'smoke'], 'name'),
+    ...duplicateFindings(document, ['rehearsal', 'flows'], 'name'),
     ...signatureFindings(document),
     ...restoreFindings(document),
     ...stepFindings(document),

@@ -8,6 +8,7 @@ const VARIABLES: ReadonlySet<string> = new Set(TEMPLATE_VARIABLES);
 const FILLED: ReadonlySet<string> = new Set([
   'review',
   'application',
+  'rehearsal',
   'announce',
   'switches',
   'checks',

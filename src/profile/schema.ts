@@ -202,6 +202,7 @@ const staging = object({
 
 const rehearsal = object({
   environment: environment.removeDefault().optional(),
+  flows: z.array(flow).min(1).optional(),
   smoke: z.array(sqlCheck).default([]),
   maximumAge: duration('1m', '30d').default(24 * HOUR),
   maximumGrowth: z.number().min(0).max(100).default(0.2),

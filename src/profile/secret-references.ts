@@ -32,6 +32,7 @@ export function collectSecretReferences(profile: Profile): UsedReference[] {
       : []),
     ...(profile.recoveryPoint.snapshot ? ofAction('recoveryPoint.snapshot', profile.recoveryPoint.snapshot) : []),
     ...ofValues('rehearsal.environment', profile.rehearsal.environment ?? {}),
+    ...(profile.rehearsal.flows ?? []).flatMap((flow, index) => ofFlow(`rehearsal.flows[${index}]`, flow)),
     ...(profile.application.deployed
       ? ofAction('application.deployed', profile.application.deployed.source.action)
       : []),

@@ -22,7 +22,7 @@ import type { DeployedRequest } from './scratch-world.ts';
 type Source = NonNullable<ApplicationProfile['deployed']>['source'];
 
 /**
- * Boots the deployed release on a copy of the upgraded database and walks through the application's flows. On a copy, for its
+ * Boots the deployed release on a copy of the upgraded database and walks through the rehearsal's flows. On a copy, for its
  * rows would be taken for the migration's.
  *
  * @throws the signal's reason after an abort; all else is a trial that failed
@@ -92,7 +92,8 @@ async function exercise(request: DeployedRequest, release: string, commit: strin
   const { world, upgraded, application, context, stateDirectory } = request;
   const { profile, signal } = context;
   const { repository } = profile;
-  const { boot, flows } = profile.application;
+  const { boot } = profile.application;
+  const flows = profile.rehearsal.flows ?? profile.application.flows;
   request.progress({ phase: `checkout of ${release}` });
   const checkout = await ensureCheckout({
     url: repository.url,
