@@ -10,7 +10,7 @@ import {
 } from './graph.ts';
 
 export interface DowngradeCommand {
-  /** What `alembic downgrade` is given: a revision, `base`, or `branch@revision`. Never a relative one. */
+  /** What `alembic downgrade` is given: a revision or `base`, with a branch before it where one is meant (`audit@r0`). */
   readonly argument: string;
   /** The revisions it undoes. */
   readonly undoes: readonly string[];
@@ -149,9 +149,25 @@ function* candidates(
     if (wanted.has(branch)) continue;
     const downRevisions = revisionsById(graph).get(branch)?.downRevisions ?? [];
     for (const target of downRevisions.length === 0 ? [undefined] : downRevisions) {
-      yield { argument: `${branch}@${target ?? 'base'}`, undoes: undoneBy(graph, applied, target, branch) };
+      yield {
+        argument: `${branchName(graph, branch)}@${target ?? 'base'}`,
+        undoes: undoneBy(graph, applied, target, branch),
+      };
     }
   }
+}
+
+/**
+ * How the branch that begins with a revision is called: by a label where one means this branch and no other, as people know
+ * it, else by the revision. Alembic passes a label on to what comes after the revision that declares it, and down to the
+ * branch point before it; so one that the revision has, and none of those before it, is declared there or further up.
+ */
+function branchName(graph: AlembicGraph, id: string): string {
+  const byId = revisionsById(graph);
+  const revision = byId.get(id);
+  const before = new Set(revision?.downRevisions.flatMap((parent) => byId.get(parent)?.branchLabels ?? []));
+  // Others ("release-2") could be taken for a relative revision.
+  return revision?.branchLabels.find((label) => !before.has(label) && /^\w+$/.test(label)) ?? id;
 }
 
 /** Alembic's `RevisionMap._collect_downgrade_revisions`, for a target that is a revision or (undefined) `base`. */

@@ -1,10 +1,11 @@
 import { access, chmod, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { downgradePlan } from '../../src/alembic/downgrade-plan.ts';
+import { type DowngradeCommand, downgradePlan } from '../../src/alembic/downgrade-plan.ts';
+import { resolveTarget } from '../../src/alembic/graph.ts';
 import { hiddenGraph, isHiddenGraph } from '../../src/alembic/hidden-graph.ts';
 import { GraphUnreadable, readGraph } from '../../src/alembic/read-graph.ts';
-import { rowsAlongPath, upgradePath } from '../../src/alembic/upgrade-path.ts';
+import { rowsAlongPath, upgradePath, upgradePaths } from '../../src/alembic/upgrade-path.ts';
 import type { AlembicGraph, AlembicRevision } from '../../src/contract/graph.ts';
 import { ProcessNotStarted } from '../../src/process/errors.ts';
 import { createRedactor } from '../../src/process/redactor.ts';
@@ -411,6 +412,11 @@ describe('compared with Alembic on random graphs', () => {
       readonly path: readonly string[];
       readonly rowsAfter: readonly (readonly string[])[];
     }[];
+    readonly heads: readonly {
+      readonly rows: readonly string[];
+      readonly revisions: readonly string[];
+      readonly rowsAfter: readonly string[];
+    }[];
   }
   const script = new URL('../fixtures/alembic/random_graphs.py', import.meta.url).pathname;
   const ask = async <T>(args: readonly string[], input?: string): Promise<T> => {
@@ -424,14 +430,14 @@ describe('compared with Alembic on random graphs', () => {
     return JSON.parse(Buffer.concat(await stdout.toArray()).toString()) as T;
   };
 
-  test('upgrade paths are in its order, and downgrade plans leave exactly the rows they name', async () => {
+  test('upgrade paths are in its order, and downgrade plans undo what they say and leave the rows they name', async () => {
     const examples = await ask<readonly Example[]>(['7', '100']);
     const plans: {
       readonly graph: AlembicGraph;
       readonly rows: readonly string[];
       readonly arguments: readonly string[];
     }[] = [];
-    const predicted: (readonly (readonly string[] | null)[])[] = [];
+    const predicted: (readonly Omit<DowngradeCommand, 'argument'>[])[] = [];
     for (const { graph, upgrades } of examples) {
       for (const { rows, target, path, rowsAfter } of upgrades) {
         const found = upgradePath(graph, rows, target);
@@ -441,11 +447,30 @@ describe('compared with Alembic on random graphs', () => {
         const plan = reached === undefined ? undefined : downgradePlan(graph, reached, rows);
         if (plan?.kind !== 'planned') continue;
         plans.push({ graph, rows: reached ?? [], arguments: plan.commands.map(({ argument }) => argument) });
-        predicted.push(plan.commands.map((command) => command.rowsAfter));
+        predicted.push(plan.commands.map(({ undoes, rowsAfter: left }) => ({ undoes, rowsAfter: left })));
         expect(plan.commands.at(-1)?.rowsAfter).toEqual([...rows].sort());
       }
     }
     expect(plans.length).toBeGreaterThan(300);
+    const named = plans.flatMap((plan) => plan.arguments);
+    expect(named.filter((argument) => argument.startsWith('label')).length).toBeGreaterThan(5);
+    expect(named.filter((argument) => argument.endsWith('@base')).length).toBeGreaterThan(5);
     expect(await ask(['follow'], JSON.stringify(plans))).toEqual(predicted);
+  });
+
+  test('one upgrade a head after the other does what its upgrade to heads does', async () => {
+    const examples = await ask<readonly Example[]>(['8', '60']);
+    let several = 0;
+    for (const { graph, heads } of examples) {
+      const target = resolveTarget(graph, 'heads');
+      if (target.kind === 'refused') throw new Error(target.message);
+      if (target.revisions.length > 1) several += 1;
+      for (const { rows, revisions, rowsAfter } of heads) {
+        const path = upgradePaths(graph, rows, target.revisions);
+        expect(path.map(({ revision }) => revision).sort()).toEqual(revisions);
+        expect(rowsAlongPath(rows, path).at(-1)).toEqual(rowsAfter);
+      }
+    }
+    expect(several).toBeGreaterThan(20);
   });
 });

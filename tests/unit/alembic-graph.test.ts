@@ -203,7 +203,20 @@ describe('a downgrade plan', () => {
   });
 
   test('undoes one of two branches', () => {
-    expect(commandsOf(branches, ['a1', 'b1'], ['a1'])).toEqual(['b1@r0']);
+    expect(commandsOf(merged, ['a1', 'b1'], ['a1'])).toEqual(['b1@r0']);
+  });
+
+  test('calls a branch by its label where that means this branch only', () => {
+    expect(commandsOf(branches, ['a1', 'b1'], ['a1'])).toEqual(['audit@r0']);
+    const labelled = (b1: string, c1: string) =>
+      graphOf({
+        r0: { branchLabels: [c1] },
+        b1: { downRevisions: ['r0'], branchLabels: [b1] },
+        c1: { downRevisions: ['r0'], branchLabels: [c1] },
+      });
+    // Declared below the branch point, where it means every branch; and one that reads as a relative revision.
+    expect(commandsOf(labelled('all', 'all'), ['b1', 'c1'], ['c1'])).toEqual(['b1@r0']);
+    expect(commandsOf(labelled('release-2', 'x'), ['b1', 'c1'], ['c1'])).toEqual(['b1@r0']);
   });
 
   test('undoes a root that the release added', () => {
