@@ -7,6 +7,7 @@ import { CommandError, EXIT_CODES, type ExitCode } from './command-error.ts';
 import type { CommandContext } from './context.ts';
 import { addDrill } from './drill.ts';
 import type { Output } from './output.ts';
+import { addPlan } from './plan.ts';
 import { addQuarantine } from './quarantine.ts';
 import { addRecover } from './recover.ts';
 import { addReject } from './reject.ts';
@@ -25,6 +26,7 @@ const COMMANDS = [
   addStart,
   addStatus,
   addWatch,
+  addPlan,
   addApprove,
   addReject,
   addAbort,

@@ -1,15 +1,21 @@
 import { randomUUID } from 'node:crypto';
-import { writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Context } from '@temporalio/activity';
 import { ApplicationFailure } from '@temporalio/common';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { canonicalDigest } from '../../src/archive/canonical.ts';
 import { openObjectStore } from '../../src/archive/object-store.ts';
 import { setUpNamespace } from '../../src/commands/setup.ts';
 import { STEP_ERRORS } from '../../src/contract/errors.ts';
 import type { MigrationActivities } from '../../src/contract/activities.ts';
+import type { SealedPlan } from '../../src/contract/plan.ts';
 import type { RunReport } from '../../src/contract/report.ts';
 import { SEARCH_ATTRIBUTE_NAMES } from '../../src/contract/search-attributes.ts';
+import { verifySignature } from '../../src/integrations/ssh-signature.ts';
+import { createRedactor } from '../../src/process/redactor.ts';
+import { createSshKey, type SshKey } from '../ssh-keys.ts';
 import { useStack } from '../stack.ts';
 import { profile, type World } from '../workflow/scripted-activities.ts';
 import {
@@ -644,5 +650,110 @@ describe('runbook worker', () => {
     expect(stdout).toContain(`✗ preconditions.request`);
     expect(stdout).toContain(`${service}.yaml:1`);
     expect((await worker.ended).code).toBe(0);
+  });
+});
+
+describe('a signed approval', () => {
+  let folder: string;
+  let erin: SshKey;
+  let stranger: SshKey;
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'runbook-keys-'));
+    [erin, stranger] = await Promise.all([createSshKey(folder, 'erin'), createSshKey(folder, 'stranger')]);
+  });
+  afterAll(() => rm(folder, { recursive: true, force: true }));
+
+  /** The plan with its own digest, and signatures that are really verified. */
+  const real = (): Partial<MigrationActivities> => ({
+    sealPlan: async ({ plan }) => ({ plan, digest: canonicalDigest(plan), uri: 's3://evidence/plan' }),
+    verifyApproval: ({ by, planDigest, signature, profile: { approvals } }) =>
+      verifySignature({
+        by,
+        text: planDigest,
+        signature,
+        signers: approvals.signers,
+        signal: new AbortController().signal,
+        redactor: createRedactor([]),
+      }),
+  });
+  const wanted = () => ({
+    approvals: {
+      ...profile.approvals,
+      signers: [{ name: 'erin@example.com', key: erin.key }],
+      signatures: 'required' as const,
+    },
+  });
+  const digestOf = async (service: ServiceInTest): Promise<string> => {
+    const { waiting } = await service.atGate('approval');
+    return waiting?.for === 'approval' ? waiting.planDigest : '';
+  };
+
+  test('is made over the plan that was read, and counts', async () => {
+    await withService(
+      cli,
+      async (running) => {
+        const { service, start } = running;
+        expect((await cli.runbook(...start)).code).toBe(0);
+        const digest = await digestOf(running);
+        const plan = await cli.runbook('plan', service);
+        expect(plan.code).toBe(0);
+        expect(plan.stdout).toContain(`plan ${digest}\n`);
+        expect(plan.stdout).toContain('Rehearsed: ');
+        expect(plan.stdout).toMatch(new RegExp(`runbook approve ${service} .* --plan ${digest} --sign`));
+        const json = JSON.parse((await cli.runbook('plan', service, '--json')).stdout) as SealedPlan;
+        expect(canonicalDigest(json.plan)).toBe(digest);
+
+        const words = (by: string) => ['approve', service, '--by', by, '--plan', digest.slice(0, 12)];
+        const unsigned = await cli.runbook(...words('erin@example.com'));
+        expect(unsigned.stderr).toMatch(/^runbook: refused: approvals of this service are signed/);
+        const foreign = await cli.runbook(...words('erin@example.com'), '--sign', stranger.file);
+        expect(foreign.stderr).toMatch(/does not know \(SHA256:/);
+        const other = await cli.runbook(
+          'approve',
+          service,
+          '--by',
+          'erin@example.com',
+          '--plan',
+          'f'.repeat(64),
+          '--sign',
+          erin.file,
+        );
+        expect(other).toMatchObject({ code: 1, stdout: '' });
+        expect(other.stderr).toMatch(/^runbook: not signed: the plan of .* is [0-9a-f]{12} now, not ffffffffffff/);
+        expect(await cli.runbook(...words('erin@example.com'), '--sign', join(folder, 'none'))).toMatchObject({
+          code: 1,
+          stderr: `runbook: not signed: ssh-keygen could not sign with ${join(folder, 'none')}\n`,
+        });
+        expect(await cli.runbook('approve', service, '--by', 'erin@example.com', '--sign', erin.file)).toMatchObject({
+          code: 2,
+        });
+        expect(await cli.runbook(...words('erin@example.com'), '--sign', erin.file)).toEqual({
+          code: 0,
+          stdout: 'approval of the gate production by erin@example.com counted\n',
+          stderr: '',
+        });
+      },
+      real,
+      wanted(),
+    );
+  });
+
+  test('is not made where the run shows another plan than its digest names', async () => {
+    await withService(
+      cli,
+      async (running) => {
+        const { service, start } = running;
+        await cli.runbook(...start);
+        await running.atGate('approval');
+        const words = ['approve', service, '--by', 'erin@example.com', '--plan', DIGEST, '--sign', erin.file];
+        for (const command of [words, ['plan', service]]) {
+          const refused = await cli.runbook(...command);
+          expect(refused.code).toBe(1);
+          expect(refused.stderr).toContain(`the run says ${DIGEST}: do not approve it`);
+        }
+      },
+      () => ({}),
+      wanted(),
+    );
   });
 });
