@@ -5,27 +5,25 @@ import { join } from 'node:path';
 import type { ProofCase } from '../../scripts/proof.ts';
 import { stackRoot } from '../../scripts/stack/layout.ts';
 import { startStack } from '../../scripts/stack/stack.ts';
-import { releaseAlembic } from '../../src/activities/release-alembic.ts';
 import { rollbackOffer } from '../../src/contract/rehearsal-offer.ts';
-import { parseConnectionUrl } from '../../src/postgres/connection-url.ts';
-import type { TrialResult } from '../../src/rehearsal/trial-request.ts';
 import type { Chain } from '../fixtures/verdicts/chain.ts';
 import { CHAINS } from '../fixtures/verdicts/chains.ts';
-import { bornOut } from './verdicts/borne-out.ts';
+import { notBorneOut } from './verdicts/borne-out.ts';
 import { differences, readProduction } from './verdicts/production.ts';
 import {
-  copyDatabase,
+  copyPristine,
   dropDatabase,
   type Graph,
+  type Outcome,
   readGraph,
-  superuserIn,
-  tryChain,
+  rehearseByActivities,
+  rehearseOnCopy,
   unexpected,
   verdictText,
 } from './verdicts/rehearsal.ts';
-import { createProduction, createWorld, dependencies, signal, type World } from './verdicts/world.ts';
+import { createProduction, createWorld, type World } from './verdicts/world.ts';
 
-export const sentence = `${CHAINS.length} chains of migrations that surprise: verdict and recovery offered are right, and production's way back bears them out`;
+export const sentence = `${CHAINS.length} chains of migrations that surprise: verdict and recovery offered are right, and production's way back bears them out (one through the archive, the others from a copy with a ledger of the same code)`;
 
 /** Chains at work at a time. */
 const LANES = 2;
@@ -64,42 +62,36 @@ const wanted = (): readonly Chain[] => {
   return names === undefined ? CHAINS : CHAINS.filter(({ name }) => names.includes(name));
 };
 
+/** This one goes through the archive, and the rehearsal's activities, as a run does. */
+const ARCHIVED = 'additive';
+
 async function proveChain(world: World, chain: Chain, index: number): Promise<ProofCase> {
   const service = await createProduction(world, chain, index);
-  const { database, profile, run: facts } = service;
-  const pristine = `${database}_pristine`;
-  const copy = `${database}_trial`;
+  const pristine = `${service.database}_pristine`;
   const before = await readProduction(world, service);
   try {
     const graph = await readGraph(world, service);
     if (graph.kind === 'refused') return caseOf(chain, graph, null, []);
-    const release = await releaseAlembic(
-      dependencies(world),
-      { run: facts, profile },
-      { signal, progress: () => undefined, attempt: 1 },
-    );
-    await copyDatabase(world, database, pristine);
-    await copyDatabase(world, pristine, copy);
-    const trial = await tryChain(release, service, graph.evidence, {
-      pristine: superuserIn(world, pristine),
-      copy: superuserIn(world, copy),
-      migrator: parseConnectionUrl(world.url('migrator', copy)),
-      recorded: before.contents,
-    });
-    const touched = differences(before, await readProduction(world, service, before)).map(
-      (line) => `the rehearsal changed production: ${line}`,
-    );
+    await copyPristine(world, service, pristine);
+    const outcome =
+      chain.name === ARCHIVED
+        ? await rehearseByActivities(world, service, graph.evidence)
+        : await rehearseOnCopy(world, service, graph.evidence, { pristine, recorded: before.contents });
+    const touched = differences(before, await readProduction(world, service, before));
     const seen =
-      trial.kind === 'rehearsed'
-        ? await bornOut(world, release, service, graph.evidence, { before, trial, pristine })
+      outcome.kind === 'rehearsed'
+        ? await notBorneOut(world, service, graph.evidence, { before, pristine, ...outcome })
         : [];
-    return caseOf(chain, graph, trial, [...touched, ...seen]);
+    return caseOf(chain, graph, outcome, [
+      ...touched.map((line) => `the rehearsal changed production: ${line}`),
+      ...seen,
+    ]);
   } finally {
-    for (const name of [copy, pristine, database]) await dropDatabase(world, name);
+    for (const name of [pristine, service.database]) await dropDatabase(world, name);
   }
 }
 
-function caseOf(chain: Chain, graph: Graph, trial: TrialResult | null, found: readonly string[]): ProofCase {
+function caseOf(chain: Chain, graph: Graph, trial: Outcome | null, found: readonly string[]): ProofCase {
   const wrong = [...unexpected(chain, graph, trial), ...found];
   return {
     name: chain.name,
@@ -108,7 +100,7 @@ function caseOf(chain: Chain, graph: Graph, trial: TrialResult | null, found: re
   };
 }
 
-function outcomeText(graph: Graph, trial: TrialResult | null): string {
+function outcomeText(graph: Graph, trial: Outcome | null): string {
   if (graph.kind === 'refused' || trial === null) return 'refused';
   if (trial.kind === 'upgrade-failed') return `upgrade fails${trial.revision === null ? '' : ` at ${trial.revision}`}`;
   return `${verdictText(trial.verdict)}, rollback ${rollbackOffer(trial.verdict).rollback}`;

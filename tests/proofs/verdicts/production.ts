@@ -4,16 +4,16 @@ import type { AlembicCommandFacts, AlembicCommandOptions } from '../../../src/al
 import { downgrade } from '../../../src/alembic/downgrade.ts';
 import { upgrade } from '../../../src/alembic/upgrade.ts';
 import { type DatabaseVersion, readVersion } from '../../../src/alembic/version-table.ts';
-import { commandFor, environmentFor, type ReleaseAlembic } from '../../../src/activities/release-alembic.ts';
+import { commandFor, environmentFor, releaseAlembic } from '../../../src/activities/release-alembic.ts';
 import type { GraphEvidence } from '../../../src/contract/evidence.ts';
 import { captureObjectMap, type ObjectMap, withoutTable } from '../../../src/postgres/catalog/object-map.ts';
 import { withConnection } from '../../../src/postgres/connection.ts';
-import { type ConnectionTarget, parseConnectionUrl } from '../../../src/postgres/connection-url.ts';
+import { parseConnectionUrl } from '../../../src/postgres/connection-url.ts';
 import { compareContents, type DatabaseContents, readContents } from '../../../src/postgres/contents/contents.ts';
 import { qualifiedName } from '../../../src/postgres/identifier.ts';
 import { objectDifferences } from '../../../src/rehearsal/object-difference.ts';
 import type { Chain } from '../../fixtures/verdicts/chain.ts';
-import { redactor, type Service, signal, versionTableOf, type World } from './world.ts';
+import { dependencies, redactor, type Service, signal, versionTableOf, type World } from './world.ts';
 
 /** All that a way back has to bring back. */
 export interface State {
@@ -65,29 +65,26 @@ export const differences = (before: State, after: State): readonly string[] => [
     : [`files ${before.files.join(', ')} before, ${after.files.join(', ')} after`]),
 ];
 
-/** How one of the service's commands is run on a database. */
-export function alembicOn(
-  release: ReleaseAlembic,
-  { profile, run }: Service,
-  target: ConnectionTarget,
-  command: readonly string[] | undefined,
-): AlembicCommandOptions {
-  return {
-    ...commandFor(release, environmentFor(release, target, profile.alembic, run), command),
-    signal,
-    redactor,
-  };
+/** How one of the service's commands is run in production. */
+async function alembicOf(
+  world: World,
+  { profile, run, database }: Service,
+  verb: 'upgrade' | 'downgrade',
+): Promise<AlembicCommandOptions> {
+  const tools = { signal, progress: () => undefined, attempt: 1 };
+  const release = await releaseAlembic(dependencies(world), { run, profile }, tools);
+  const target = parseConnectionUrl(world.url('migrator', database));
+  const environment = environmentFor(release, target, profile.alembic, run);
+  return { ...commandFor(release, environment, profile.alembic.commands[verb]), signal, redactor };
 }
 
 /** @throws Error when a command does not end with code 0 */
 export async function upgradeProduction(
   world: World,
-  release: ReleaseAlembic,
   service: Service,
   { targetRevisions }: GraphEvidence,
 ): Promise<void> {
-  const target = parseConnectionUrl(world.url('migrator', service.database));
-  const options = alembicOn(release, service, target, service.profile.alembic.commands.upgrade);
+  const options = await alembicOf(world, service, 'upgrade');
   for (const revision of targetRevisions) {
     const facts = await upgrade({ ...options, target: revision });
     if (!wentThrough(facts)) throw new Error(`production's upgrade failed: ${saidBy(facts)}`);
@@ -97,13 +94,11 @@ export async function upgradeProduction(
 /** @returns what the command that failed said; null = all went through */
 export async function rollBackProduction(
   world: World,
-  release: ReleaseAlembic,
   service: Service,
   commands: readonly string[],
 ): Promise<string | null> {
-  const target = parseConnectionUrl(world.url('migrator', service.database));
   const done = await downgrade({
-    ...alembicOn(release, service, target, service.profile.alembic.commands.downgrade),
+    ...(await alembicOf(world, service, 'downgrade')),
     commands: commands.map((argument) => ({ argument })),
   });
   const failed = done.find((facts) => !wentThrough(facts));

@@ -2,6 +2,9 @@
 import { randomBytes } from 'node:crypto';
 import { cp, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { MockActivityEnvironment } from '@temporalio/testing';
+import { DefaultLogger } from '@temporalio/worker';
+import { generateX25519Identity, identityToRecipient } from 'age-encryption';
 import { runCommand } from '../../../scripts/stack/command.ts';
 import type { PostgresServer, StackConnection } from '../../../scripts/stack/connection.ts';
 import { root, venv } from '../../../scripts/stack/layout.ts';
@@ -39,7 +42,11 @@ export interface World {
   readonly commit: string;
   readonly url: (role: Role | 'superuser', database: string, server?: PostgresServer) => string;
   readonly secret: (name: string, value: string) => Promise<SecretReference>;
+  readonly backup: Partial<Profile['backup']>;
 }
+
+/** Staging's environment file, of which nothing is needed here. */
+const STAGING = 'staging.env';
 
 export async function createWorld(directory: string, stack: StackConnection): Promise<World> {
   const { primary: server, scratch } = stack.postgres;
@@ -57,17 +64,36 @@ export async function createWorld(directory: string, stack: StackConnection): Pr
   await createRoles(server, passwords);
   const secrets = join(directory, 'secrets');
   await mkdir(secrets, { recursive: true });
+  const secret: World['secret'] = async (name, value) => {
+    const path = join(secrets, name);
+    await writeFile(path, value, { mode: 0o600 });
+    return { kind: 'file', path };
+  };
+  await writeFile(join(directory, STAGING), 'STAGING=yes\n');
   return {
     directory,
     stack,
     server,
     ...(await createRepository(directory)),
     url,
-    secret: async (name, value) => {
-      const path = join(secrets, name);
-      await writeFile(path, value, { mode: 0o600 });
-      return { kind: 'file', path };
-    },
+    secret,
+    backup: await backupProfile(stack, secret),
+  };
+}
+
+async function backupProfile({ s3 }: StackConnection, secret: World['secret']): Promise<World['backup']> {
+  if (!s3) throw new Error('the proof needs the object store');
+  const identity = await generateX25519Identity();
+  return {
+    bucket: s3.bucket,
+    prefix: 'verdicts',
+    region: s3.region,
+    endpoint: s3.endpoint,
+    forcePathStyle: true,
+    accessKeyId: await secret('access-key-id', s3.accessKeyId),
+    secretAccessKey: await secret('secret-access-key', s3.secretAccessKey),
+    recipients: [await identityToRecipient(identity)],
+    identity: await secret('identity', identity),
   };
 }
 
@@ -99,6 +125,9 @@ export const dependencies = ({ directory }: World): ActivityDependencies => ({
 });
 const vault = createSecretVault();
 
+export const asActivity = <T>(work: () => Promise<T>): Promise<T> =>
+  new MockActivityEnvironment({ heartbeatTimeoutMs: 4_000 }, { logger: new DefaultLogger('ERROR') }).run(work);
+
 async function createRepository(directory: string): Promise<Pick<World, 'repository' | 'commit'>> {
   const repository = join(directory, 'repository');
   await cp(fixtures, repository, { recursive: true, filter: (path) => !/__pycache__|\.ts$/.test(path) });
@@ -119,10 +148,6 @@ export interface Service {
   readonly database: string;
   readonly profile: Profile;
   readonly run: RunFacts;
-  /** What env.py is given in production, beside the URL. */
-  readonly environment: Readonly<Record<string, string>>;
-  /** What it is given in the rehearsal. */
-  readonly rehearsalEnvironment: Readonly<Record<string, string>>;
   /** Where production's files are, for the chain that renames some; and those of the rehearsal. */
   readonly files: { readonly production: string; readonly rehearsal: string };
 }
@@ -159,8 +184,6 @@ export async function createProduction(world: World, chain: Chain, index: number
     chain,
     database,
     files,
-    environment: environmentOf(world, chain, files.production),
-    rehearsalEnvironment: environmentOf(world, chain, files.rehearsal),
     run: {
       runId: `0190f000-0000-7000-8000-${String(index + 1).padStart(12, '0')}`,
       workflowId: `migrate-${chain.name}`,
@@ -207,7 +230,8 @@ async function profileOf(world: World, chain: Chain, database: string, files: Se
   const url = (role: Role): Promise<SecretReference> => world.secret(`${database}-${role}`, world.url(role, database));
   const migrator = await url('migrator');
   const administrator = await url('administrator');
-  const { prepare: _, ...repository } = profile.repository;
+  const { prepare: _prepare, ...repository } = profile.repository;
+  const { deployed: _deployed, ...application } = profile.application;
   return {
     ...profile,
     service: chain.name,
@@ -227,8 +251,11 @@ async function profileOf(world: World, chain: Chain, database: string, files: Se
       },
       // No part of what is proven here, but the graph is compared with its revisions: it stands where production does.
       staging: { administrator, migrator },
-      scratch: { administrator: await world.secret('scratch', world.server.superuserUrl) },
+      scratch: { administrator: await world.secret('scratch', world.stack.postgres.scratch!.superuserUrl) },
     },
+    backup: { ...profile.backup, ...world.backup },
+    staging: { ...profile.staging, environmentFile: STAGING },
+    application,
     alembic: {
       python: venv.python,
       config: `${folder}/alembic.ini`,
@@ -239,6 +266,7 @@ async function profileOf(world: World, chain: Chain, database: string, files: Se
       versionTable: versionTableOf(chain),
       commands: chain.alembic?.commands ?? {},
     },
+    lint: { ...profile.lint, refuse: [] },
     rehearsal: { ...profile.rehearsal, environment: environmentOf(world, chain, files.rehearsal), smoke: [] },
   };
 }
