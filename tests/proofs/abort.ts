@@ -1,6 +1,5 @@
 /** Upgrades are aborted while they wait, build, sleep and loop; what is left is looked for from outside. */
 import type { WorkflowHandle } from '@temporalio/client';
-import type { Client } from 'pg';
 import type { ProofCase } from '../../scripts/proof.ts';
 import { atGate, endWithoutDecision, startMigration, until } from '../../scripts/scenarios/driving.ts';
 import { compareWithReality, onProduction, takePicture } from '../../scripts/scenarios/reality.ts';
@@ -10,14 +9,24 @@ import { withClient } from '../../scripts/stack/postgres-cluster.ts';
 import type { GraphEvidence } from '../../src/contract/evidence.ts';
 import type { SealedPlan } from '../../src/contract/plan.ts';
 import type { Outcome } from '../../src/contract/profile.ts';
-import { TASK_QUEUE } from '../../src/contract/request.ts';
 import { writeBriefProfile } from './interruption/brief-profile.ts';
 import { watchFromOutside } from './interruption/outside.ts';
 import { eventually } from './interruption/progress.ts';
 import { judgeEvaluation, readStanding } from './interruption/standing.ts';
 import { buildTrialBundle } from './interruption/trial-bundle.ts';
+import {
+  environmentOf,
+  hold,
+  markedEnvironment,
+  OLD_SNAPSHOT,
+  reach,
+  startTrial,
+  type TrialOptions,
+  WAITS_FOR_LOCK,
+  WAITS_IN_BUILD,
+} from './interruption/trial-run.ts';
 import { createTrialService, type TrialService } from './interruption/trial-service.ts';
-import type { UpgradeTrialInput, UpgradeTrialResult } from './interruption/upgrade-trial.ts';
+import type { UpgradeTrialResult } from './interruption/upgrade-trial.ts';
 
 export const sentence =
   'an upgrade aborted in any situation, with any driver: within 2 s nothing of it is left, and what it left is told right';
@@ -44,15 +53,13 @@ const SITUATIONS: readonly Situation[] = [
     name: 'waits for a lock',
     target: 'r2_lock',
     hold: 'LOCK TABLE public.door IN ACCESS SHARE MODE',
-    reached: `SELECT FROM pg_stat_activity WHERE usename = $1 AND wait_event_type = 'Lock'`,
+    reached: WAITS_FOR_LOCK,
   },
   {
     name: 'builds an index concurrently',
     target: 'r2_index',
-    // An old snapshot: only a concurrent build waits for those.
-    hold: 'SELECT count(*) FROM pg_class',
-    reached: `SELECT FROM pg_stat_activity WHERE usename = $1 AND wait_event_type = 'Lock'
-                AND EXISTS (SELECT FROM pg_index WHERE NOT indisvalid)`,
+    hold: OLD_SNAPSHOT,
+    reached: WAITS_IN_BUILD,
   },
   {
     name: 'runs pg_sleep',
@@ -66,11 +73,8 @@ const SITUATIONS: readonly Situation[] = [
   },
 ];
 
-interface Trial {
-  readonly driver: (typeof DRIVERS)[number];
+interface Trial extends Pick<TrialOptions, 'driver' | 'perRevision' | 'mark'> {
   readonly situation: Situation;
-  readonly perRevision: 'yes' | 'no';
-  readonly mark: string;
 }
 
 interface Aborted {
@@ -142,11 +146,17 @@ async function abortTrial(session: Session, service: TrialService, trial: Trial)
   const before = await look();
   return withClient(service.superuserUrl, async (observer) => {
     if (situation.hold !== undefined) await hold(observer, situation.hold);
-    const handle = await startTrial(session, service, trial);
+    const graph = graphs.get(situation.target);
+    const handle = await startTrial(session.client, service, {
+      ...trial,
+      targetRevision: situation.target,
+      afterTrouble: 'evaluate',
+      ...(graph && { graph }),
+    });
     await withClient(service.superuserUrl, (client) => reach(client, situation.reached, service.migratorRole));
     const took = await abortAndWatch(
       handle,
-      { superuserUrl: service.superuserUrl, role: service.migratorRole, mark: `INTERRUPTED=${trial.mark}` },
+      { superuserUrl: service.superuserUrl, role: service.migratorRole, mark: environmentOf(trial.mark) },
       async () => {
         await eventually('the upgrade has stopped', async () =>
           (await handle.query<string>('stage')) === 'stopped' ? true : undefined,
@@ -156,9 +166,9 @@ async function abortTrial(session: Session, service: TrialService, trial: Trial)
     const stopped = await look();
     if (situation.hold !== undefined) await observer.query('ROLLBACK');
     await handle.signal('evaluate');
-    const { graph, upgrade, evaluation } = (await handle.result()) as UpgradeTrialResult;
-    graphs.set(situation.target, graph);
-    const path = graph.path.map(({ revision }) => revision);
+    const { upgrade, evaluation, ...told } = (await handle.result()) as UpgradeTrialResult;
+    graphs.set(situation.target, told.graph);
+    const path = told.graph.path.map(({ revision }) => revision);
     const wasCancelled = 'trouble' in upgrade && upgrade.trouble === 'cancelled';
     return {
       name: `${driver}: ${situation.name}`,
@@ -180,52 +190,6 @@ async function abortTrial(session: Session, service: TrialService, trial: Trial)
 
 const hasProof = (stopped: unknown): boolean =>
   typeof stopped === 'object' && stopped !== null && 'endedSessions' in stopped;
-
-/** A transaction that is older than whatever the migration does. */
-async function hold(client: Client, statement: string): Promise<void> {
-  await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
-  await client.query(statement);
-}
-
-function startTrial(
-  { client }: Session,
-  { profile, commit, footprint }: TrialService,
-  { driver, situation, perRevision, mark }: Trial,
-): Promise<WorkflowHandle> {
-  const graph = graphs.get(situation.target);
-  const input: UpgradeTrialInput = {
-    run: {
-      service: profile.service,
-      releaseTag: 'v1',
-      changeTicket: 'CHG-1042',
-      requestedBy: 'dana@example.com',
-      commit,
-    },
-    profile: {
-      ...profile,
-      alembic: {
-        ...profile.alembic,
-        urlScheme: `postgresql+${driver}`,
-        environment: { TRANSACTION_PER_MIGRATION: perRevision, INTERRUPTED: mark },
-      },
-    },
-    targetRevision: situation.target,
-    footprint,
-    afterTrouble: 'evaluate',
-    ...(graph && { graph }),
-  };
-  return client.workflow.start('upgradeTrial', {
-    taskQueue: TASK_QUEUE,
-    workflowId: `abort-${mark}-${Date.now()}`,
-    args: [input],
-  });
-}
-
-const reach = (client: Client, question: string, role: string): Promise<true> =>
-  eventually('the upgrade is where it is to be aborted', async () => {
-    const { rows } = await client.query(question, question.includes('$1') ? [role] : []);
-    return rows.length > 0 ? true : undefined;
-  });
 
 /** @returns milliseconds from the signal, as it leaves the client, to the first look that sees nothing any more */
 async function abortAndWatch(
@@ -257,22 +221,21 @@ const WHOLE_RUNS: readonly WholeRun[] = [
     name: 'whole run, psycopg: waits for a lock in the first revision',
     driver: 'psycopg',
     hold: 'LOCK TABLE public.recordings IN ROW EXCLUSIVE MODE',
-    reached: `SELECT FROM pg_stat_activity WHERE usename = $1 AND wait_event_type = 'Lock'`,
+    reached: WAITS_FOR_LOCK,
     outcome: 'aborted',
   },
   {
     name: 'whole run, psycopg2: waits for a lock in the second revision',
     driver: 'psycopg2',
     hold: 'LOCK TABLE public.transcripts IN ACCESS SHARE MODE',
-    reached: `SELECT FROM pg_stat_activity WHERE usename = $1 AND wait_event_type = 'Lock'
-                AND EXISTS (SELECT FROM public.alembic_version WHERE version_num = '0003_speakers')`,
+    reached: `${WAITS_FOR_LOCK} AND EXISTS (SELECT FROM public.alembic_version WHERE version_num = '0003_speakers')`,
     outcome: 'rolled-back',
   },
   {
     name: 'whole run, psycopg: builds an index concurrently',
     driver: 'psycopg',
-    hold: 'SELECT count(*) FROM pg_class',
-    reached: 'SELECT FROM pg_index WHERE NOT indisvalid',
+    hold: OLD_SNAPSHOT,
+    reached: WAITS_IN_BUILD,
     outcome: 'rolled-back',
   },
 ];
@@ -288,7 +251,7 @@ async function abortWholeRun(
   const mark = `whole-${outcome}-${driver}`;
   await writeBriefProfile(example, stack.s3?.endpoint ?? '', {
     urlScheme: `postgresql+${driver}`,
-    environment: { INTERRUPTED: mark },
+    environment: markedEnvironment(mark),
   });
   const before = await takePicture(example);
   const handle = await startMigration(session, { releaseTag: RELEASE });
@@ -301,7 +264,7 @@ async function abortWholeRun(
     await until(handle, ({ step }) => step?.id === 'apply.upgrade');
     await hold(observer, held);
     await onProduction(example, (client) => reach(client, reached, MIGRATOR));
-    const view = { superuserUrl: url.href, role: MIGRATOR, mark: `INTERRUPTED=${mark}` };
+    const view = { superuserUrl: url.href, role: MIGRATOR, mark: environmentOf(mark) };
     const milliseconds = await abortAndWatch(handle, view, () =>
       // What the way back starts after this is no longer the upgrade's.
       until(handle, ({ step }) => step?.id === 'recovery.evaluate'),

@@ -55,6 +55,17 @@ export async function watchFromOutside({ superuserUrl, role, mark }: OutsideView
   };
 }
 
+/** The process of Alembic itself, by the mark in its environment. */
+export async function alembicProcess(mark: string): Promise<number | undefined> {
+  for (const id of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
+    const [environment, command] = await Promise.all(
+      ['environ', 'cmdline'].map((name) => readFile(`/proc/${id}/${name}`, 'latin1').catch(() => '')),
+    );
+    if (environment?.split('\0').includes(mark) && command?.includes('launch.py')) return Number(id);
+  }
+  return undefined;
+}
+
 /** Between fork and exec a process has the environment of its parent: only later looks are final. */
 const LOOKS = 10;
 
