@@ -5,8 +5,9 @@ import type { ProofCase } from '../../scripts/proof.ts';
 import { type Session, withSession } from '../../scripts/scenarios/session.ts';
 import { isAlive } from '../../scripts/stack/process-identity.ts';
 import { withClient } from '../../scripts/stack/postgres-cluster.ts';
+import type { GraphEvidence } from '../../src/contract/evidence.ts';
 import { alembicProcess, watchFromOutside } from './interruption/outside.ts';
-import { eventually, whereabouts, within } from './interruption/progress.ts';
+import { eventually, stepsUnderWay, whereabouts, within } from './interruption/progress.ts';
 import { readStanding, type Standing } from './interruption/standing.ts';
 import { buildTrialBundle } from './interruption/trial-bundle.ts';
 import {
@@ -85,6 +86,9 @@ export const run = (say: (line: string) => void): Promise<readonly ProofCase[]> 
     }
   });
 
+/** The same for every point. */
+let known: GraphEvidence | undefined;
+
 async function killAt(session: Session, service: TrialService, point: Point, mark: string): Promise<ProofCase> {
   const name = `${point.victim} ${point.name}, ${point.perRevision === 'yes' ? 'a transaction each' : 'one transaction'}`;
   await service.reset();
@@ -93,12 +97,16 @@ async function killAt(session: Session, service: TrialService, point: Point, mar
   const handle = await withClient(service.superuserUrl, async (holder) => {
     if (point.hold !== undefined) await hold(holder, point.hold);
     const started = await startTrial(session.client, service, {
+      ...(known && { graph: known }),
       driver: 'psycopg',
       perRevision: point.perRevision,
       mark,
       targetRevision: CHAIN[4],
       afterTrouble: 'recover',
     });
+    await eventually('the upgrade has begun', async () =>
+      (await stepsUnderWay(started)).find(({ step }) => step === 'apply.upgrade'),
+    );
     await withClient(service.superuserUrl, (client) => reach(client, point.reached, service.migratorRole));
     await kill(session, service, point, mark, () => holder.query('ROLLBACK'));
     return started;
@@ -106,6 +114,7 @@ async function killAt(session: Session, service: TrialService, point: Point, mar
   if (!isAlive(session.worker.server)) await session.restartWorker();
   const result = (await within(handle.result(), () => whereabouts(handle))) as UpgradeTrialResult;
   const { graph } = result;
+  known = graph;
   const findings = [
     ...judge(before, await look(), await witnesses(service)),
     ...(graph.path.map(({ revision }) => revision).join() === CHAIN.join() ? [] : ['the path was another one']),
