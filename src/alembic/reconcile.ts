@@ -1,4 +1,5 @@
 import type { AlembicRevision } from '../contract/graph.ts';
+import { isHidden } from './hidden-graph.ts';
 import { rowsAlongPath } from './upgrade-path.ts';
 
 /** What a database is, as far as an upgrade is concerned. */
@@ -69,9 +70,6 @@ export function reconcile({ start, path, targets, current, boundaries, begun }: 
     ...judgeBetween(current, boundaries, path[applied] as AlembicRevision),
   };
 }
-
-/** A revision that stands for all those which the service's command does not show. */
-const isHidden = ({ sha256 }: AlembicRevision): boolean => sha256 === '';
 
 /** The version rows that the whole path leads to. */
 export const rowsAtTarget = (

@@ -5,6 +5,7 @@ import {
   type ReconcileInput,
   rowsAtTarget,
 } from '../../src/alembic/reconcile.ts';
+import { hiddenGraph } from '../../src/alembic/hidden-graph.ts';
 import type { AlembicRevision } from '../../src/contract/graph.ts';
 
 function revision(
@@ -18,7 +19,7 @@ function revision(
     dependsOn: [],
     branchLabels: [],
     file: `${id}.py`,
-    sha256: 'a file of this revision',
+    sha256: '',
     doc: '',
     transactional,
     outsideTransaction: transactional === 'yes' ? 'nothing' : 'indexes',
@@ -170,9 +171,7 @@ describe('what an upgrade has left', () => {
 });
 
 describe('an upgrade whose revisions the service’s command hides', () => {
-  const hidden: readonly AlembicRevision[] = [
-    { ...revision('r9', []), sha256: '', transactional: 'unknown', outsideTransaction: 'anything' },
-  ];
+  const hidden: readonly AlembicRevision[] = [...hiddenGraph(['r9']).revisions];
   const at = (rows: readonly string[], targets: readonly string[] = ['r9']) =>
     reconcileTowards({
       start,
