@@ -47,13 +47,20 @@ const LARGEST_ANSWER = 64 * 1024 * 1024;
 
 /**
  * What squawk says about the SQL of an upgrade. A statement it cannot read is a finding of its own (`not-linted`).
- * @throws StepError `StepRefused` where `lintProfileFindings` finds something
+ * @throws StepError `StepRefused` where `lintProfileFindings` finds something, and where there is nothing to look at although
+ * the profile refuses rules
  */
 export async function lintStatements(options: LintOptions): Promise<LintResult> {
   const wrong = await lintProfileFindings(options);
   if (wrong.length > 0) throw refusal(wrong);
   const linter = await findLinter(options);
   if (linter.kind === 'not-found') return { kind: 'not-linted', why: linter.why };
+  // Alembic's own statements are there at least, wherever any are reported.
+  if (options.statements.length === 0) {
+    const why = "no statement of the upgrade was reported: our part could not be loaded inside the service's Python";
+    if (options.refuse.length === 0) return { kind: 'not-linted', why };
+    throw refusal([`lint.refuse names ${options.refuse.join(', ')}, but ${why}`]);
+  }
   const folder = await mkdtemp(path.join(tmpdir(), 'runbook-lint-'));
   try {
     await writeFile(path.join(folder, 'no-configuration.toml'), '');

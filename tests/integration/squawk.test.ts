@@ -155,6 +155,17 @@ describe('the linter of a profile', () => {
     ]);
   });
 
+  test('that refuses rules is kept to where no statement was seen', async () => {
+    expect(await lintStatements({ ...common, statements: [] })).toMatchObject({
+      kind: 'not-linted',
+      why: expect.stringContaining('no statement of the upgrade was reported'),
+    });
+    await expect(lintStatements({ ...common, refuse: ['ban-drop-column'], statements: [] })).rejects.toMatchObject({
+      type: 'StepRefused',
+      message: expect.stringMatching(/lint\.refuse names ban-drop-column, but no statement/),
+    });
+  });
+
   test('must be squawk', async () => {
     expect(await lintStatements({ ...common, program: 'true', statements: [] })).toMatchObject({ kind: 'not-linted' });
   });

@@ -55,6 +55,7 @@ it.each([
   ['src/workflows/a.ts', '@temporalio/client'],
   ['src/postgres/a.ts', '../activities/apply.ts'],
   ['src/integrations/a.ts', '@temporalio/activity'],
+  ['src/lint/a.ts', '../activities/apply.ts'],
   ['src/process/a.ts', '../alembic/graph.ts'],
   ['src/activities/a.ts', '../workflows/run.ts'],
   ['src/commands/a.ts', '../activities/index.ts'],
