@@ -2,7 +2,7 @@ import type { StatementClass } from '../contract/rehearsal.ts';
 
 /** Literals, quoted names, dollar-quoted bodies and comments; each also where the text was cut inside of it. */
 const PARTS =
-  /'(?:[^']|'')*(?:'|$)|"(?:[^"]|"")*(?:"|$)|(\$[A-Za-z_]*\$)[\s\S]*?(?:\1|$)|--[^\n]*|\/\*[\s\S]*?(?:\*\/|$)/g;
+  /\be'(?:[^'\\]|\\[\s\S]|'')*(?:'|$)|'(?:[^']|'')*(?:'|$)|"(?:[^"]|"")*(?:"|$)|(\$[A-Za-z_]*\$)[\s\S]*?(?:\1|$)|--[^\n]*|\/\*[\s\S]*?(?:\*\/|$)/gi;
 
 /**
  * A statement as others may read it, from `pg_stat_activity`: without comments, texts and numbers, on one line. What a value
