@@ -1,8 +1,10 @@
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { upgrade } from '../../src/alembic/upgrade.ts';
 import { type LintOptions, lintProfileFindings, lintStatements } from '../../src/lint/squawk.ts';
 import { createRedactor } from '../../src/process/redactor.ts';
 import { useStack } from '../stack.ts';
+import { drivers, eachItsOwn, reportedService, succeeded } from './alembic-service.ts';
 
 const common = {
   program: join(useStack().venv.bin, 'squawk'),
@@ -125,6 +127,46 @@ describe('findings on the SQL of an upgrade', () => {
     expect(findings).toHaveLength(201);
     expect(findings.at(-1)?.message).toMatch(/251 more findings/);
   });
+});
+
+test.each(drivers)('the SQL of a real upgrade can be read, as it is reported with %s', async (driver) => {
+  const { options, statements } = await reportedService(
+    [
+      {
+        id: 'r1',
+        upgrade: `t = op.create_table("items",
+    sa.Column("id", sa.BigInteger(), sa.Identity(), primary_key=True), sa.Column("name", sa.Text(), server_default="it's 5 %"),
+    sa.Column("state", sa.Enum("new", "done", name="state")), sa.Column("at", sa.DateTime(timezone=True), server_default=sa.func.now()))
+op.bulk_insert(t, [{"name": "a", "state": "new"}, {"name": "b", "state": "done"}])
+op.execute(t.update().where(t.c.name.in_(["a", "b"])).values(state="done"))
+op.execute("SELECT * FROM items WHERE name LIKE 'a%' LIMIT 3")
+op.execute("""CREATE FUNCTION twice(n bigint) RETURNS bigint LANGUAGE plpgsql AS $body$
+  BEGIN -- of the function
+    RETURN n * 2;
+  END $body$""")
+op.execute("DO $$ BEGIN PERFORM twice(2); END $$")
+op.execute("COMMENT ON TABLE items IS 'what is to be done; soon'")
+from sqlalchemy.orm import Session
+Session(op.get_bind()).execute(sa.text("DELETE FROM items WHERE name = :name"), {"name": "b"})`,
+      },
+      {
+        id: 'r2',
+        down: '"r1"',
+        upgrade: `op.create_index("ix_name", "items", ["name"])
+op.drop_column("items", "at")
+with op.get_context().autocommit_block():
+    op.create_index("ix_state", "items", ["state"], postgresql_concurrently=True, if_not_exists=True)`,
+      },
+    ],
+    driver,
+  );
+  const environment = { ...options.environment, ...eachItsOwn };
+  expect(await upgrade({ ...options, environment, target: 'r2' })).toMatchObject(succeeded);
+  const { findings } = await lint([], { statements: statements() });
+  expect(findings.map(({ rule, revision }) => [rule, revision])).toEqual([
+    ['require-concurrent-index-creation', 'r2'],
+    ['ban-drop-column', 'r2'],
+  ]);
 });
 
 describe('the linter of a profile', () => {
