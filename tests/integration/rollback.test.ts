@@ -1,0 +1,276 @@
+import { execFile } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { Client, Connection } from '@temporalio/client';
+import type { ApplicationFailure } from '@temporalio/common';
+import { MockActivityEnvironment } from '@temporalio/testing';
+import { DefaultLogger } from '@temporalio/worker';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { createAccessActivities } from '../../src/activities/access.ts';
+import type { ActivityDependencies } from '../../src/activities/dependencies.ts';
+import { rollBackProduction } from '../../src/activities/rollback.ts';
+import { serviceEnvironment } from '../../src/alembic/service-url.ts';
+import { upgrade } from '../../src/alembic/upgrade.ts';
+import { STEP_ERRORS } from '../../src/contract/errors.ts';
+import type { RollbackEvidence, RollbackInput } from '../../src/contract/evidence.ts';
+import type { AlembicRevision } from '../../src/contract/graph.ts';
+import type { Profile } from '../../src/contract/profile.ts';
+import { parseConnectionUrl } from '../../src/postgres/connection-url.ts';
+import { createRedactor } from '../../src/process/redactor.ts';
+import { createSecretVault } from '../../src/profile/secret-vault.ts';
+import { createService as createSource } from '../fixtures/alembic/service.ts';
+import { createService, execute, query, type TestService, withClient } from '../postgres-service.ts';
+import { useStack } from '../stack.ts';
+import { writeServiceProfile } from './service-profile.ts';
+
+const stack = useStack();
+const run = promisify(execFile);
+
+/** What each revision does to the test service, which stands at 0002. */
+const REVISIONS = [
+  { id: '0002' },
+  {
+    id: 'r1',
+    down: '"0002"',
+    upgrade: 'op.execute("ALTER TABLE public.users ADD COLUMN rank integer NOT NULL DEFAULT 0")',
+    downgrade: 'op.execute("ALTER TABLE public.users DROP COLUMN rank")',
+  },
+  {
+    id: 'r2',
+    down: '"r1"',
+    upgrade:
+      'op.execute("CREATE TYPE public.mood AS ENUM (\'calm\')")\n    op.execute("CREATE TABLE public.moods (m public.mood)")',
+    downgrade: 'op.execute("DROP TABLE public.moods")',
+  },
+];
+
+const revision = (id: string, more: Partial<AlembicRevision> = {}): AlembicRevision => ({
+  revision: id,
+  downRevisions: [],
+  dependsOn: [],
+  branchLabels: [],
+  file: `migrations/versions/${id}.py`,
+  sha256: 'a'.repeat(64),
+  transactional: 'yes',
+  outsideTransaction: 'nothing',
+  downgrade: 'present',
+  operations: [],
+  doc: '',
+  ...more,
+});
+
+let home: string;
+let source: string;
+let commit: string;
+let deps: ActivityDependencies;
+
+beforeAll(async () => {
+  home = await mkdtemp(join(tmpdir(), 'rollback-'));
+  afterAll(() => rm(home, { recursive: true, force: true }));
+  source = (await createSource(REVISIONS)).root;
+  const git = (...args: readonly string[]) =>
+    run('git', ['-C', source, '-c', 'user.name=Test', '-c', 'user.email=test@example.com', ...args]);
+  await git('init', '--quiet', '--initial-branch=main');
+  await git('add', '--all');
+  await git('commit', '--quiet', '--message', 'Release');
+  commit = (await git('rev-parse', 'HEAD')).stdout.trim();
+  deps = {
+    profilesDirectory: home,
+    stateDirectory: join(home, 'state'),
+    client: new Client({ connection: Connection.lazy({ address: stack.temporal.address }) }),
+    secrets: createSecretVault(),
+  };
+});
+
+interface World {
+  readonly service: TestService;
+  readonly input: RollbackInput;
+}
+let world: World;
+
+beforeEach(async () => {
+  const service = await createService(stack.postgres.primary);
+  const { profile, service: name } = await writeServiceProfile(home, service);
+  const { prepare: _, ...repository } = profile.repository;
+  const step = {
+    run: {
+      runId: crypto.randomUUID(),
+      workflowId: `migrate-${name}`,
+      service: name,
+      releaseTag: 'v2.0.0',
+      changeTicket: 'CHG-1',
+      requestedBy: 'dana@example.com',
+      commit,
+    },
+    profile: {
+      ...profile,
+      repository: { ...repository, url: source },
+      alembic: { ...profile.alembic, python: stack.venv.python, environment: {} },
+      guard: { ...profile.guard, lockTimeout: 300, tries: 3 },
+    } satisfies Profile,
+  };
+  const before = await asActivity(() => createAccessActivities(deps).inspectProduction(step));
+  world = {
+    service,
+    input: {
+      ...step,
+      before,
+      expectedLeftovers: ['added type public.mood'],
+      graph: {
+        startRevisions: ['0002'],
+        targetRevision: 'r2',
+        targetRevisions: ['r2'],
+        path: [revision('r1'), revision('r2')],
+        downgrade: { kind: 'planned', commands: ['0002'] },
+        risks: [],
+        unknown: [],
+      },
+    },
+  };
+});
+
+const asActivity = <T>(work: () => Promise<T>, heard: (details: unknown) => void = () => undefined): Promise<T> => {
+  const environment = new MockActivityEnvironment({ heartbeatTimeoutMs: 400 }, { logger: new DefaultLogger('ERROR') });
+  environment.on('heartbeat', heard);
+  return environment.run(work);
+};
+
+async function upgradeTo(target: string): Promise<void> {
+  const { profile } = world.input;
+  const { result } = await upgrade({
+    python: stack.venv.python,
+    directory: source,
+    config: 'alembic.ini',
+    environment: serviceEnvironment(parseConnectionUrl(world.service.migratorUrl), profile.alembic),
+    signal: new AbortController().signal,
+    redactor: createRedactor([]),
+    target,
+  });
+  expect(result).toMatchObject({ kind: 'exited', code: 0 });
+}
+
+const rollBack = (change: Partial<RollbackInput> = {}, heard?: (details: unknown) => void): Promise<RollbackEvidence> =>
+  asActivity(() => rollBackProduction(deps)({ ...world.input, ...change }), heard);
+
+const failureOf = (work: Promise<unknown>): Promise<ApplicationFailure> =>
+  work.then(
+    () => {
+      throw new Error('it succeeded');
+    },
+    (error: ApplicationFailure) => error,
+  );
+
+const versionRows = async (): Promise<string[]> =>
+  (await query<{ row: string }>(world.service.superuserUrl, 'SELECT version_num AS row FROM alembic_version')).map(
+    ({ row }) => row,
+  );
+
+describe('the rollback of production', () => {
+  test('runs the planned downgrade and finds what the rehearsal had left', async () => {
+    await upgradeTo('r2');
+    const evidence = await rollBack();
+    expect(evidence).toMatchObject({
+      commands: ['0002'],
+      versionRows: ['0002'],
+      objects: 'as-rehearsed',
+      differences: ['added type public.mood'],
+    });
+    expect(await versionRows()).toEqual(['0002']);
+  });
+
+  test('leaves objects as before where only the first revision had been applied', async () => {
+    await upgradeTo('r1');
+    expect(await rollBack()).toMatchObject({ commands: ['0002'], objects: 'equal', differences: [] });
+  });
+
+  test('has nothing to do where an earlier attempt has done it', async () => {
+    await upgradeTo('r1');
+    await rollBack();
+    expect(await rollBack()).toMatchObject({ commands: [], versionRows: ['0002'], objects: 'equal' });
+  });
+
+  test('stops at what the rehearsal had not left', async () => {
+    await upgradeTo('r2');
+    const failure = await failureOf(rollBack({ expectedLeftovers: ['added type public.other'] }));
+    expect(failure.type).toBe(STEP_ERRORS.stateUnexpected);
+    expect(failure.message).toContain('added type public.mood');
+    expect(failure.details).toEqual([{ differences: ['added type public.mood'] }]);
+  });
+
+  test('tries again while somebody holds a lock, and goes through when he is gone', async () => {
+    await upgradeTo('r1');
+    const told: unknown[] = [];
+    await withClient(world.service.applicationUrl, async (reader) => {
+      await reader.query('BEGIN');
+      await reader.query('SELECT count(*) FROM public.users');
+      const rolling = rollBack({}, (details) => told.push(details));
+      rolling.catch(() => undefined);
+      // The downgrade waits, is sent away, and comes back.
+      while (!(await isWaiting())) await delay(20);
+      while (await isWaiting()) await delay(20);
+      await reader.query('ROLLBACK');
+      expect(await rolling).toMatchObject({ objects: 'equal', versionRows: ['0002'] });
+    });
+    expect(JSON.stringify(told)).toContain('downgrade 0002');
+  });
+
+  test('gives up after its tries, and says that it was a lock', async () => {
+    await upgradeTo('r1');
+    const { guard } = world.input.profile;
+    await withClient(world.service.applicationUrl, async (reader) => {
+      await reader.query('BEGIN');
+      await reader.query('SELECT count(*) FROM public.users');
+      const failure = await failureOf(rollBack({ profile: { ...world.input.profile, guard: { ...guard, tries: 2 } } }));
+      expect(failure.type).toBe(STEP_ERRORS.processFailed);
+      expect(failure.message).toMatch(/alembic downgrade 0002 ended with .*lock timeout/s);
+    });
+    expect(await versionRows()).toEqual(['r1']);
+  });
+
+  test('asks a service’s own command for the rehearsed revision where that hides the graph', async () => {
+    await upgradeTo('r1');
+    const { profile, graph } = world.input;
+    const wrapper = join(home, 'wrapper');
+    await writeFile(wrapper, `#!/bin/sh\nexec ${stack.venv.python} -m alembic downgrade "$1"\n`, { mode: 0o755 });
+    const evidence = await rollBack({
+      profile: { ...profile, alembic: { ...profile.alembic, commands: { downgrade: [wrapper, '{{revision}}'] } } },
+      graph: {
+        ...graph,
+        path: [revision('r2', { sha256: '', transactional: 'unknown', outsideTransaction: 'anything' })],
+      },
+    });
+    expect(evidence).toMatchObject({ commands: ['0002'], versionRows: ['0002'], objects: 'equal' });
+  });
+
+  test('does not take a command’s word: it ended well and production stands elsewhere', async () => {
+    await upgradeTo('r1');
+    const { profile, graph } = world.input;
+    const failure = await failureOf(
+      rollBack({
+        profile: { ...profile, alembic: { ...profile.alembic, commands: { downgrade: ['true'] } } },
+        graph: { ...graph, path: [revision('r2', { sha256: '' })] },
+      }),
+    );
+    expect(failure.type).toBe(STEP_ERRORS.stateUnexpected);
+    expect(failure.message).toContain('production stands at r1, planned was 0002');
+  });
+
+  test('is refused where there is no way down', async () => {
+    await execute(world.service.migratorUrl, `UPDATE public.alembic_version SET version_num = 'stranger'`);
+    const failure = await failureOf(rollBack());
+    expect(failure).toMatchObject({ type: STEP_ERRORS.refused, nonRetryable: true });
+    expect(failure.message).toContain('no downgrade from stranger');
+  });
+});
+
+async function isWaiting(): Promise<boolean> {
+  const rows = await query(
+    world.service.superuserUrl,
+    `SELECT FROM pg_stat_activity WHERE usename = $1 AND wait_event_type = 'Lock'`,
+    [world.service.roles.migrator],
+  );
+  return rows.length > 0;
+}
