@@ -34,11 +34,12 @@ export async function waitingSince(client: Client, awaited: Awaited): Promise<nu
 
 export interface Readings {
   readonly reads: number;
-  /** Milliseconds. */
+  /** Milliseconds, of those that have come back. */
   readonly longest: number;
 }
 
 export interface ReaderLoop {
+  readonly soFar: () => Readings;
   readonly stop: () => Promise<Readings>;
 }
 
@@ -62,7 +63,9 @@ export async function startReader(url: string, table: string): Promise<ReaderLoo
     }
   })();
   reading.catch(() => undefined);
+  const soFar = (): Readings => ({ reads, longest: Math.round(longest) });
   return {
+    soFar,
     stop: async () => {
       stopped.abort();
       try {
@@ -70,7 +73,7 @@ export async function startReader(url: string, table: string): Promise<ReaderLoo
       } finally {
         await client.end().catch(() => undefined);
       }
-      return { reads, longest: Math.round(longest) };
+      return soFar();
     },
   };
 }
@@ -89,4 +92,48 @@ export async function openTransaction(url: string, application: string, statemen
   await client.query(statement);
   const { rows } = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
   return { pid: rows[0]?.pid ?? 0, end: () => client.end().catch(() => undefined) };
+}
+
+export interface HeldLock {
+  /** @returns the longest time, in milliseconds, that it was seen to be held */
+  readonly stop: () => Promise<number>;
+}
+
+/** How long the migration keeps readers of a table out by its own work, once it has its lock. */
+export async function watchHeld(url: string, table: string): Promise<HeldLock> {
+  const client = new Client({ connectionString: url });
+  client.on('error', () => undefined);
+  await client.connect();
+  const stopped = new AbortController();
+  let longest = 0;
+  const watching = (async () => {
+    let since: number | undefined;
+    let last = Date.now();
+    while (!stopped.signal.aborted) {
+      const { rowCount } = await client.query(
+        `SELECT FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+         WHERE a.usename = 'whisper_migrator' AND l.relation = to_regclass($1) AND l.granted
+           AND l.mode = 'AccessExclusiveLock'`,
+        [`public.${table}`],
+      );
+      // It may have begun right after the look before.
+      if (rowCount === 0) since = undefined;
+      else since ??= last;
+      last = Date.now();
+      if (since !== undefined) longest = Math.max(longest, last - since);
+      await delay(10);
+    }
+  })();
+  watching.catch(() => undefined);
+  return {
+    stop: async () => {
+      stopped.abort();
+      try {
+        await watching;
+      } finally {
+        await client.end().catch(() => undefined);
+      }
+      return longest;
+    },
+  };
 }
