@@ -2,7 +2,7 @@ import path from 'node:path';
 import type { AlembicCommandOptions } from '../alembic/command.ts';
 import { readGraph } from '../alembic/read-graph.ts';
 import { pathWithPython, servicePython } from '../alembic/service-python.ts';
-import { serviceEnvironment } from '../alembic/service-url.ts';
+import { serviceEnvironment, serviceUrl } from '../alembic/service-url.ts';
 import type { AlembicGraph } from '../contract/graph.ts';
 import { refusal } from '../contract/errors.ts';
 import type { RunFacts, StepInput } from '../contract/evidence.ts';
@@ -40,10 +40,17 @@ export async function releaseAlembic(
     python,
     directory: path.resolve(checkout, alembic.directory),
     config: path.resolve(checkout, alembic.config),
-    environment: { PATH: pathWithPython(checkout, alembic.python), ...own },
+    environment: { PATH: pathWithPython(checkout, alembic.python), [alembic.urlVariable]: nowhere(alembic), ...own },
     headsCommand: alembic.commands.heads,
   };
 }
+
+/**
+ * Some services' settings insist on an address only to be imported, as revision files may do. This one gives way to that of a
+ * database, and where there is none nothing is reached by it.
+ */
+const nowhere = ({ urlScheme }: AlembicProfile): string =>
+  serviceUrl({ host: '127.0.0.1', port: 1, user: 'nobody', database: 'none', sslmode: 'prefer' }, urlScheme);
 
 /** What lets the release's Alembic reach one database. Holds its password: for the child's environment only. */
 export const environmentFor = (
