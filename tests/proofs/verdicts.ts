@@ -12,7 +12,7 @@ import { notBorneOut } from './verdicts/borne-out.ts';
 import { differences, readProduction } from './verdicts/production.ts';
 import {
   copyPristine,
-  dropDatabase,
+  dropCopies,
   type Graph,
   type Outcome,
   readGraph,
@@ -87,7 +87,7 @@ async function proveChain(world: World, chain: Chain, index: number): Promise<Pr
       ...seen,
     ]);
   } finally {
-    for (const name of [pristine, service.database]) await dropDatabase(world, name);
+    await dropCopies(world, service);
   }
 }
 

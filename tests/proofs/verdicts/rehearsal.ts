@@ -76,29 +76,25 @@ export async function rehearseOnCopy(
   const deps = dependencies(world);
   const scratch = scratchWorldOf(world, service);
   const release = await releaseAlembic(deps, service, { signal, progress: () => undefined, attempt: 1 });
-  try {
-    return await withTrialCopy(scratch, { of: pristine, purpose: 'trial' }, async (copy) => {
-      const migrator = await withConnection(world.url('backup', service.database), scratch, (client) =>
-        readImitatedRole(client, { part: 'migrator', name: ROLES.migrator }),
-      );
-      const login = await rehearsalTarget(scratch, { copy: copy.database, as: migrator });
-      const access = secretAccess(deps, service, signal);
-      const { migration } = await rehearsalEnvironment(profile, release.checkout, login.target, access);
-      return rehearse({
-        alembic: { ...release, ...profile.alembic, ...pathsOf(release), environment: migration },
-        copy,
-        pristine: inDatabase(copy, pristine),
-        plan: { ...graph, downgrade: plannedDowngrade(graph) },
-        recorded,
-        smoke: [],
-        jobs: 1,
-        session: { runId: run.runId, step: scratch.step, signal },
-        redactor: deps.secrets.redactor,
-      });
+  return withTrialCopy(scratch, { of: pristine, purpose: 'trial' }, async (copy) => {
+    const migrator = await withConnection(world.url('backup', service.database), scratch, (client) =>
+      readImitatedRole(client, { part: 'migrator', name: ROLES.migrator }),
+    );
+    const login = await rehearsalTarget(scratch, { copy: copy.database, as: migrator });
+    const access = secretAccess(deps, service, signal);
+    const { migration } = await rehearsalEnvironment(profile, release.checkout, login.target, access);
+    return rehearse({
+      alembic: { ...release, ...profile.alembic, ...pathsOf(release), environment: migration },
+      copy,
+      pristine: inDatabase(copy, pristine),
+      plan: { ...graph, downgrade: plannedDowngrade(graph) },
+      recorded,
+      smoke: [],
+      jobs: 1,
+      session: { runId: run.runId, step: scratch.step, signal },
+      redactor: deps.secrets.redactor,
     });
-  } finally {
-    await dropRehearsal(scratch);
-  }
+  });
 }
 
 /** The paths in the checkout, in place of the profile's relative ones. */
@@ -127,9 +123,9 @@ export async function copyPristine(world: World, service: Service, name: string)
   });
 }
 
-export async function dropDatabase(world: World, name: string): Promise<void> {
-  await withClient(world.server.superuserUrl, (client) => client.query(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`));
-}
+/** The pristine copy too, and the login. */
+export const dropCopies = (world: World, service: Service): Promise<unknown> =>
+  dropRehearsal(scratchWorldOf(world, service));
 
 const plannedDowngrade = ({ downgrade, startRevisions }: GraphEvidence): TrialDowngrade =>
   downgrade.kind === 'impossible'
