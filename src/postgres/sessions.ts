@@ -131,26 +131,3 @@ function remaining(sessions: readonly Session[], refused: ReadonlyMap<number, st
 
 export const describeSession = (session: Session): string =>
   `pid ${session.pid}, role "${session.role}", application "${session.application}", since ${session.backendStart ?? 'unknown'}`;
-
-/**
- * Transactions of other sessions of this database that are open longer than `age` milliseconds. A lock the migration
- * wants waits for them, and every query of the application waits behind it (peers: the lock queue). Prepared transactions,
- * which have no session, are included with pid 0.
- */
-export async function oldTransactions(client: Client, age: number): Promise<Session[]> {
-  const { rows } = await client.query<{ database: string }>('SELECT current_database() AS database');
-  const database = rows[0]!.database;
-  const sessions = (await listSessions(client, { database })).filter(
-    ({ transactionAge }) => transactionAge !== null && transactionAge > age,
-  );
-  const prepared = await client.query<Session>(
-    `SELECT 0 AS pid, owner AS "role", database, 'prepared transaction ' || gid AS "application",
-            to_char(prepared AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS "backendStart", 'prepared' AS state,
-            (extract(epoch FROM clock_timestamp() - prepared) * 1000)::float8 AS "transactionAge", NULL AS "queryAge",
-            false AS superuser, NULL AS "backendType"
-     FROM pg_prepared_xacts
-     WHERE database = current_database() AND clock_timestamp() - prepared > $1 * interval '1 millisecond'`,
-    [age],
-  );
-  return [...sessions, ...prepared.rows];
-}

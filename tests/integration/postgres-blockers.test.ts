@@ -9,7 +9,7 @@ import { createDatabaseLike } from '../../src/postgres/catalog/database-properti
 import { findRestoreBlockers } from '../../src/postgres/restore/restore-blockers.ts';
 import { withConnection } from '../../src/postgres/connection.ts';
 import { fenceObstacles } from '../../src/postgres/fence/fence-obstacles.ts';
-import { oldTransactions } from '../../src/postgres/sessions.ts';
+import { lookAtMigration, openTransactions } from '../../src/postgres/lock-waits.ts';
 import { swapDatabases, type SwapRequest } from '../../src/postgres/swap/swap.ts';
 import { createService, execute, query, type TestService, withClient } from '../postgres-service.ts';
 
@@ -66,8 +66,24 @@ it('names prepared transactions, logical slots and subscriptions, which a swap w
   expect(await withConnection(superuserUrl, session, (client) => fenceObstacles(client, fence))).toEqual([
     expect.stringMatching(/^prepared transaction 'order 7' of role "postgres" could be committed behind the fence/),
   ]);
-  const old = await withConnection(service.href, session, (client) => oldTransactions(client, 0));
+  const old = await withConnection(service.href, session, (client) => openTransactions(client, 0, 'migrator'));
   expect(old.map(({ application }) => application)).toContain('prepared transaction order 7');
+  // It holds its locks without a session.
+  const builder = new URL(service);
+  await execute(superuserUrl, `CREATE ROLE builder LOGIN SUPERUSER PASSWORD 'builder'`);
+  builder.username = 'builder';
+  builder.password = 'builder';
+  await withClient(builder.href, async (client) => {
+    const dropping = client.query('DROP SCHEMA public CASCADE').catch(() => undefined);
+    await expect
+      .poll(
+        async () => (await withConnection(service.href, session, (look) => lookAtMigration(look, 'builder'))).waits,
+        { timeout: 20_000 },
+      )
+      .toMatchObject([{ blockers: [{ pid: 0, application: 'prepared transaction order 7', state: 'prepared' }] }]);
+    await execute(service.href, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'builder'`);
+    await dropping;
+  });
 });
 
 it('ends the shut-out of a swap as soon as a transaction is found that was prepared in the last moment', async () => {

@@ -4,7 +4,8 @@ import { STEP_ERRORS, StepError } from '../../src/contract/errors.ts';
 import { holdMigrationLock, type MigrationLock, type MigrationLockOptions } from '../../src/postgres/advisory-lock.ts';
 import { type ConnectionOptions, withConnection } from '../../src/postgres/connection.ts';
 import { dropInvalidIndexes, listInvalidIndexes } from '../../src/postgres/catalog/leftover-indexes.ts';
-import { endSessions, listSessions, oldTransactions } from '../../src/postgres/sessions.ts';
+import { openTransactions } from '../../src/postgres/lock-waits.ts';
+import { endSessions, listSessions } from '../../src/postgres/sessions.ts';
 import { createService, execute, query, withClient } from '../postgres-service.ts';
 import { createDatabase, createRole, databaseUrl, randomName, useStack } from '../stack.ts';
 
@@ -96,9 +97,9 @@ describe('old transactions', () => {
     await holder.query('BEGIN');
     await holder.query('SELECT 1');
     await withConnection(database.url, options(), async (client) => {
-      expect(await oldTransactions(client, 3_600_000)).toEqual([]);
+      expect(await openTransactions(client, 3_600_000, 'migrator')).toEqual([]);
       await expect
-        .poll(async () => (await oldTransactions(client, 50)).map(({ application }) => application))
+        .poll(async () => (await openTransactions(client, 50, 'migrator')).map(({ application }) => application))
         .toEqual(['reporting']);
     });
   });
