@@ -1,64 +1,11 @@
-import { copyFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { withClient } from '../../scripts/stack/postgres-cluster.ts';
-import { serviceEnvironment } from '../../src/alembic/service-url.ts';
-import type { StatementEvent } from '../../src/alembic/statements.ts';
-import { type UpgradeOptions, upgrade } from '../../src/alembic/upgrade.ts';
-import { parseConnectionUrl } from '../../src/postgres/connection-url.ts';
-import { createRedactor } from '../../src/process/redactor.ts';
-import { createService, type Revision } from '../fixtures/alembic/service.ts';
-import { createDatabase, createRole, databaseUrl, useStack } from '../stack.ts';
+import { upgrade } from '../../src/alembic/upgrade.ts';
+import { drivers, eachItsOwn, recorded, recording, reportedService as service, succeeded } from './alembic-service.ts';
+import { createRole, databaseUrl, useStack } from '../stack.ts';
 
-const stack = useStack();
-const primary = stack.postgres.primary;
-const eachItsOwn = { TRANSACTION_PER_MIGRATION: 'yes' };
-const drivers = ['postgresql+psycopg2', 'postgresql+psycopg', 'postgresql+asyncpg'] as const;
-type Driver = (typeof drivers)[number];
-type Statement = Extract<StatementEvent, { event: 'statement' }>;
-
+const { primary } = useStack().postgres;
 const timeouts = { lock: 3_000, concurrentLock: 20_000, statement: 60_000, concurrentStatement: 0 };
-/** What is in force while a statement runs, written down by the statement. */
-const recorded = (label: string): string =>
-  `op.execute("INSERT INTO seen SELECT '${label}', current_setting('lock_timeout'), current_setting('statement_timeout')")`;
-const recording = 'op.execute("CREATE TABLE seen (label text, lock text, statement text)")';
-
-async function service(revisions: readonly Revision[], driver: Driver = 'postgresql+psycopg') {
-  const [{ root }, { url, name }] = await Promise.all([createService(revisions), createDatabase(primary)]);
-  if (driver === 'postgresql+asyncpg') {
-    await copyFile(new URL('../fixtures/alembic/async_env.py', import.meta.url), join(root, 'migrations', 'env.py'));
-  }
-  const events: StatementEvent[] = [];
-  const environment = serviceEnvironment(parseConnectionUrl(url), { urlVariable: 'DATABASE_URL', urlScheme: driver });
-  const options: Omit<UpgradeOptions, 'target'> = {
-    python: stack.venv.python,
-    directory: root,
-    config: 'alembic.ini',
-    environment,
-    signal: new AbortController().signal,
-    redactor: createRedactor([url]),
-    onStatement: (event) => events.push(event),
-  };
-  return {
-    root,
-    url,
-    name,
-    options,
-    environment,
-    events,
-    statements: () => events.filter((event): event is Statement => event.event === 'statement'),
-    of: (revision: string) =>
-      events.filter((event): event is Statement => event.event === 'statement' && event.revision === revision),
-    seen: () =>
-      withClient(url, async (client) => {
-        const { rows } = await client.query<{ label: string; lock: string; statement: string }>('SELECT * FROM seen');
-        return Object.fromEntries(rows.map(({ label, lock, statement }) => [label, [lock, statement]]));
-      }),
-  };
-}
-
-const succeeded = { result: { kind: 'exited', code: 0, stderrTail: '' }, reporter: { kind: 'loaded' }, notes: [] };
-
 describe.each(drivers)('with %s', (driver) => {
   test('every statement is told with its revision, class, rows and transaction, and nothing that may be secret', async () => {
     const { options, of, events, statements } = await service(
@@ -204,4 +151,192 @@ op.execute("INSERT INTO renamed VALUES (1)")`,
     const written = [...renamed, 'public.plain RowExclusiveLock'];
     expect(locks.slice(0, 5)).toEqual([read, dropped, renamed, written, written]);
   });
+});
+
+describe('a service that sets a limit itself', () => {
+  const two = (own: string): readonly Parameters<typeof service>[0][number][] => [
+    { id: 'r1', upgrade: `${recording}\n${own}\n${recorded('own')}` },
+    { id: 'r2', down: '"r1"', upgrade: recorded('later') },
+  ];
+
+  test.each([
+    [
+      'for its transaction',
+      'op.execute("SET LOCAL lock_timeout = \'7s\'")',
+      ['7s', '1min'],
+      ['3s', '1min'],
+      'transaction',
+    ],
+    [
+      'by a function',
+      `op.execute("SELECT set_config('lock_timeout', '7s', true)")`,
+      ['7s', '1min'],
+      ['3s', '1min'],
+      'transaction',
+    ],
+    [
+      'by a function with parameters',
+      `op.get_bind().execute(sa.text("SELECT set_config(:name, '7s', false)"), {"name": "lock_timeout"})`,
+      ['7s', '1min'],
+      ['7s', '1min'],
+      'session',
+    ],
+    ['for its session', 'op.execute("SET statement_timeout TO \'9s\'")', ['3s', '9s'], ['3s', '9s'], 'session'],
+    [
+      'in a block of code',
+      'op.execute("DO $$ BEGIN SET lock_timeout = \'7s\'; END $$")',
+      ['7s', '1min'],
+      ['7s', '1min'],
+      'session',
+    ],
+  ])('keeps it, %s, and it is noted', async (_how, own, inRevision, later, scope) => {
+    const { options, seen } = await service(two(own));
+    const facts = await upgrade({
+      ...options,
+      environment: { ...options.environment, ...eachItsOwn },
+      timeouts,
+      target: 'r2',
+    });
+    expect(facts).toMatchObject({
+      result: { code: 0 },
+      notes: [expect.stringMatching(`by revision r1 itself, for its ${scope}`)],
+    });
+    expect(await seen()).toEqual({ own: inRevision, later });
+  });
+
+  test('gets ours again after it has set its own back', async () => {
+    const { options, seen } = await service(
+      two(`op.execute("SET lock_timeout = '7s'")\n${recorded('set')}\nop.execute("RESET lock_timeout")`),
+    );
+    await upgrade({ ...options, timeouts, target: 'r1' });
+    expect(await seen()).toEqual({ set: ['7s', '1min'], own: ['3s', '1min'] });
+  });
+
+  test('keeps it when it is an option of its connections', async () => {
+    const { options, seen } = await service(two('pass'));
+    const environment = { ...options.environment, PGOPTIONS: '-c lock_timeout=7s' };
+    const facts = await upgrade({ ...options, environment, timeouts, target: 'r1' });
+    expect(facts).toMatchObject({
+      result: { code: 0 },
+      notes: [expect.stringMatching('lock_timeout is set by the service')],
+    });
+    expect(await seen()).toEqual({ own: ['7s', '1min'] });
+  });
+
+  test('gets none of ours where none are asked for', async () => {
+    const { options, seen } = await service(two('pass'));
+    await upgrade({ ...options, target: 'r2' });
+    expect(await seen()).toEqual({ own: ['0', '0'], later: ['0', '0'] });
+  });
+});
+
+describe('the end of a command', () => {
+  test('by a statement time limit is told from a cancel', async () => {
+    const sleeping = [{ id: 'r1', upgrade: 'op.execute("SELECT pg_sleep(60)")' }];
+    const [limited, cancelled] = await Promise.all([service(sleeping), service(sleeping)]);
+    const byLimit = await upgrade({ ...limited.options, timeouts: { ...timeouts, statement: 300 }, target: 'r1' });
+    expect(byLimit.failedOn).toBe('statement-timeout');
+    expect(limited.of('r1')).toMatchObject([{ sqlstate: '57014', class: 'rows' }]);
+
+    const running = upgrade({ ...cancelled.options, timeouts, target: 'r1' });
+    await expect
+      .poll(
+        () =>
+          withClient(cancelled.url, async (client) => {
+            const { rowCount } = await client.query(
+              `SELECT pg_cancel_backend(pid) FROM pg_stat_activity
+               WHERE datname = current_database() AND query = 'SELECT pg_sleep(60)' AND state = 'active'`,
+            );
+            return rowCount;
+          }),
+        { timeout: 30_000 },
+      )
+      .toBe(1);
+    expect(await running).toMatchObject({ result: { code: 1 } });
+    expect((await running).failedOn).toBeUndefined();
+    expect(cancelled.of('r1')).toMatchObject([{ sqlstate: '57014' }]);
+  });
+
+  test('is no failure on a limit that the migration itself got over', async () => {
+    const { options, url, of } = await service([
+      {
+        id: 'r1',
+        upgrade: `try:
+    with op.get_bind().begin_nested():
+        op.execute("LOCK TABLE busy")
+except sa.exc.OperationalError:
+    op.execute("CREATE TABLE instead (id int)")`,
+      },
+    ]);
+    const facts = await withClient(url, async (client) => {
+      await client.query('CREATE TABLE busy (id int)');
+      await client.query('BEGIN; LOCK TABLE busy');
+      return upgrade({ ...options, timeouts: { ...timeouts, lock: 200 }, target: 'r1' });
+    });
+    expect(facts).toMatchObject(succeeded);
+    expect(facts.failedOn).toBeUndefined();
+    expect(of('r1').map((told) => told.sqlstate ?? told.statement)).toContain('55P03');
+  });
+
+  test('by a constraint that is checked at the commit is told', async () => {
+    const { options, statements } = await service([
+      {
+        id: 'r1',
+        upgrade: `op.execute("CREATE TABLE parent (id int PRIMARY KEY)")
+op.execute("CREATE TABLE child (parent int REFERENCES parent DEFERRABLE INITIALLY DEFERRED)")
+op.execute("INSERT INTO child VALUES (1)")`,
+      },
+    ]);
+    const facts = await upgrade({ ...options, target: 'r1' });
+    expect(facts.result).toMatchObject({ code: 1 });
+    expect(statements().at(-1)).toMatchObject({ statement: 'COMMIT', sqlstate: '23503' });
+  });
+});
+
+describe('what goes wrong in our part does not reach the migration', () => {
+  test('when the catalog may not be read', async () => {
+    const { options, url, environment, of, name } = await service([
+      { id: 'r1', upgrade: 'op.execute("CREATE TABLE one (id int)")\nop.execute("INSERT INTO one VALUES (1)")' },
+    ]);
+    const role = await createRole(primary);
+    await withClient(url, (client) =>
+      client.query(`REVOKE SELECT ON pg_locks, pg_settings FROM PUBLIC; GRANT ALL ON SCHEMA public TO ${role.name}`),
+    );
+    const DATABASE_URL = databaseUrl(primary, name, role).replace(/^postgres(ql)?:/, 'postgresql+psycopg:');
+    const facts = await upgrade({
+      ...options,
+      environment: { ...environment, DATABASE_URL },
+      timeouts,
+      traceLocks: 'after-each-statement',
+      target: 'r1',
+    });
+    expect(facts).toMatchObject({ result: { code: 0 }, reporter: { kind: 'loaded' } });
+    expect(facts.notes).toEqual([
+      expect.stringMatching('setting limits.*pg_settings'),
+      expect.stringMatching('reading the locks.*pg_locks'),
+    ]);
+    expect(of('r1').map((told) => told.locks)).toEqual([undefined, undefined, undefined]);
+    await withClient(url, (client) => client.query(`DROP OWNED BY ${role.name} CASCADE`));
+  });
+
+  test('when it is given limits that are none', async () => {
+    const { options, of } = await service([{ id: 'r1', upgrade: 'op.execute("SELECT 1")' }]);
+    const facts = await upgrade({ ...options, timeouts: { ...timeouts, lock: Number.NaN }, target: 'r1' });
+    expect(facts).toMatchObject({ result: { code: 0 }, notes: [expect.stringMatching('setting limits')] });
+    expect(of('r1')).toHaveLength(2);
+  });
+});
+
+test('all of very many statements are told', async () => {
+  const { options, of } = await service([
+    {
+      id: 'r1',
+      upgrade: `op.execute("CREATE TABLE many (id int)")
+for index in range(1000):
+    op.execute("INSERT INTO many VALUES (%d)" % index)`,
+    },
+  ]);
+  const facts = await upgrade({ ...options, traceLocks: 'after-each-statement', target: 'r1' });
+  expect(facts).toMatchObject(succeeded);
+  expect(of('r1').filter((told) => told.statement.startsWith('INSERT INTO many'))).toHaveLength(1000);
 });

@@ -1,5 +1,6 @@
 """Holds Alembic before each revision until the worker says `ok`, and knows which revision is running."""
 
+import contextlib
 import sys
 
 STOPPED = 75
@@ -13,10 +14,14 @@ class Progress:
 
 def hold_revisions(channel, progress, context_class, step_class, loaded):
     """`loaded` is told when Alembic reaches a database, once."""
+    from sqlalchemy import event as events
+    from sqlalchemy.engine import Engine
+
     run_migrations = context_class.run_migrations
     context_init = context_class.__init__
     step_init = step_class.__init__
-    running = {"context": None, "steps": 0, "told": False}
+    autocommit_block = context_class.autocommit_block
+    running = {"context": None, "steps": 0, "told": False, "open": None}
 
     def run(self, **arguments):
         running["context"] = self
@@ -61,14 +66,33 @@ def hold_revisions(channel, progress, context_class, step_class, loaded):
                     "direction": direction(is_upgrade),
                     "committed": committed,
                 }
-                if not channel.ask(event):
-                    sys.stderr.write("stopped before revision %s\n" % revision.revision)
-                    raise SystemExit(STOPPED)
+                hold(event)
                 progress.revision = revision.revision
+                running["open"] = None if committed else event
             return migrate(*positional, **named)
 
         self.migration_fn = held
 
+    def hold(event):
+        if not channel.ask(event):
+            sys.stderr.write("stopped before revision %s\n" % event["revision"])
+            raise SystemExit(STOPPED)
+
+    @contextlib.contextmanager
+    def block(self):
+        """Entering it commits what all the revisions before have done in one transaction: only now can that be looked at."""
+        with autocommit_block(self):
+            event, running["open"] = running["open"], None
+            if event is not None and not self.as_sql:
+                hold({"event": "block-start", "revision": event["revision"], "direction": event["direction"]})
+            yield
+
+    # A revision that has done something before its block is no longer at its start.
+    def executed(conn, cursor, statement, parameters, context, executemany):
+        running["open"] = None
+
+    events.listen(Engine, "before_cursor_execute", executed)
+    context_class.autocommit_block = block
     context_class.run_migrations = run
     context_class.__init__ = init_context
     step_class.__init__ = init_step

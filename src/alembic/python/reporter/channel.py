@@ -13,6 +13,7 @@ import time
 
 KEPT = 8 * 1024 * 1024
 LAST_WORDS = 5.0
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Channel:
@@ -117,7 +118,7 @@ class Channel:
             pass
 
     def _keep(self, event):
-        self.buffer += json.dumps(event, separators=(",", ":")).encode("ascii") + b"\n"
+        self.buffer += _encode(event).encode("ascii") + b"\n"
 
     def _flush(self, seconds):
         """Writes what is kept, for so many seconds at most; None: until it is written."""

@@ -2,7 +2,7 @@
 
 
 def run(connection, query):
-    """Executes SQL of ours on the connection that SQLAlchemy has from its pool, past SQLAlchemy's events."""
+    """Executes SQL of ours on the connection that SQLAlchemy uses, past SQLAlchemy's events."""
     cursor = connection.cursor()
     try:
         cursor.execute(query)
@@ -11,9 +11,9 @@ def run(connection, query):
         cursor.close()
 
 
-def run_safely(connection, query):
+def run_safely(connection, query, inside):
     """The same for a query that may be refused: the migration's transaction is as it was before, whatever comes."""
-    if not in_transaction(connection):
+    if not inside:
         try:
             return run(connection, query)
         except Exception:
@@ -31,20 +31,18 @@ def run_safely(connection, query):
     return rows
 
 
-def in_transaction(connection):
-    """Of the connection as the driver knows it, without asking the server. None: this driver does not tell."""
-    driver = getattr(connection, "driver_connection", None) or getattr(connection, "dbapi_connection", None)
-    if driver is None:
-        return None
-    if getattr(driver, "closed", False) is True or (callable(getattr(driver, "is_closed", None)) and driver.is_closed()):
-        return False
-    if hasattr(driver, "is_in_transaction"):
-        return bool(driver.is_in_transaction())
+def transaction_status(driver):
+    """A function that tells whether this connection of the driver is in a transaction, as the driver knows it, without
+    asking the server. It says None where the driver does not tell."""
+    # asyncpg
+    if hasattr(driver, "is_in_transaction") and hasattr(driver, "is_closed"):
+        return lambda: not driver.is_closed() and bool(driver.is_in_transaction())
     # libpq's PGTransactionStatusType: 0 is idle, 4 a lost connection.
     if hasattr(driver, "get_transaction_status"):
-        return driver.get_transaction_status() not in (0, 4)
-    status = getattr(getattr(driver, "info", None), "transaction_status", None)
-    return None if status is None else int(status) not in (0, 4)
+        return lambda: driver.get_transaction_status() not in (0, 4)
+    if hasattr(getattr(driver, "info", None), "transaction_status"):
+        return lambda: not driver.closed and int(driver.info.transaction_status) not in (0, 4)
+    return lambda: None
 
 
 def sqlstate(error):

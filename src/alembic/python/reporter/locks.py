@@ -1,6 +1,9 @@
 """Which relations a session holds locks on, by the names they had when the run first saw them."""
 
+import re
+
 FIRST_OF_USERS = 16384
+REMEMBERED = 10000
 
 _RELATIONS = (
     "SELECT CAST(c.oid AS bigint), n.nspname, c.relname FROM pg_catalog.pg_class c"
@@ -47,7 +50,8 @@ class LockTrace:
         """[[schema, name, mode]], sorted; "same" as after the statement before; None where they cannot be read."""
         if self.refused or self.names.known is None:
             return None
-        if statement.repeats_locks and self.last is not None and statement.text in self.seen:
+        kind_of_row = re.sub(r"\d+", "0", statement.text) if statement.repeats_locks else None
+        if kind_of_row in self.seen and self.last is not None:
             return "same"
         if not self.trusted:
             self.refused = True
@@ -56,8 +60,8 @@ class LockTrace:
         else:
             rows = run(_HELD)
         held = self._named(rows)
-        if statement.repeats_locks:
-            self.seen.add(statement.text)
+        if kind_of_row is not None and len(self.seen) < REMEMBERED:
+            self.seen.add(kind_of_row)
         elif statement.kind != "rows":
             self.seen.clear()
         if held == self.last:

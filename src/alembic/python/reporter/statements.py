@@ -18,13 +18,21 @@ KEY = "_runbook_session"
 class Session:
     """What is known of one connection of the driver."""
 
-    def __init__(self, limits, trace):
+    def __init__(self, connection, driver, limits, trace):
+        self.connection = connection
+        self.in_transaction = drivers.transaction_status(driver)
         self.limits = limits
         self.trace = trace
         self.running = []
         self.transaction = None
         # `True` once the driver said that the transaction is open.
         self.open = False
+
+    def run(self, query):
+        return drivers.run(self.connection, query)
+
+    def run_safely(self, query):
+        return drivers.run_safely(self.connection, query, self.in_transaction())
 
     def savepoint_taken_back(self):
         self.limits.savepoint_taken_back()
@@ -55,6 +63,9 @@ class StatementReports:
         self.transactions = 0
         self.names = {}
         self.sessions = weakref.WeakKeyDictionary()
+        self.prepare = self._guarded("reading the catalog", self._prepare)
+        self.set_limits = self._guarded("setting limits", self._set_limits)
+        self.trace = self._guarded("reading the locks", self._trace)
 
     def listen(self):
         from sqlalchemy import event
@@ -102,16 +113,15 @@ class StatementReports:
         if conn.dialect.name != "postgresql":
             return
         session = self._session(conn)
-        connection = conn.connection
-        if session.open and drivers.in_transaction(connection) is False:
+        if session.open and session.in_transaction() is False:
             # It ended behind SQLAlchemy's back.
             self._end(session, None)
         text = sql.examine(statement, conn.dialect.paramstyle in ("pyformat", "format"))
         if text.kind != "session":
-            run, run_safely = self._runners(connection)
             if session.trace is not None and text.first != "LOCK":
-                self._guarded("reading the catalog", session.trace.prepare)(run_safely)
-            self._guarded("setting limits", session.limits.set_for)(text, run, run_safely)
+                self.prepare(session)
+            if self.limits is not None:
+                self.set_limits(session, text)
         running = Running(statement, text, self.progress.revision)
         session.running.append(running)
         self.channel.report(self._begun("statement-start", running))
@@ -124,7 +134,7 @@ class StatementReports:
             return
         milliseconds = running.milliseconds()
         transaction = self._number(session)
-        inside = drivers.in_transaction(conn.connection)
+        inside = session.in_transaction()
         session.open = inside is True
         session.limits.statement_sets(running.statement, parameters, transaction, running.revision)
         if running.statement.first == "ROLLBACK":
@@ -137,7 +147,7 @@ class StatementReports:
             transaction=transaction,
         )
         if session.trace is not None and inside is True and running.statement.kind != "session":
-            self._guarded("reading the locks", self._trace)(session, running.statement, conn.connection, told)
+            self.trace(session, running.statement, told)
         self.channel.report(told)
         if inside is False:
             self._end(session, None if running.statement.kind == "session" else True)
@@ -154,19 +164,24 @@ class StatementReports:
         told.update(self._failure(session, context.original_exception, milliseconds))
         self.channel.report(told)
         session.savepoint_taken_back()
-        inside = None if context.is_disconnect else drivers.in_transaction(conn.connection)
+        inside = None if context.is_disconnect else session.in_transaction()
         session.open = inside is True
         if context.is_disconnect or inside is False:
             self._end(session, False)
 
-    def _trace(self, session, statement, connection, told):
-        locks = session.trace.after(statement, *self._runners(connection))
-        if locks is not None:
-            told["locks"] = locks
+    @staticmethod
+    def _prepare(session):
+        session.trace.prepare(session.run_safely)
 
     @staticmethod
-    def _runners(connection):
-        return (lambda query: drivers.run(connection, query)), (lambda query: drivers.run_safely(connection, query))
+    def _set_limits(session, statement):
+        session.limits.set_for(statement, session.run, session.run_safely)
+
+    @staticmethod
+    def _trace(session, statement, told):
+        locks = session.trace.after(statement, session.run, session.run_safely)
+        if locks is not None:
+            told["locks"] = locks
 
     def _begun(self, event, running):
         return {
@@ -255,7 +270,11 @@ class StatementReports:
             address = getattr(conn.engine, "url", None)
             key = (getattr(address, "host", None), getattr(address, "port", None), getattr(address, "database", None))
             trace = LockTrace(self.names.setdefault(key, Names())) if self.trace_locks else None
-            session = Session(Limits(self.limits, self.channel.note), trace)
+            # Not what the pool lends: that must be free to be given back.
+            pooled = conn.connection
+            connection = getattr(pooled, "dbapi_connection", None) or pooled.connection
+            driver = getattr(pooled, "driver_connection", None) or connection
+            session = Session(connection, driver, Limits(self.limits, self.channel.note), trace)
             info[KEY] = session
         self.sessions[conn] = session
         return session
