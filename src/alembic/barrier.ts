@@ -25,6 +25,11 @@ const line = z.discriminatedUnion('event', [
   ...alembicEvents,
   ...reporterEvents,
   ...statementLines,
+  /**
+   * A revision that began in the open transaction of those before it has entered an autocommit block before doing anything
+   * else: what was before it is committed now.
+   */
+  z.object({ event: z.literal('block-start'), revision: z.string(), direction }),
   /** Nothing follows; answered, so that a process does not end before it has been heard out. */
   z.object({ event: z.literal('end') }),
 ]);
@@ -40,7 +45,8 @@ export interface BarrierHandlers {
   /**
    * Called before each revision, which waits for it: what is to be durable at this point is written down here. While
    * `committed` is false the migration's transaction is open and holds its locks: set a lock_timeout for whatever is
-   * read meanwhile, or leave it. If it throws, the command is stopped before the revision has done anything.
+   * read meanwhile, or leave it. A revision that begins so is asked about once more, with `committed`, where the first thing
+   * it does is to enter an autocommit block, which commits what was before it. If it throws, the command is stopped before the revision has done anything.
    */
   readonly atBoundary?: (revision: RevisionStart) => Promise<void>;
 }
@@ -74,6 +80,10 @@ export async function holdBarrier(
         case 'note':
         case 'dropped':
           handlers.onReporter(told);
+          break;
+        case 'block-start':
+          await handlers.atBoundary?.({ ...told, event: 'revision-start', committed: true });
+          answers.write('ok\n');
           break;
         case 'end':
           answers.write('ok\n');

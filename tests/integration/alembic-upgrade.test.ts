@@ -307,3 +307,39 @@ describe('the version of a database', () => {
     });
   });
 });
+
+describe('a revision that leaves the one transaction of all', () => {
+  const block = (name: string): string =>
+    `with op.get_context().autocommit_block():\n    op.create_index("${name}", "one", ["id"], postgresql_concurrently=True)`;
+  const boundaries = async (third: string): Promise<readonly string[]> => {
+    const { options, version } = await service([...tables.slice(0, 2), { id: 'r3', down: '"r2"', upgrade: third }]);
+    const seen: string[] = [];
+    await upgrade({
+      ...options,
+      target: 'r3',
+      atBoundary: async ({ revision, committed }) => {
+        const { kind, ...rest } = await version();
+        const rows = kind === 'versioned' && 'rows' in rest ? rest.rows.join() : 'none';
+        seen.push(`${revision} ${committed ? 'committed' : 'open'}: ${rows}`);
+      },
+    });
+    return seen;
+  };
+
+  test('is waited for again once what was before it is committed', async () => {
+    expect(await boundaries(block('one_id'))).toEqual([
+      'r1 committed: none',
+      'r2 open: none',
+      'r3 open: none',
+      'r3 committed: r2',
+    ]);
+  });
+
+  test('is not, where it has done something before', async () => {
+    expect(await boundaries(`op.execute("SELECT 1")\n${block('one_id')}`)).toEqual([
+      'r1 committed: none',
+      'r2 open: none',
+      'r3 open: none',
+    ]);
+  });
+});
