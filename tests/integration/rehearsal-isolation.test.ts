@@ -83,7 +83,7 @@ describe('a database with foreign tables', () => {
       `CREATE FOREIGN TABLE public.sales_far PARTITION OF public.sales FOR VALUES IN (true) SERVER "Far away" OPTIONS (table_name 'rates')`,
       'INSERT INTO public.sales_near SELECT g, false FROM generate_series(1, 50) g',
     );
-    expect(gate.connections).toBeGreaterThan(0);
+    if (gate.connections === 0) throw new Error('nobody has read the foreign table through the gate');
     service = await rehearsedService(profiles, production);
     gate.connections = 0;
     restored = await service.restore();

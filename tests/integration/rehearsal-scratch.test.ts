@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { databaseMark } from '../../src/postgres/restore/database-mark.ts';
 import { rehearsalTarget } from '../../src/rehearsal/login.ts';
 import { trialName, withTrialCopy } from '../../src/rehearsal/scratch.ts';
@@ -85,7 +85,7 @@ describe('a rehearsal’s databases', () => {
           await withTrialCopy(service.world, { of: pristine, purpose: 'trial' }, async ({ database }) => {
             const found = await query(inCopy(database), `SELECT FROM pg_class WHERE relname = 'of_the_first_attempt'`);
             expect(found).toEqual([]);
-            await expect(lost.query('SELECT 1')).rejects.toThrow();
+            await expect(lost.query('SELECT 1')).rejects.toThrow(/terminat|not queryable|closed/i);
           });
         }),
       ),
@@ -185,7 +185,6 @@ describe.each(['a superuser', 'no superuser'] as const)('logins of a rehearsal w
     await service.drop();
     await dropPlaceholders();
   });
-  beforeEach(async () => expect(await service.left()).not.toContain(trialName(service.world, 'trial')));
 
   const inTrial = <T>(work: (target: ConnectionTarget) => Promise<T>): Promise<T> =>
     withTrialCopy(service.world, { of: pristine, purpose: 'trial' }, work);
