@@ -42,7 +42,7 @@ const REVISIONS = [
     id: 'r2',
     down: '"r1"',
     upgrade:
-      'op.execute("CREATE TYPE public.mood AS ENUM (\'calm\')")\n    op.execute("CREATE TABLE public.moods (m public.mood)")',
+      'op.execute("CREATE TYPE public.mood AS ENUM (\'calm\')")\nop.execute("CREATE TABLE public.moods (m public.mood)")',
     downgrade: 'op.execute("DROP TABLE public.moods")',
   },
 ];
@@ -176,7 +176,7 @@ describe('the rollback of production', () => {
       commands: ['0002'],
       versionRows: ['0002'],
       objects: 'as-rehearsed',
-      differences: ['added type public.mood'],
+      differences: ['added grants type public.mood', 'added ownership type public.mood', 'added type public.mood'],
     });
     expect(await versionRows()).toEqual(['0002']);
   });
@@ -197,7 +197,9 @@ describe('the rollback of production', () => {
     const failure = await failureOf(rollBack({ expectedLeftovers: ['added type public.other'] }));
     expect(failure.type).toBe(STEP_ERRORS.stateUnexpected);
     expect(failure.message).toContain('added type public.mood');
-    expect(failure.details).toEqual([{ differences: ['added type public.mood'] }]);
+    expect(failure.details).toEqual([
+      { differences: ['added grants type public.mood', 'added ownership type public.mood', 'added type public.mood'] },
+    ]);
   });
 
   test('tries again while somebody holds a lock, and goes through when he is gone', async () => {
