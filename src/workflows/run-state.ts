@@ -35,6 +35,8 @@ export class RunState {
   rehearsal: Rehearsal | undefined;
   /** Something faster than a restore of the dump stands ready, by the profile. */
   hasFasterWayBack = false;
+  /** By the profile. */
+  rollsBack = true;
   trouble: Trouble | undefined;
   outcome: Outcome | undefined;
   keptAside: string | undefined;
@@ -99,6 +101,11 @@ export class RunState {
       );
   }
 
+  /** A person has said of the last time this step was done that its failure is a false alarm. */
+  isOverruled(id: string): boolean {
+    return this.timeline.findLast((step) => step.id === id || step.id.startsWith(`${id}#`))?.status === 'overruled';
+  }
+
   /** A person said the last failure of this step is a false alarm. */
   overrule(id: string): void {
     const index = this.timeline.findLastIndex((step) => step.id === id || step.id.startsWith(`${id}#`));
@@ -147,7 +154,7 @@ export class RunState {
       return { backup, upgrade: 0, rollback: null, restore, recovery: restore, from };
     }
     const { trial, restore: restored, swap } = rehearsal;
-    const isOffered = rollbackOffer(trial.verdict).rollback !== 'not-offered';
+    const isOffered = this.rollsBack && rollbackOffer(trial.verdict).rollback !== 'not-offered';
     const rollback = isOffered ? (trial.downgrade?.milliseconds ?? null) : null;
     const restore = restored.restored.milliseconds + swap.milliseconds;
     const recovery = Math.max(rollback ?? 0, this.hasFasterWayBack ? 0 : restore);

@@ -78,6 +78,7 @@ export class MigrationRun {
     this.accepted = accepted;
     const { restorePoint, snapshot } = accepted.profile.recoveryPoint;
     this.state.hasFasterWayBack = restorePoint || snapshot !== undefined;
+    this.state.rollsBack = accepted.profile.recovery.rollback !== 'never';
   }
 
   /** Facts that later steps need in their placeholders: the commit, the window, the outcome. */

@@ -50,7 +50,7 @@ export function judgeWindow(run: MigrationRun, backup: 'backup to be taken' | 'b
  * @param ahead milliseconds of what is about to be done, without the way back
  */
 export function judgeWayBack(run: MigrationRun, step: string, ahead: number): void {
-  if (run.state.isSettled(step)) return;
+  if (run.state.isOverruled(step)) return;
   run.judge(step, 'A way back still fits into the window', () => {
     const end = run.state.upgradeUntil;
     const left = end === undefined ? 0 : Math.max(0, end - Date.now());
