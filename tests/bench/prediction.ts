@@ -83,6 +83,9 @@ function judged(
   };
 }
 
+/** Steps whose whole time counts: the window has to hold it, whatever of it is Alembic's or pg_restore's. */
+const MEASURED = ['apply.upgrade', 'recovery.rollback', 'recovery.restore', 'recovery.restore/swap'];
+
 interface Undone {
   readonly predicted: Predictions;
   /** Milliseconds of a step, by the workflow's clock. */
@@ -133,6 +136,11 @@ async function migrateAndUndo(
     const wanted = action === 'rollback' ? 'rolled-back' : 'restored';
     if (outcome !== wanted) throw new Error(`the workflow ended ${outcome}, wanted was ${wanted}`);
     const timeline = await handle.query<readonly StepRecord[]>('timeline');
+    for (const { id, evidence } of timeline) {
+      const own = (evidence as { readonly milliseconds?: unknown } | undefined)?.milliseconds;
+      if (MEASURED.includes(id))
+        say(`${id}: ${durationOf(timeline, id)} ms, of its own ${String(own ?? 'not told')} ms`);
+    }
     return { predicted: plan.predictions, took: (step) => durationOf(timeline, step) };
   } catch (error) {
     throw await withLog(session, handle, error);
