@@ -146,8 +146,8 @@ from reporter import Channel
 reading, writing = os.pipe()
 answers, answering = os.pipe()
 channel = Channel(writing, answers)
-for index in range(200000):
-    channel.report({"event": "note", "text": "x" * 60})
+for index in range(100000):
+    channel.report({"event": "note", "text": "x" * 120})
 dropped = channel.dropped
 print(len(channel.buffer) < 9000000, dropped > 0)
 told = b""
@@ -165,5 +165,5 @@ print("ended")`,
     redactor: createRedactor([]),
   });
   requireSuccess(result, 'python');
-  expect(result.stdoutTail).toBe('True True\nTrue 200000\nended\n');
+  expect(result.stdoutTail).toBe('True True\nTrue 100000\nended\n');
 });
