@@ -247,11 +247,9 @@ async function compareWithBefore(
 
 /**
  * Is a difference one that the rehearsed downgrade left too? The copy's definitions came out of a dump, and PostgreSQL may
- * write the same expression otherwise there; owner and grants come with an object, and its roles are others there.
+ * write the same expression otherwise there.
  */
 function expectation(leftovers: readonly string[]): (line: string) => boolean {
   const expected = new Set(leftovers.map(normalizedDefinition));
-  return (line) =>
-    expected.has(normalizedDefinition(line)) ||
-    expected.has(normalizedDefinition(line.replace(/^added (?:grants|ownership) /, 'added ')));
+  return (line) => expected.has(normalizedDefinition(line));
 }
