@@ -152,7 +152,13 @@ async function tryUntilUpgraded(
     if (inTry >= guard.tries) throw givenUp(context, end, found, `after ${inTry} of ${guard.tries} tries`, began);
     const left = await awaitBlockers(context, patience, began);
     if (left.length > 0) {
-      throw givenUp(context, end, found, `after ${inTry} tries and ${guard.patience} ms of patience`, began);
+      throw givenUp(
+        context,
+        end,
+        found,
+        `after ${inTry === 1 ? 'one try' : `${inTry} tries`} and ${guard.patience} ms of patience`,
+        began,
+      );
     }
     await pause(BETWEEN_TRIES, undefined, { signal: production.signal });
     if (invalidIndexes.length > 0) dropped.push(...(await dropLeftIndexes(context)));
