@@ -137,9 +137,8 @@ async function migrateAndUndo(
     if (outcome !== wanted) throw new Error(`the workflow ended ${outcome}, wanted was ${wanted}`);
     const timeline = await handle.query<readonly StepRecord[]>('timeline');
     for (const { id, evidence } of timeline) {
-      const own = (evidence as { readonly milliseconds?: unknown } | undefined)?.milliseconds;
-      if (MEASURED.includes(id))
-        say(`${id}: ${durationOf(timeline, id)} ms, of its own ${String(own ?? 'not told')} ms`);
+      const own = (evidence as { readonly milliseconds?: number } | undefined)?.milliseconds;
+      if (MEASURED.includes(id)) say(`${id}: ${durationOf(timeline, id)} ms, of its own ${own ?? 'unknown'} ms`);
     }
     return { predicted: plan.predictions, took: (step) => durationOf(timeline, step) };
   } catch (error) {
