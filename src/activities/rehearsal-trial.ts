@@ -172,7 +172,7 @@ function requireUpgraded(result: TrialResult): RehearsedResult {
   );
 }
 
-/** Entries that the plan and the history hold: refused ones are never among those left out. */
+/** Entries that the plan and the history hold. */
 const FINDINGS = 100;
 
 const bounded = (findings: readonly StaticFinding[]): readonly StaticFinding[] => findings.slice(0, FINDINGS);

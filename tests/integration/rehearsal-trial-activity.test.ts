@@ -1,0 +1,168 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import { Client, Connection } from '@temporalio/client';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { ActivityDependencies } from '../../src/activities/dependencies.ts';
+import { rehearseMigration } from '../../src/activities/rehearsal-trial.ts';
+import { withRunStore } from '../../src/activities/run-store.ts';
+import { readStoredText } from '../../src/activities/stored-text.ts';
+import type { GraphEvidence } from '../../src/contract/evidence.ts';
+import type { AlembicRevision } from '../../src/contract/graph.ts';
+import type { ArchivedFootprint, RehearsalTrialInput } from '../../src/contract/rehearsal.ts';
+import { parseObjectMap } from '../../src/postgres/catalog/object-map.ts';
+import { createSecretVault } from '../../src/profile/secret-vault.ts';
+import { createService as createCheckout, type Revision } from '../fixtures/alembic/service.ts';
+import { createService } from '../postgres-service.ts';
+import { useStack } from '../stack.ts';
+import { never } from './archive-source.ts';
+import { asActivity, rehearsedService, type RehearsedService } from './rehearsal-world.ts';
+
+const stack = useStack();
+const secrets = createSecretVault();
+let folder: string;
+let service: RehearsedService;
+let deps: ActivityDependencies;
+let restore: RehearsalTrialInput['restore'];
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'runbook-trial-'));
+  service = await rehearsedService(folder, await createService(stack.postgres.primary));
+  restore = await service.restore();
+  deps = {
+    profilesDirectory: folder,
+    stateDirectory: join(folder, 'state'),
+    client: new Client({ connection: Connection.lazy({ address: '127.0.0.1:1' }) }),
+    secrets,
+  };
+  await writeFile(join(folder, 'staging.env'), 'MODE=trial\n');
+});
+
+afterAll(async () => {
+  await service.drop();
+  await rm(folder, { recursive: true, force: true });
+});
+
+/** The input of a trial of one revision upon what is deployed. */
+async function inputFor(
+  upgrade: string,
+  downgrade: string,
+  profile: Partial<RehearsalTrialInput['profile']> = {},
+): Promise<RehearsalTrialInput> {
+  const revisions: readonly Revision[] = [
+    { id: '0002' },
+    { id: '0003', down: '"0002"', upgrade: `op.execute("${upgrade}")`, downgrade: `op.execute("${downgrade}")` },
+  ];
+  const { root } = await createCheckout(revisions);
+  const git = (...args: readonly string[]) =>
+    execa('git', ['-c', 'user.name=t', '-c', 'user.email=t@example.com', ...args], { cwd: root });
+  await git('init', '--quiet');
+  await git('add', '.');
+  await git('commit', '--quiet', '-m', 'release');
+  const commit = (await git('rev-parse', 'HEAD')).stdout.trim();
+  const revision: AlembicRevision = {
+    revision: '0003',
+    downRevisions: ['0002'],
+    dependsOn: [],
+    branchLabels: [],
+    file: 'migrations/versions/0003.py',
+    sha256: '',
+    doc: '',
+    transactional: 'yes',
+    outsideTransaction: 'nothing',
+    downgrade: 'present',
+    operations: ['execute'],
+  };
+  const graph: GraphEvidence = {
+    startRevisions: ['0002'],
+    targetRevision: '0003',
+    targetRevisions: ['0003'],
+    path: [revision],
+    downgrade: { kind: 'planned', commands: ['0002'] },
+    risks: [],
+    unknown: [],
+  };
+  const { prepare: _prepare, ...repository } = service.profile.repository;
+  const { boot, flows } = service.profile.application;
+  const { administrator, migrator } = service.profile.databases.production;
+  return {
+    ...service.input,
+    run: { ...service.input.run, commit },
+    profile: {
+      ...service.profile,
+      repository: { ...repository, url: root },
+      databases: { ...service.profile.databases, staging: { administrator, migrator } },
+      application: { boot: { ...boot, environment: {} }, flows },
+      alembic: {
+        ...service.profile.alembic,
+        python: stack.venv.python,
+        config: 'alembic.ini',
+        directory: '.',
+        urlVariable: 'DATABASE_URL',
+        urlScheme: 'postgresql+psycopg',
+        environment: {},
+        commands: {},
+      },
+      staging: { ...service.profile.staging, environmentFile: join(folder, 'staging.env') },
+      lint: { program: join(stack.venv.bin, 'squawk'), refuse: [], exclude: [] },
+      rehearsal: { ...service.profile.rehearsal, environment: {}, smoke: [] },
+      ...profile,
+    },
+    graph,
+    restore,
+  };
+}
+
+const trial = (input: RehearsalTrialInput) =>
+  asActivity(() => rehearseMigration(deps)(input), 'dry-run.rehearsal/trial');
+
+const ADD = 'ALTER TABLE public.users ADD COLUMN priority int';
+const DROP = 'ALTER TABLE public.users DROP COLUMN priority';
+
+describe('the trial of a migration', () => {
+  test('leaves its evidence in the archive and no copy on the scratch server, and can be repeated', async () => {
+    const input = await inputFor(ADD, DROP);
+    await trial(input);
+    const found = await trial(input);
+    expect(found).toMatchObject({
+      verdict: { kind: 'lossless' },
+      deployed: { kind: 'not-tried' },
+      downgrade: { commands: ['downgrade 0002'] },
+      dropped: [{ table: 'public.users', column: 'priority', rows: 0 }],
+    });
+    expect(found.unknown).toContainEqual(expect.stringContaining('whether the deployed release works'));
+    await withRunStore(secrets, input, never(), async (store) => {
+      const footprint = JSON.parse(await readStoredText(store, found.upgrade.document, never())) as ArchivedFootprint;
+      expect(footprint.locks).toContainEqual(
+        expect.objectContaining({ relation: 'public.users', mode: 'AccessExclusiveLock', revision: '0003' }),
+      );
+      const [before, after] = await Promise.all(
+        [found.mapBefore, found.mapAfter].map(async (map) => parseObjectMap(await readStoredText(store, map, never()))),
+      );
+      expect(after!.objects.length).toBe(before!.objects.length + 1);
+      expect(await readStoredText(store, found.log, never())).toContain(
+        '$ alembic upgrade 0003 (upgrade after the downgrade)',
+      );
+    });
+    expect((await service.left()).filter((name) => name.endsWith('_trial'))).toEqual([]);
+  });
+
+  test('refuses an upgrade that fails, by revision and cause', async () => {
+    const input = await inputFor('ALTER TABLE public.users ADD CONSTRAINT never CHECK (false)', 'SELECT 1');
+    await expect(trial(input)).rejects.toMatchObject({
+      type: 'CheckFailed',
+      message: expect.stringMatching(/the upgrade fails at revision 0003 on a copy of the backup.*constraint "never"/),
+    });
+  });
+
+  test('refuses SQL of a class that the profile names', async () => {
+    const lint = { program: join(stack.venv.bin, 'squawk'), refuse: ['ban-drop-column'], exclude: [] };
+    await expect(trial(await inputFor(ADD, DROP, { lint }))).resolves.toMatchObject({ verdict: { kind: 'lossless' } });
+    const input = await inputFor('ALTER TABLE public.notes DROP COLUMN body', 'SELECT 1', { lint });
+    await expect(trial(input)).rejects.toMatchObject({
+      type: 'CheckFailed',
+      message: expect.stringMatching(/refused by lint.refuse of the profile: ban-drop-column, revision 0003/),
+    });
+  });
+});
