@@ -259,9 +259,10 @@ async function abortWholeRun(
   const planDigest = waiting?.for === 'approval' ? waiting.planDigest : '';
   const url = new URL(primary.superuserUrl);
   url.pathname = `/${encodeURIComponent(example.databases.production)}`;
+  await handle.signal('approve', { by: 'erin@example.com', planDigest });
+  // Not before: the fence suffers no superuser.
+  await until(handle, ({ step }) => step?.id === 'apply.upgrade');
   const took = await withClient(url.href, async (observer) => {
-    await handle.signal('approve', { by: 'erin@example.com', planDigest });
-    await until(handle, ({ step }) => step?.id === 'apply.upgrade');
     await hold(observer, held);
     await onProduction(example, (client) => reach(client, reached, MIGRATOR));
     const view = { superuserUrl: url.href, role: MIGRATOR, mark: environmentOf(mark) };
