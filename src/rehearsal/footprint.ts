@@ -28,9 +28,17 @@ interface RevisionSpan {
   statements: number;
 }
 
+/** A statement that changes definitions, as a linter is given it. */
+export interface DefinitionStatement {
+  readonly revision: string | null;
+  readonly statement: string;
+  /** Those of one transaction share the number. */
+  readonly transaction: number;
+}
+
 /** Feed it with what the upgrade tells, in order; times are milliseconds since the epoch. */
 export class FootprintRecorder {
-  readonly #ddl: { readonly revision: string | null; readonly statement: string }[] = [];
+  readonly #ddl: DefinitionStatement[] = [];
   readonly #open = new Map<number, Map<string, OpenLock>>();
   readonly #held = new Map<string, LockHeld>();
   readonly #spans: RevisionSpan[] = [];
@@ -44,7 +52,7 @@ export class FootprintRecorder {
   }
 
   /** Statements that change definitions, in order: what a linter looks at. */
-  get definitions(): readonly { readonly revision: string | null; readonly statement: string }[] {
+  get definitions(): readonly DefinitionStatement[] {
     return this.#ddl;
   }
 
@@ -72,14 +80,14 @@ export class FootprintRecorder {
     }
   }
 
-  #addStatement({ revision, statement, class: kind, milliseconds, rows, startedAt }: Ended): void {
+  #addStatement({ revision, statement, class: kind, milliseconds, rows, startedAt, transaction }: Ended): void {
     this.#times.push({ revision, statement: statement.slice(0, SHOWN), class: kind, milliseconds, rows });
     if (this.#times.length > 2 * KEPT) {
       this.#times = longest(this.#times, KEPT);
       this.#bounded = true;
     }
     if ((kind === 'exclusive' || kind === 'concurrent') && this.#ddl.length < KEPT)
-      this.#ddl.push({ revision, statement });
+      this.#ddl.push({ revision, statement, transaction });
     if (revision === null) return;
     let span = this.#spans.findLast((known) => known.revision === revision);
     if (span === undefined) {

@@ -15,6 +15,7 @@ import type { ObjectMap } from '../postgres/catalog/object-map.ts';
 import type { DatabaseContents } from '../postgres/contents/contents.ts';
 import type { OutputStream } from '../process/options.ts';
 import type { Redactor } from '../process/redactor.ts';
+import type { DefinitionStatement } from './footprint.ts';
 
 /** The way back that is to be tried. `rowsAfter`: null where they cannot be known, as behind a wrapper that hides the graph. */
 export type TrialDowngrade =
@@ -58,8 +59,8 @@ export interface TrialRequest {
 }
 
 export interface UpgradedCopy {
-  /** In order; empty where our part could not be loaded. */
-  readonly statements: readonly { readonly revision: string | null; readonly statement: string }[];
+  /** That change definitions, in order; empty where our part could not be loaded. */
+  readonly statements: readonly DefinitionStatement[];
 }
 
 export type TrialProgress = {
