@@ -43,7 +43,7 @@ export interface WatchOptions {
   readonly role: string;
   readonly versionTable: VersionTableName;
   readonly limits: WatchLimits;
-  /** Does the migration keep these limits itself? Then the watch steps in a second after them, otherwise at once. */
+  /** Does the migration keep these limits itself? Then the watch steps in a second after them, otherwise at them. */
   readonly limitsInside: () => 'kept' | 'not-known';
   /** Is this wait surely for a lock that the rehearsal did not take? */
   readonly isBeyond: (wait: LockWait) => boolean;
@@ -66,6 +66,7 @@ export interface MigrationWatch {
 const INTERVAL = 250;
 /** A statement's own time-out comes first. */
 const GRACE = 1_000;
+const EARLY = 100;
 /** Between two connections, where one was lost. */
 const RECONNECT = 500;
 /** Every so many looks the version table and index builds are read too. */
@@ -147,7 +148,7 @@ class Watch {
     const { limits } = this.options;
     const limit = classOf(wait) === 'concurrent' ? limits.concurrentLock : limits.lock;
     if (limit === 0) return INTERVAL;
-    const left = limit + this.grace() - wait.waited;
+    const left = limit + this.grace(limit) - wait.waited;
     if (left > 0) return Math.max(1, left);
     await this.stop(client, { kind: 'lock-timeout', wait });
     return INTERVAL;
@@ -156,11 +157,13 @@ class Watch {
   private async judgeStatement(client: Client, session: MigrationSession): Promise<void> {
     const { statement } = this.options.limits;
     if (statement === 0 || session.class === 'concurrent' || session.running === null) return;
-    if (session.running > statement + this.grace()) await this.stop(client, { kind: 'statement-timeout', session });
+    if (session.running > statement + this.grace(statement))
+      await this.stop(client, { kind: 'statement-timeout', session });
   }
 
-  private grace(): number {
-    return this.options.limitsInside() === 'kept' ? GRACE : 0;
+  /** Where nobody else keeps the limit it is kept a little early: to end a wait takes its time too. */
+  private grace(limit: number): number {
+    return this.options.limitsInside() === 'kept' ? GRACE : -Math.min(EARLY, limit / 20);
   }
 
   /** Only what still waits, or still runs: the statement may have come through meanwhile. */
