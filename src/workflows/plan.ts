@@ -148,7 +148,6 @@ function warningsOf(
   { tooling: { graph }, dryRun: { staging }, rehearsed }: Reviewed,
 ): readonly string[] {
   const { rehearsal } = rehearsed;
-  const { reporter } = rehearsal.trial.upgrade;
   const { deployed } = rehearsal.trial;
   return [
     ...(run.profile.fence.kind === 'none'
@@ -164,7 +163,6 @@ function warningsOf(
     ...(deployed.kind === 'failed'
       ? [`the deployed release ${deployed.release} does not work on the upgraded copy: ${deployed.why}`]
       : []),
-    ...(reporter.kind === 'absent' ? [`statements could not be followed: ${reporter.why}`] : []),
     ...rehearsal.trial.unknown,
     ...(!staging.nothingToDo && staging.before.join() !== graph.startRevisions.join()
       ? [
