@@ -85,7 +85,10 @@ export interface Predictions {
   readonly rollback: number | null;
   /** Restore, comparison and swap. */
   readonly restore: number;
-  /** The longest way back that is offered: what must fit into the window after the upgrade. */
+  /**
+   * What must fit into the window after the upgrade: the longest way back that is offered; the rollback alone where it comes
+   * first and a snapshot stands behind it.
+   */
   readonly recovery: number;
   readonly from: 'rehearsal' | 'drill' | 'dump';
 }

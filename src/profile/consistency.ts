@@ -18,7 +18,7 @@ export function consistencyFindings(document: unknown): Finding[] {
     ...duplicateFindings(document, ['rehearsal', 'smoke'], 'name'),
     ...duplicateFindings(document, ['rehearsal', 'flows'], 'name'),
     ...signatureFindings(document),
-    ...restoreFindings(document),
+    ...automaticFindings(document),
     ...stepFindings(document),
     ...fenceFindings(document),
     ...encryptionFindings(document),
@@ -85,18 +85,19 @@ function signatureFindings(document: unknown): Finding[] {
   ];
 }
 
-/** By itself a restore may start only where it takes back nothing of the users': that needs the fence. */
-function restoreFindings(document: unknown): Finding[] {
-  if (valueAt(document, ['recovery', 'restore']) !== 'automatic') return [];
-  const fence = valueAt(document, ['fence']) ?? 'none';
-  if (fence !== 'none') return [];
-  return [
-    {
-      path: ['recovery', 'restore'],
-      message:
-        'is automatic without a fence: it would take back what users write after the backup. Give a fence, or ask',
-    },
-  ];
+/** By itself something may be undone only where that takes back nothing of the users': that needs the fence. */
+function automaticFindings(document: unknown): Finding[] {
+  if ((valueAt(document, ['fence']) ?? 'none') !== 'none') return [];
+  const words = {
+    rollback:
+      'a downgrade that was lossless for the rows of the backup may not be so for those that users write meanwhile',
+    restore: 'it would take back what users write after the backup',
+  } as const;
+  return (['rollback', 'restore'] as const).flatMap((key) =>
+    valueAt(document, ['recovery', key]) === 'automatic'
+      ? [{ path: ['recovery', key], message: `is automatic without a fence: ${words[key]}. Give a fence, or ask` }]
+      : [],
+  );
 }
 
 function stepFindings(document: unknown): Finding[] {

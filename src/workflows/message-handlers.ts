@@ -51,13 +51,25 @@ export function handleMessages(run: MigrationRun): void {
   setHandler(timelineQuery, () => [...run.state.timeline], { description: 'Every step with times and evidence' });
 }
 
+/**
+ * Whatever comes in together, signals are judged first, then updates, and nothing is scheduled before all are taken in. A
+ * reset makes the server hand in again what came later, and a replay of that meets signals and updates in another order than
+ * the first execution did. Turns are taken in microtasks, which run when everything has been handed in.
+ */
+const TURN = { signal: 1, update: 2 } as const;
+async function inTurn(of: keyof typeof TURN): Promise<void> {
+  for (let turn = 0; turn < TURN[of]; turn += 1) await Promise.resolve();
+}
+
 async function receiveSignal(run: MigrationRun, name: MessageName, args: readonly unknown[]): Promise<void> {
+  await inTurn('signal');
   const parsed = parseMessage(name, args);
   if (parsed.kind === 'malformed') run.refuse(name, parsed.why);
   else await receive(run, parsed.message);
 }
 
 async function answerUpdate(run: MigrationRun, name: MessageName, args: readonly unknown[]): Promise<MessageAnswer> {
+  await inTurn('update');
   const parsed = parseMessage(name, args);
   // The validator has passed these arguments, but a replay does not run validators.
   if (parsed.kind === 'malformed') throw ApplicationFailure.nonRetryable(parsed.why, MESSAGE_MALFORMED);

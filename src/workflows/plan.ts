@@ -114,10 +114,11 @@ function plannedRecovery(run: MigrationRun, graph: GraphEvidence, { trial }: Reh
   const offer = rollbackOffer(trial.verdict);
   const isOffered = wanted !== 'never' && offer.rollback !== 'not-offered' && graph.downgrade.kind === 'planned';
   const isFirst = isOffered && offer.rollback === 'as-profile';
+  const isFenced = run.profile.fence.kind !== 'none';
   return {
     offered: isFirst ? 'rollback' : 'restore',
     why: wanted === 'never' ? 'the profile never rolls back by downgrade' : offer.why,
-    rollback: !isOffered ? 'never' : isFirst && wanted === 'automatic' ? 'automatic' : 'ask',
+    rollback: !isOffered ? 'never' : isFirst && wanted === 'automatic' && isFenced ? 'automatic' : 'ask',
     downgrade: isOffered && graph.downgrade.kind === 'planned' ? graph.downgrade.commands : null,
     rollbackLoses: isOffered ? offer.loses.slice(0, 100) : [],
     restore: restore === 'automatic' ? 'automatic' : 'by decision',

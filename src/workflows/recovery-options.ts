@@ -16,6 +16,8 @@ export interface Situation {
   /** Nothing came into what the downgrade drops; `unknown` when it could not be counted. */
   readonly arrivals: 'none' | 'some' | 'unknown';
   readonly backupVerified: boolean;
+  /** Nobody but the migration has been able to write since before the upgrade. */
+  readonly isFenced: boolean;
   /** `automatic`: the profile allows it, and it takes back no row of the users': the backup was taken behind a fence that is up. */
   readonly restore: 'ask' | 'automatic';
   /** Recoveries tried so far in this trouble, each of which failed. */
@@ -41,12 +43,13 @@ export function judge(situation: Situation): Verdict {
 }
 
 /**
- * By itself only what the approved plan allows, once, and only from a state that is understood. What validation or QA
+ * By itself only what the approved plan allows, once, and only from a state that is understood. Without the fence users have
+ * written since: a downgrade that was lossless for the rows of the backup may not be so for theirs. What validation or QA
  * finds is for a person to judge: production works by then.
  */
 function mayRollBackAlone(situation: Situation): boolean {
   const { rollbackPolicy, tried, arrivals } = situation;
-  if (!isOwnTrouble(situation) || tried.length > 0 || arrivals !== 'none') return false;
+  if (!isOwnTrouble(situation) || !situation.isFenced || tried.length > 0 || arrivals !== 'none') return false;
   return rollbackPolicy === 'automatic' && situation.rollbackOffer === 'as-profile' && canRollBack(situation);
 }
 

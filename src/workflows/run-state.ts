@@ -33,8 +33,8 @@ export class RunState {
   /** How often the gate `production` was opened: approvals belong to one opening. */
   openings = 0;
   rehearsal: Rehearsal | undefined;
-  /** Something faster than a restore of the dump stands ready, by the profile. */
-  hasFasterWayBack = false;
+  /** The provider's snapshot stands ready, by the profile: people can be faster with it than a restore of the dump. */
+  hasSnapshot = false;
   /** By the profile. */
   rollsBack = true;
   trouble: Trouble | undefined;
@@ -154,10 +154,12 @@ export class RunState {
       return { backup, upgrade: 0, rollback: null, restore, recovery: restore, from };
     }
     const { trial, restore: restored, swap } = rehearsal;
-    const isOffered = this.rollsBack && rollbackOffer(trial.verdict).rollback !== 'not-offered';
-    const rollback = isOffered ? (trial.downgrade?.milliseconds ?? null) : null;
+    const offer = rollbackOffer(trial.verdict).rollback;
+    const rollback = this.rollsBack && offer !== 'not-offered' ? (trial.downgrade?.milliseconds ?? null) : null;
     const restore = restored.restored.milliseconds + swap.milliseconds;
-    const recovery = Math.max(rollback ?? 0, this.hasFasterWayBack ? 0 : restore);
+    // The run itself knows the downgrade and the dump only. Where the downgrade comes first, the snapshot stands behind it.
+    const isRestoreBehind = this.hasSnapshot && rollback !== null && offer === 'as-profile';
+    const recovery = isRestoreBehind ? rollback : Math.max(rollback ?? 0, restore);
     return { backup, upgrade: trial.upgrade.milliseconds, rollback, restore, recovery, from: 'rehearsal' };
   }
 

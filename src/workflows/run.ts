@@ -76,8 +76,7 @@ export class MigrationRun {
 
   accept(accepted: AcceptedRequest): void {
     this.accepted = accepted;
-    const { restorePoint, snapshot } = accepted.profile.recoveryPoint;
-    this.state.hasFasterWayBack = restorePoint || snapshot !== undefined;
+    this.state.hasSnapshot = accepted.profile.recoveryPoint.snapshot !== undefined;
     this.state.rollsBack = accepted.profile.recovery.rollback !== 'never';
   }
 

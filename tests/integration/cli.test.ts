@@ -222,6 +222,7 @@ describe('the exit code of start --wait', () => {
 
   test('is 4 when the migration was rolled back', async () => {
     const { code } = await exitOf(({ service }) => cli.runbook(...approve(service)), smokeFails, {
+      fence: { kind: 'read-only' },
       recovery: { ...profile.recovery, rollback: 'automatic' },
     });
     expect(code).toBe(4);

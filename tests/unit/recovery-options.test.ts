@@ -28,6 +28,7 @@ const situation = (changes: Partial<Situation> = {}): Situation => ({
   rollbackOffer: 'as-profile',
   arrivals: 'none',
   backupVerified: true,
+  isFenced: true,
   restore: 'ask',
   tried: [],
   ...changes,
@@ -68,6 +69,10 @@ describe('what happens by itself', () => {
       expect(verdictOf({ rollbackPolicy: 'automatic', arrivals })).toBe('ask');
     },
   );
+
+  test('a rollback waits for a person where users could write since the upgrade', () => {
+    expect(verdictOf({ rollbackPolicy: 'automatic', isFenced: false })).toBe('ask');
+  });
 
   test('a restore that takes back nothing of the users’ starts by itself where the rollback is no way', () => {
     const automatic = { restore: 'automatic' } as const;

@@ -434,7 +434,7 @@ describe('a rehearsal', () => {
           throw ApplicationFailure.nonRetryable('the worker lost its reply', STEP_ERRORS.processFailed);
         },
       }),
-      { recovery: { ...profile.recovery, rollback: 'automatic' } },
+      { fence: { kind: 'read-only' }, recovery: { ...profile.recovery, rollback: 'automatic' } },
     );
     await runMigration(activities, async (handle) => {
       await until(handle, atGate('approval'));
@@ -464,7 +464,7 @@ describe('a rehearsal', () => {
           unknown: [],
         }),
       }),
-      { recovery: { ...profile.recovery, rollback: 'automatic' } },
+      { recovery: { ...profile.recovery, rollback: 'ask' } },
     );
     await runMigration(activities, async (handle) => {
       await until(handle, atGate('approval'));
@@ -665,7 +665,7 @@ describe('an abort', () => {
           return untilCancelled();
         },
       }),
-      { recovery: { ...profile.recovery, rollback: 'automatic' } },
+      { fence: { kind: 'read-only' }, recovery: { ...profile.recovery, rollback: 'automatic' } },
     );
     const end = await runMigration(activities, async (handle) => {
       await until(handle, atGate('approval'));

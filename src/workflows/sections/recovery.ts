@@ -132,6 +132,7 @@ const situationOf = (
   rollbackOffer: rollbackOfferOf(run, rehearsal),
   arrivals: arrivalsOf(run),
   backupVerified: run.state.latestBackup !== undefined,
+  isFenced: run.state.fence !== undefined,
   restore:
     run.profile.recovery.restore === 'automatic' && run.state.fence !== undefined && run.state.isBackupBehindFence
       ? 'automatic'

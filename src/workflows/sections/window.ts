@@ -30,7 +30,7 @@ export function judgeWindow(run: MigrationRun, backup: 'backup to be taken' | 'b
     const needed = dumpAgain + predictions.upgrade + predictions.recovery;
     const left = Math.max(0, end - now);
     if (left <= needed) {
-      const text = `${dumpAgain > 0 ? `backup (${dumpAgain} ms), ` : ''}upgrade (${predictions.upgrade} ms) and recovery (${predictions.recovery} ms) are predicted to take ${needed} ms together, by the ${predictions.from}, and ${left} ms of the window are left: ask for a longer window, or prepare a faster way back (recoveryPoint)`;
+      const text = `${dumpAgain > 0 ? `backup (${dumpAgain} ms), ` : ''}upgrade (${predictions.upgrade} ms) and recovery (${predictions.recovery} ms) are predicted to take ${needed} ms together, by the ${predictions.from}, and ${left} ms of the window are left: ask for a longer window, or prepare a faster way back (recoveryPoint.snapshot, where the rollback is lossless)`;
       throw stepRefused(text);
     }
     return {

@@ -1,0 +1,34 @@
+import { describe, expect, test } from 'vitest';
+import { lastWords } from '../../src/process/last-words.ts';
+
+const traceback = `Traceback (most recent call last):
+  File "versions/0003.py", line 12, in upgrade
+psycopg.errors.UniqueViolation: could not create unique index "users_email_idx"
+DETAIL:  Key (lower(email))=(ann@example.com) is duplicated.
+
+The above exception was the direct cause of the following exception:
+
+sqlalchemy.exc.IntegrityError: (psycopg.errors.UniqueViolation) could not create unique index "users_email_idx"
+DETAIL:  Key (lower(email))=(ann@example.com) is duplicated.
+[SQL: INSERT INTO users (email)
+VALUES ('ben@example.com', 'it''s')]
+[parameters: {'name': 'Carla'}]
+(Background on this error at: a page)
+`;
+
+describe('the last words of a program', () => {
+  test('begin with the cause that a traceback ends with', () => {
+    expect(lastWords('code 1', traceback)).toMatch(/^code 1: sqlalchemy\.exc\.IntegrityError: .*users_email_idx/);
+  });
+
+  test('hold no value of a row', () => {
+    const words = lastWords('code 1', traceback);
+    for (const value of ['ann@', 'ben@', 'Carla', 'it']) expect(words).not.toContain(`${value}'`);
+    expect(words).not.toMatch(/ann@|ben@|Carla|it''s/);
+    expect(words).toContain("VALUES ('?', '?')]");
+  });
+
+  test('are those of a signal where it said nothing', () => {
+    expect(lastWords('SIGKILL', ' \n')).toContain('SIGKILL from outside');
+  });
+});
