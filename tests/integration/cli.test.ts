@@ -1,9 +1,12 @@
 import { randomUUID } from 'node:crypto';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Context } from '@temporalio/activity';
 import { ApplicationFailure } from '@temporalio/common';
+import { Worker } from '@temporalio/worker';
+import { setTimeout as delay } from 'node:timers/promises';
+import { ensureBundle } from '../../scripts/build-bundle.ts';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { canonicalDigest } from '../../src/archive/canonical.ts';
 import { openObjectStore } from '../../src/archive/object-store.ts';
@@ -12,10 +15,11 @@ import { STEP_ERRORS } from '../../src/contract/errors.ts';
 import type { MigrationActivities } from '../../src/contract/activities.ts';
 import type { SealedPlan } from '../../src/contract/plan.ts';
 import type { RunReport } from '../../src/contract/report.ts';
+import type { StepRecord } from '../../src/contract/status.ts';
 import { SEARCH_ATTRIBUTE_NAMES } from '../../src/contract/search-attributes.ts';
 import { verifySignature } from '../../src/integrations/ssh-signature.ts';
 import { createRedactor } from '../../src/process/redactor.ts';
-import { createSshKey, type SshKey } from '../ssh-keys.ts';
+import { createSshKey, signText, type SshKey } from '../ssh-keys.ts';
 import { useStack } from '../stack.ts';
 import { profile, type World } from '../workflow/scripted-activities.ts';
 import {
@@ -755,6 +759,52 @@ describe('a signed approval', () => {
       },
       () => ({}),
       wanted(),
+    );
+  });
+
+  test('is judged in a replay as it was, with what a reset hands in again', { timeout: 120_000 }, async () => {
+    const workflowBundle = { code: await readFile(await ensureBundle(), 'utf8') };
+    await withService(
+      cli,
+      async (running) => {
+        const { service, start } = running;
+        await cli.runbook(...start);
+        const planDigest = await digestOf(running);
+        const handle = cli.client.workflow.getHandle(`migrate-${service}`);
+        const told = async () =>
+          (await handle.query<readonly StepRecord[]>('timeline')).some(
+            ({ id, status }) => id === 'gate.production/notify' && status === 'done',
+          );
+        while (!(await told())) await delay(50);
+        const { runId } = await handle.describe();
+        // temporal.api.enums.v1.EventType: workflow task completed
+        const point = (await handle.fetchHistory()).events?.findLast(({ eventType }) => eventType === 7)?.eventId;
+        const message = async (signature: string) => ({ by: 'erin@example.com', planDigest, signature });
+        const bad = await message(await signText(stranger, planDigest));
+        const update = async (signed: typeof bad): Promise<string> =>
+          handle.executeUpdate('approve', { args: [signed] as never }).then(
+            () => 'counted',
+            () => 'refused',
+          );
+        expect(await update(bad)).toBe('refused');
+        await handle.signal('approve', bad);
+        expect(await update(await message(await signText(erin, planDigest)))).toBe('counted');
+        await cli.client.workflowService.resetWorkflowExecution({
+          namespace: cli.namespace,
+          workflowExecution: { workflowId: handle.workflowId, runId },
+          reason: 'test',
+          requestId: randomUUID(),
+          workflowTaskFinishEventId: point as never,
+        });
+        for (;;) {
+          const { waiting } = await running.status();
+          if (waiting?.for === 'approval' && waiting.approvedBy.length === 1) break;
+          await delay(50);
+        }
+        await Worker.runReplayHistory({ workflowBundle }, await handle.fetchHistory(), handle.workflowId);
+      },
+      real,
+      { approvals: { ...wanted().approvals, required: 2 } },
     );
   });
 });
