@@ -10,7 +10,7 @@ import { applicationPrefix } from '../postgres/connection.ts';
 import { type ConnectionTarget, inDatabase, parseConnectionUrl } from '../postgres/connection-url.ts';
 import { serializeObjectMap } from '../postgres/catalog/object-map.ts';
 import { tryDeployedRelease } from '../rehearsal/deployed.ts';
-import { rehearsalEnvironment } from '../rehearsal/environment.ts';
+import { rehearsalEnvironment, withheldText } from '../rehearsal/environment.ts';
 import { rehearsalTarget } from '../rehearsal/login.ts';
 import { withTrialCopy } from '../rehearsal/scratch.ts';
 import type { ImitatedRole, ScratchWorld } from '../rehearsal/scratch-world.ts';
@@ -110,7 +110,8 @@ async function tryOn(
   const name = (file: string): string => `rehearsal/${input.step}/${file}`;
   const keepLog = () => store.archive(name('alembic.log'), log.text, 'text/plain');
   let findings: readonly StaticFinding[] = [];
-  const unknown = [...restore.unknown, ...login.differences, ...sharedText(environment.shared)];
+  const withheld = withheldText(environment);
+  const unknown = [...restore.unknown, ...login.differences, ...sharedText(environment.shared), ...withheld];
   try {
     const result = await rehearse({
       alembic: {
@@ -136,7 +137,7 @@ async function tryOn(
       onLine: (stream, line) => log.add(stream, line),
       progress: (now) => tools.progress({ ...now }),
     });
-    const rehearsed = requireUpgraded(result);
+    const rehearsed = requireUpgraded(result, withheld);
     const { footprint, mapBefore, mapAfter, upgrade, ...facts } = rehearsed;
     return {
       ...facts,
@@ -157,7 +158,7 @@ async function tryOn(
 
 type RehearsedResult = Omit<Extract<TrialResult, { kind: 'rehearsed' }>, 'kind'>;
 
-function requireUpgraded(result: TrialResult): RehearsedResult {
+function requireUpgraded(result: TrialResult, withheld: readonly string[]): RehearsedResult {
   if (result.kind === 'rehearsed') {
     const { kind: _kind, ...rehearsed } = result;
     return rehearsed;
@@ -165,9 +166,14 @@ function requireUpgraded(result: TrialResult): RehearsedResult {
   const { revision, why, leaves } = result;
   const where = revision === null ? '' : ` at revision ${revision}`;
   const left = leaves.length === 0 ? '' : ` It would leave behind: ${leaves.slice(0, 5).join('; ')}.`;
+  // What failed may have needed what it was not given: then it is the profile that is to be mended.
+  const [verb, mend] =
+    withheld.length === 0
+      ? ['so production would too', 'Mend the release']
+      : ['and production may', `Unknown is ${withheld.join('; ').slice(0, 600)}. Mend the profile or the release`];
   throw new StepError(
     STEP_ERRORS.checkFailed,
-    `the upgrade fails${where} on a copy of the backup, so production would too: ${why.slice(0, 1000)}.${left} Mend the release, then start a new run`,
+    `the upgrade fails${where} on a copy of the backup, ${verb}: ${why.slice(0, 1000)}.${left} ${mend}, then start a new run`,
     { revision, why, leaves },
   );
 }

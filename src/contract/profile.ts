@@ -227,7 +227,8 @@ export interface Flow {
 export interface RehearsalProfile {
   /**
    * In place of `alembic.environment`: whatever migrations touch outside the database (files, other stores) must be others
-   * here. Absent: `alembic.environment` itself, which the plan says.
+   * here. Absent: the literals of `alembic.environment`, which the plan says; its secrets are withheld. Addresses of PostgreSQL
+   * servers other than the copy's never get through.
    */
   readonly environment?: Readonly<Record<string, ConfiguredValue>>;
   /** What the deployed release must do on the upgraded copy, whose rows are production's. Absent: `application.flows`. */

@@ -4,12 +4,13 @@
  */
 import { resolve } from 'node:path';
 import { pathWithPython } from '../alembic/service-python.ts';
-import { serviceEnvironment, serviceUrl } from '../alembic/service-url.ts';
+import { serviceEnvironment } from '../alembic/service-url.ts';
 import { refusal } from '../contract/errors.ts';
-import type { ConfiguredValue, Profile } from '../contract/profile.ts';
+import type { ConfiguredValue, Profile, SecretReference } from '../contract/profile.ts';
 import type { SecretAccess } from '../integrations/context.ts';
 import { type ConnectionTarget, parseConnectionUrl } from '../postgres/connection-url.ts';
 import { readEnvironmentFile } from '../profile/environment-file.ts';
+import { type ForeignDatabases, withoutAddresses } from './foreign-addresses.ts';
 
 export interface RehearsalEnvironment {
   /** For Alembic. Holds the target's password, as `application` does: for a child's environment only. */
@@ -20,6 +21,13 @@ export interface RehearsalEnvironment {
   readonly templates: Readonly<Record<string, string>>;
   /** Variables of Alembic that are production's own: what is touched by them is touched in earnest. */
   readonly shared: readonly string[];
+  /** Variables that were kept from Alembic. */
+  readonly withheldFromMigration: {
+    /** They lead to a database of production, of staging, or to another one. */
+    readonly addresses: readonly string[];
+    /** Production's secrets: a queue or an account of its own could be behind them. */
+    readonly secrets: readonly string[];
+  };
   /** Variables that were kept from the application because they would have led to a database of production or staging. */
   readonly withheld: readonly string[];
 }
@@ -38,28 +46,55 @@ export async function rehearsalEnvironment(
   const { alembic, application, rehearsal } = profile;
   const address = copyAddress(profile, target);
   const path = { PATH: pathWithPython(checkout, alembic.python) };
-  const given = await secrets.resolveAll(rehearsal.environment ?? alembic.environment);
+  const configured = rehearsal.environment ?? literals(alembic.environment);
+  const given = await secrets.resolveAll(configured);
   const file = await readEnvironmentFile(resolve(profile.home, profile.staging.environmentFile));
-  const elsewhere = await foreignCredentials(profile, secrets);
+  const foreign = await foreignDatabases(profile, secrets);
   const boot = await secrets.resolveAll(application.boot.environment);
   // What the rehearsal has of its own goes before staging's.
   const surroundings = { ...file, ...(rehearsal.environment === undefined ? {} : given), ...boot };
-  const { kept, withheld } = withoutAddresses(surroundings, target, elsewhere);
+  const { kept, withheld } = withoutAddresses(surroundings, { target, foreign, replaced: 'all' });
+  const migration = withoutAddresses(given, { target, foreign, replaced: 'production' });
+  const isOwn = (name: string): boolean => !(name in address);
   return {
-    migration: { ...withoutLibpq(given), ...path, ...address },
+    migration: { ...migration.kept, ...path, ...address },
     application: { ...kept, ...path, ...address },
     templates: Object.fromEntries(
-      Object.entries(application.boot.environment).filter(
-        (entry): entry is [string, string] =>
-          isLiteral(entry[1]) && kept[entry[0]] === entry[1] && !(entry[0] in address),
+      Object.entries(literals(application.boot.environment)).filter(
+        ([name, value]) => kept[name] === value && isOwn(name),
       ),
     ),
-    shared: rehearsal.environment === undefined ? Object.keys(alembic.environment) : [],
+    shared: rehearsal.environment === undefined ? Object.keys(migration.kept).filter(isOwn) : [],
+    withheldFromMigration: {
+      addresses: migration.withheld.filter(isOwn),
+      secrets:
+        rehearsal.environment === undefined
+          ? Object.keys(alembic.environment).filter((name) => !(name in configured) && isOwn(name))
+          : [],
+    },
     withheld,
   };
 }
 
-const isLiteral = (value: ConfiguredValue): value is string => typeof value === 'string';
+const literals = (values: Readonly<Record<string, ConfiguredValue>>): Readonly<Record<string, string>> =>
+  Object.fromEntries(Object.entries(values).filter((entry): entry is [string, string] => typeof entry[1] === 'string'));
+
+/** What was kept from the migration, one sentence each, with what to do. */
+export function withheldText({ withheldFromMigration }: RehearsalEnvironment): readonly string[] {
+  const { addresses, secrets } = withheldFromMigration;
+  return [
+    ...(secrets.length === 0
+      ? []
+      : [
+          `what the migration does with ${secrets.join(', ')}: secrets of alembic.environment are production’s own and were kept from the rehearsal (give others in rehearsal.environment)`,
+        ]),
+    ...(addresses.length === 0
+      ? []
+      : [
+          `what the migration does with ${addresses.join(', ')}: kept from the rehearsal, for they lead to a PostgreSQL server that is not the copy’s`,
+        ]),
+  ];
+}
 
 function copyAddress({ alembic }: Profile, target: ConnectionTarget): Readonly<Record<string, string>> {
   try {
@@ -70,68 +105,17 @@ function copyAddress({ alembic }: Profile, target: ConnectionTarget): Readonly<R
   }
 }
 
-/** Passwords by which a database of production or staging could be reached, whatever the variable's name and form. */
-async function foreignCredentials({ databases }: Profile, secrets: SecretAccess): Promise<readonly string[]> {
+async function foreignDatabases({ databases }: Profile, secrets: SecretAccess): Promise<ForeignDatabases> {
   const { production, staging } = databases;
-  const references = [
-    production.migrator,
-    production.administrator,
-    production.backup,
-    ...(production.application === undefined ? [] : [production.application]),
-    staging.migrator,
-    staging.administrator,
-  ];
-  const urls = await Promise.all(references.map((reference) => secrets.resolve(reference)));
-  const passwords = urls.flatMap((url) => {
-    const { password } = parseConnectionUrl(url);
-    return password === undefined || password.length < SHORTEST ? [] : [password, encodeURIComponent(password)];
-  });
-  return [...new Set(passwords)];
-}
-
-/** Characters: a shorter one is found in anything. */
-const SHORTEST = 4;
-
-/** libpq's own (documentation, "Environment Variables"): where they lead the URL could be silent about. */
-const LIBPQ =
-  /^PG(?:HOST|HOSTADDR|PORT|DATABASE|USER|PASSWORD|PASSFILE|SERVICE|SERVICEFILE|OPTIONS|SSL\w*|REQUIRE\w*|GSS\w*|KRB\w*|TARGETSESSIONATTRS|LOADBALANCEHOSTS)$/;
-
-const withoutLibpq = (environment: Readonly<Record<string, string>>): Record<string, string> =>
-  Object.fromEntries(Object.entries(environment).filter(([name]) => !LIBPQ.test(name)));
-
-/** Other URLs of databases, e.g. of a replica that only reads, lead to the copy as well: without them nothing would boot. */
-function withoutAddresses(
-  environment: Readonly<Record<string, string>>,
-  target: ConnectionTarget,
-  foreign: readonly string[],
-): { readonly kept: Readonly<Record<string, string>>; readonly withheld: readonly string[] } {
-  const kept: Record<string, string> = {};
-  const withheld: string[] = [];
-  for (const [name, value] of Object.entries(environment)) {
-    const scheme = /^(postgres(?:ql)?(?:\+\w+)?):\/\//.exec(value)?.[1];
-    if (scheme !== undefined) {
-      const other = urlOf(target, scheme);
-      if (other === undefined) withheld.push(name);
-      else kept[name] = other;
-    } else if (
-      LIBPQ.test(name) ||
-      CONNECTION_STRING.test(value) ||
-      foreign.some((password) => value.includes(password))
-    ) {
-      withheld.push(name);
-    } else kept[name] = value;
-  }
-  return { kept, withheld };
-}
-
-/** libpq's keyword form, JDBC, and URLs inside other texts. */
-const CONNECTION_STRING = /\bdbname\s*=|postgres(?:ql)?(?:\+\w+)?:\/\//i;
-
-function urlOf(target: ConnectionTarget, scheme: string): string | undefined {
-  try {
-    return serviceUrl(target, scheme);
-  } catch (error) {
-    if (error instanceof RangeError) return undefined;
-    throw error;
-  }
+  const targets = (references: readonly SecretReference[]) =>
+    Promise.all(references.map(async (reference) => parseConnectionUrl(await secrets.resolve(reference))));
+  return {
+    production: await targets([
+      production.migrator,
+      production.administrator,
+      production.backup,
+      ...(production.application === undefined ? [] : [production.application]),
+    ]),
+    staging: await targets([staging.migrator, staging.administrator]),
+  };
 }
