@@ -70,7 +70,7 @@ export async function tryUpgrade(context: TryContext, inTry: number): Promise<Tr
     register: context.register,
     inTry,
     signal: production.signal,
-    onLook: (seen) => told.look(seen),
+    onLook: (seen) => told.look(seen, watch.stopped),
     onBlind: (why) => told.blind(why),
   });
   let facts: AlembicCommandFacts | undefined;
@@ -144,13 +144,16 @@ class Told {
   private revision = '';
   private running: Extract<StatementEvent, { event: 'statement-start' }> | undefined;
   private isReported = false;
+  private lastFailed = false;
+  /** Looks in a row that saw nobody in the way. */
+  private withoutBlockers = 0;
   /** SQLSTATE of the last statement that failed. */
   sqlstate: string | undefined;
 
   constructor(context: TryContext, inTry: number) {
     this.context = context;
     this.inTry = inTry;
-    context.telling.tell({ phase: 'alembic upgrade', try: inTry });
+    context.telling.tell({ phase: 'alembic upgrade', try: inTry, blockers: [] });
   }
 
   /** Our part sets the limits right before each statement, so one statement seen is enough. */
@@ -169,15 +172,28 @@ class Told {
     if (event.event === 'transaction-end') return;
     if (event.revision !== null) this.revision = event.revision;
     this.running = event.event === 'statement-start' ? event : undefined;
-    if (event.event === 'statement' && event.sqlstate !== undefined) this.sqlstate = event.sqlstate;
+    if (event.event === 'statement' && event.class !== 'session') {
+      this.lastFailed = event.sqlstate !== undefined;
+      this.sqlstate = event.sqlstate ?? this.sqlstate;
+    }
     if (this.running) this.tellStatement(this.running.statement, this.running.startedAt);
   }
 
-  look({ blockers, running, index, versionRows }: WatchedMigration): void {
+  /** Whoever made a statement fail stays named until he has ended or the migration has got on: nobody waits for him just now. */
+  look({ blockers, running, index, versionRows }: WatchedMigration, stopped: WatchStop | undefined): void {
     const seen = running.toSorted((a, b) => (b.running ?? 0) - (a.running ?? 0))[0];
     if (!this.isReported) this.tellStatement(seen?.statement, Date.now() - (seen?.running ?? 0));
     else if (!this.running) this.tellStatement(undefined, 0);
-    this.context.telling.tell({ blockers: asBlockers(blockers), index, versionRows, blind: undefined });
+    this.withoutBlockers = blockers.length === 0 ? this.withoutBlockers + 1 : 0;
+    // The end of a wait is seen before the failure that ended it is heard of.
+    const isGivingUp = this.lastFailed || (stopped !== undefined && running.length === 0);
+    const isClear = this.withoutBlockers > 1 && !isGivingUp;
+    this.context.telling.tell({
+      ...(blockers.length > 0 || isClear ? { blockers: asBlockers(blockers) } : {}),
+      index,
+      versionRows,
+      blind: undefined,
+    });
   }
 
   blind(why: string): void {
@@ -208,7 +224,7 @@ class Told {
   }
 
   endOfTry(): void {
-    this.context.telling.tell({ statement: undefined, statementSince: undefined, index: undefined, blockers: [] });
+    this.context.telling.tell({ statement: undefined, statementSince: undefined, index: undefined });
   }
 
   private tellStatement(statement: string | undefined, startedAt: number): void {

@@ -172,6 +172,7 @@ async function begin(session: Session, changes: ProfileChanges): Promise<World> 
     guard: { lockTimeout: `${LOCK_TIMEOUT}ms`, tries: 20, patience: '5m' },
     // A fence would end the sessions that are to stand in the way.
     fence: 'none',
+    recovery: { rollback: 'ask' },
     monitoring: { settle: '0s', sampleEvery: '200ms', measures: [{ name: 'deadlocks', deadlocks: true }] },
     ...changes,
     edit: (document) => ({
@@ -226,7 +227,8 @@ async function namedInStatus(session: Session, { pid }: OpenTransaction, awaited
   };
   const looks = [look()];
   const looking = setInterval(() => {
-    if (running < 4) looks.push(look());
+    // More at a time would only hold each other up.
+    if (running < 2) looks.push(look());
   }, 500);
   const tooLate = setTimeout(() => found.resolve({ after: null, line: '' }), 30_000);
   try {
