@@ -1,6 +1,7 @@
 /** Rows, large objects and sequences of the copy after the downgrade, against those of the backup. */
 import type { Client } from 'pg';
-import { type DatabaseContents, readContents } from '../postgres/contents/contents.ts';
+import { type DatabaseContents, readContents, readTables } from '../postgres/contents/contents.ts';
+import { readLargeObjects } from '../postgres/contents/large-objects.ts';
 import { qualifiedName } from '../postgres/identifier.ts';
 import { type DataDifference, findLostLargeObjects, findLostValues, type LossSessions } from './lost-values.ts';
 
@@ -8,19 +9,17 @@ export interface ComparedData {
   readonly lost: DataDifference['lost'];
   /** What is there beyond what was, in words. */
   readonly beyond: readonly string[];
-  /** Tables of which a sample was compared. */
-  readonly sampled: readonly string[];
 }
 
 export interface DataSessions extends LossSessions {
-  /** Further ones in the copy, that read side by side. */
-  readonly readers: readonly Client[];
+  /** Further ones in either, that read side by side. */
+  readonly readers: { readonly pristine: readonly Client[]; readonly tried: readonly Client[] };
 }
 
 /**
- * By checksum first, with the columns and samples that were recorded; what differs is looked at row by row.
+ * By checksum first, over every row and large object; what differs is looked at row by row.
  *
- * @param recorded of the pristine database; absent: read from it
+ * @param recorded of the pristine database: what it holds of whole tables is not read again. Absent: all is read from it
  * @param leaveOut Alembic's version table, by its name in the object map
  */
 export async function compareData(
@@ -29,21 +28,45 @@ export async function compareData(
   leaveOut: string,
   progress: (table: string) => void,
 ): Promise<ComparedData> {
-  const tell = { progress: (table: string) => progress(table) };
+  const options = { ...WHOLE, progress: (table: string) => progress(table) };
+  const pristine = [sessions.pristine, ...sessions.readers.pristine];
   const before =
-    recorded ?? (await readContents([sessions.pristine], { sampleAbove: Number.POSITIVE_INFINITY, ...tell }));
-  const after = await readContents([sessions.tried, ...sessions.readers], {
-    sampleAbove: Number.POSITIVE_INFINITY,
-    like: before,
-    ...tell,
-  });
+    recorded === undefined ? await readContents(pristine, options) : await inFull(pristine, recorded, options.progress);
+  const after = await readContents([sessions.tried, ...sessions.readers.tried], { ...options, like: before });
   const tables = new Set([...differingTables(before, after)].filter((table) => table !== leaveOut));
   const rows = tables.size === 0 ? { lost: [], more: [] } : await findLostValues(sessions, tables, progress);
   const objects = await compareLargeObjects(sessions, before, after);
   return {
     lost: [...rows.lost, ...objects.lost],
     beyond: [...rows.more, ...objects.more, ...(await sequencesBehind(sessions))],
-    sampled: before.tables.filter(({ sample }) => sample.kind === 'one-in').map(({ table }) => table),
+  };
+}
+
+const WHOLE = { sampleAbove: Number.POSITIVE_INFINITY, extensionTables: 'configuration' } as const;
+
+/**
+ * What a ledger leaves open, read from the pristine database itself: rows of sampled tables and of extensions' configuration
+ * tables, and sampled large objects.
+ */
+async function inFull(
+  sessions: readonly Client[],
+  recorded: DatabaseContents,
+  progress: (table: string) => void,
+): Promise<DatabaseContents> {
+  const known = recorded.tables.filter(({ sample }) => sample.kind === 'all');
+  const names = new Set(known.map(({ table }) => table));
+  const like = recorded.tables.map((entry) => ({ ...entry, sample: { kind: 'all' } as const }));
+  const read = await readTables(sessions, {
+    ...WHOLE,
+    progress,
+    like: { tables: like },
+    only: (table) => !names.has(table),
+  });
+  return {
+    ...recorded,
+    tables: [...known, ...read],
+    largeObjects:
+      recorded.largeObjects.sample.kind === 'all' ? recorded.largeObjects : await readLargeObjects(sessions, WHOLE),
   };
 }
 

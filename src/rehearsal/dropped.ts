@@ -2,6 +2,7 @@
 import { type Client, escapeIdentifier } from 'pg';
 import type { DroppedObject } from '../contract/rehearsal.ts';
 import { countBeyondDefault } from '../postgres/contents/constant-default.ts';
+import { isWantedSql } from '../postgres/contents/extension-tables.ts';
 import { qualifiedName, sqlName } from '../postgres/identifier.ts';
 
 /** A table or a column by what it is, whatever it is called: renaming keeps OID and number. */
@@ -38,8 +39,7 @@ async function readTables(client: Client): Promise<TableRow[]> {
                       WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '[]') AS "columns"
      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-       AND NOT EXISTS (SELECT FROM pg_depend d
-                       WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+       AND ${isWantedSql('configuration')}
      ORDER BY 2, 3`,
   );
   return rows;

@@ -41,7 +41,10 @@ export async function findLostValues(
 ): Promise<DataDifference> {
   const sessions: ComparedSessions = { production: pristine, copy: tried };
   return inSnapshots(sessions, async () => {
-    const [before, after] = await both(readComparableTables(pristine), readComparableTables(tried));
+    const [before, after] = await both(
+      readComparableTables(pristine, 'configuration'),
+      readComparableTables(tried, 'configuration'),
+    );
     const lost: LostValues[] = [];
     const more: string[] = [];
     for (const pair of pairTables(before, after)) {

@@ -176,7 +176,7 @@ async function undo(
     verdict,
     again: again.run.failed === undefined ? { milliseconds: again.run.milliseconds } : null,
     dropped,
-    unknown: [...unknown, ...sampleText(data.sampled), ...secondTimeText(again, upgraded)],
+    unknown: [...unknown, ...secondTimeText(again, upgraded)],
   };
 }
 
@@ -197,9 +197,12 @@ async function compareWithBackup(
     after: await readObjects(client, request),
     dropped: await droppedSince(client, added),
   }));
-  const data = await inBoth(request, (pristine, [tried, ...readers]) =>
-    compareData({ pristine, tried, readers }, request.recorded, versionTable(request), (table) =>
-      request.progress?.({ phase: 'comparing rows', line: table }),
+  const data = await inBoth(request, ([pristine, ...pristineReaders], [tried, ...triedReaders]) =>
+    compareData(
+      { pristine, tried, readers: { pristine: pristineReaders, tried: triedReaders } },
+      request.recorded,
+      versionTable(request),
+      (table) => request.progress?.({ phase: 'comparing rows', line: table }),
     ),
   );
   return { objects: differences(before, after), data, dropped };
@@ -237,13 +240,6 @@ function secondTimeText(
       ];
 }
 
-const sampleText = (sampled: readonly string[]): string[] =>
-  sampled.length === 0
-    ? []
-    : [
-        `every value of ${sampled.slice(0, 10).join(', ')}${sampled.length > 10 ? ` and ${sampled.length - 10} more` : ''}: rows were all counted, but compared by a sample`,
-      ];
-
 // ---- sessions --------------------------------------------------------------------------------------------------------
 
 /** Copies are as large as production: nothing that reads them has a time limit of its own. */
@@ -255,19 +251,20 @@ const inCopy = <T>(
   options: Partial<ConnectionOptions> = {},
 ): Promise<T> => withConnection(copy, { ...session, ...UNLIMITED, ...options }, work);
 
-/** One session in the pristine database, `jobs` in the copy. */
-function inBoth<T>(
-  request: TrialRequest,
-  work: (pristine: Client, tried: readonly [Client, ...Client[]]) => Promise<T>,
-): Promise<T> {
+type Sessions = readonly [Client, ...Client[]];
+
+/** `jobs` sessions in each. */
+function inBoth<T>(request: TrialRequest, work: (pristine: Sessions, tried: Sessions) => Promise<T>): Promise<T> {
   const options = { ...request.session, ...UNLIMITED };
-  const open = (target: ConnectionTarget, count: number, opened: readonly Client[]): Promise<T> =>
+  const open = <R>(
+    target: ConnectionTarget,
+    use: (sessions: Sessions) => Promise<R>,
+    opened: readonly Client[] = [],
+  ): Promise<R> =>
     withConnection(target, options, (client) =>
-      count > 1
-        ? open(target, count - 1, [...opened, client])
-        : withConnection(request.pristine, options, (pristine) => work(pristine, [client, ...opened])),
+      opened.length + 1 < request.jobs ? open(target, use, [...opened, client]) : use([client, ...opened]),
     );
-  return open(request.copy, request.jobs, []);
+  return open(request.pristine, (pristine) => open(request.copy, (tried) => work(pristine, tried)));
 }
 
 const versionTable = ({ alembic }: TrialRequest): string => versionTableName(alembic.versionTable);

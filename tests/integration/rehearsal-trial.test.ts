@@ -6,11 +6,14 @@ import { serviceEnvironment } from '../../src/alembic/service-url.ts';
 import { rowsAlongPath, upgradePath } from '../../src/alembic/upgrade-path.ts';
 import { upgrade } from '../../src/alembic/upgrade.ts';
 import type { RehearsalProfile } from '../../src/contract/profile.ts';
+import { withConnection } from '../../src/postgres/connection.ts';
 import { parseConnectionUrl } from '../../src/postgres/connection-url.ts';
+import { readContents } from '../../src/postgres/contents/contents.ts';
 import { createRedactor } from '../../src/process/redactor.ts';
 import { rehearse } from '../../src/rehearsal/trial.ts';
 import type { Rehearsed, TrialRequest, TrialResult } from '../../src/rehearsal/trial-request.ts';
 import { createService, type Revision } from '../fixtures/alembic/service.ts';
+import { execute as executeOn } from '../postgres-service.ts';
 import { createDatabase, databaseUrl, useStack } from '../stack.ts';
 
 const stack = useStack();
@@ -42,7 +45,9 @@ const step = (up: readonly string[], down: readonly string[] | null): Revision =
 interface Options {
   readonly smoke?: RehearsalProfile['smoke'];
   readonly environment?: Readonly<Record<string, string>>;
-  readonly change?: (request: TrialRequest) => TrialRequest;
+  /** On the database that stands at the first. */
+  readonly prepare?: readonly string[];
+  readonly change?: (request: TrialRequest) => TrialRequest | Promise<TrialRequest>;
 }
 
 /** A trial of the last of these revisions, on a database that stands at the first. */
@@ -56,6 +61,7 @@ async function trialOf(revisions: readonly Revision[], options: Options = {}): P
     ...options.environment,
   });
   await upgrade({ ...alembic, environment: environmentOf(pristine.url), target: 'r1', signal, redactor });
+  await executeOn(pristine.url, ...(options.prepare ?? []));
   const copy = `${pristine.name}_copy`;
   await withClient(primary.superuserUrl, (client) =>
     client.query(`CREATE DATABASE ${client.escapeIdentifier(copy)} TEMPLATE ${client.escapeIdentifier(pristine.name)}`),
@@ -83,7 +89,7 @@ async function trialOf(revisions: readonly Revision[], options: Options = {}): P
     session: { runId: 'a-run', step: 'trial', signal },
     redactor,
   };
-  return rehearse(options.change?.(request) ?? request);
+  return rehearse((await options.change?.(request)) ?? request);
 }
 
 async function rehearsed(revisions: readonly Revision[], options?: Options): Promise<Rehearsed> {
@@ -170,6 +176,67 @@ describe('the verdict on a downgrade', () => {
   test('counts large objects', async () => {
     const { verdict } = await rehearsed([step(["SELECT lo_put(4711, 0, 'C')"], [])]);
     expect(verdict).toMatchObject({ kind: 'lossy', lost: [{ table: 'large objects', column: null, values: 1 }] });
+  });
+
+  test('is never taken from a sample, although the backup’s ledger has samples only', async () => {
+    const sampled = async (request: TrialRequest): Promise<TrialRequest> => {
+      const recorded = await withConnection(request.pristine, request.session, (client) =>
+        readContents([client], { sampleAbove: 1 }),
+      );
+      // Else the test says nothing: no row that is changed below is in the sample.
+      expect(recorded.tables.map(({ checksum }) => checksum)).toEqual(['0', '0', '0']);
+      expect(recorded.largeObjects.checksum).toBe('0');
+      return { ...request, recorded };
+    };
+    const { verdict, unknown } = await rehearsed(
+      [step(["UPDATE users SET phone = 'lost' WHERE id = 2", "SELECT lo_put(4711, 0, 'CONTENT')"], ['SELECT 1'])],
+      { change: sampled },
+    );
+    expect(verdict).toMatchObject({
+      kind: 'lossy',
+      lost: [
+        { table: 'public.users', column: 'phone', values: 1 },
+        { table: 'large objects', column: null, values: 1 },
+      ],
+    });
+    expect(unknown).toEqual([]);
+    const undone = await rehearsed(
+      [step(['ALTER TABLE users ADD COLUMN email text'], ['ALTER TABLE users DROP COLUMN email'])],
+      { change: sampled },
+    );
+    expect(undone).toMatchObject({ verdict: { kind: 'lossless' }, unknown: [] });
+  });
+
+  test('counts rows that users put into an extension’s configuration table, and no others of an extension', async () => {
+    const member = (table: string): readonly string[] => [
+      `CREATE TABLE ${table} (id int PRIMARY KEY, keep text)`,
+      `INSERT INTO ${table} VALUES (1, 'a year'), (2, 'a month')`,
+      `ALTER EXTENSION pg_trgm ADD TABLE ${table}`,
+    ];
+    // As pg_extension_config_dump does in an extension's own script.
+    const prepare = [
+      'CREATE EXTENSION pg_trgm',
+      ...member('part_config'),
+      ...member('part_builtin'),
+      `UPDATE pg_extension SET extconfig = ARRAY['part_config'::regclass::oid], extcondition = ARRAY[''] WHERE extname = 'pg_trgm'`,
+    ];
+    const forth = ['DELETE FROM part_config WHERE id = 2', 'DELETE FROM part_builtin WHERE id = 2'];
+    for (const change of [
+      (request: TrialRequest) => request,
+      async (request: TrialRequest) => ({
+        ...request,
+        recorded: await withConnection(request.pristine, request.session, (client) =>
+          readContents([client], { sampleAbove: Infinity }),
+        ),
+      }),
+    ]) {
+      const { verdict } = await rehearsed([step(forth, [])], { prepare, change });
+      expect(verdict).toEqual({
+        kind: 'lossy',
+        lost: [{ table: 'public.part_config', column: null, values: 1 }],
+        objects: [],
+      });
+    }
   });
 
   test('names what is left: objects, rows, a sequence that fell back', async () => {

@@ -1,4 +1,5 @@
 import type { Client } from 'pg';
+import { type ExtensionTables, isWantedSql } from './extension-tables.ts';
 import type { HashedColumn } from './row-hash.ts';
 
 export interface ComparableColumn {
@@ -46,18 +47,20 @@ export const KEYS_OF = `coalesce((SELECT json_agg(k.names ORDER BY k.indisprimar
                   HAVING bool_and(a.attnotnull)) k), '[]')`;
 
 /**
- * Every table whose rows a backup holds: ordinary tables and leaf partitions; extension members and temporary tables left
- * out. Reads in the caller's transaction.
+ * Every table whose rows a backup holds: ordinary tables and leaf partitions; temporary tables left out, and members of
+ * extensions but for those that `members` says. Reads in the caller's transaction.
  */
-export async function readComparableTables(client: Client): Promise<ComparableTable[]> {
+export async function readComparableTables(
+  client: Client,
+  members: ExtensionTables = 'left-out',
+): Promise<ComparableTable[]> {
   const { rows } = await client.query<ComparableTable>(
     `SELECT n.nspname AS "schema", c.relname AS "name", greatest(c.reltuples, 0)::float8 AS "estimatedRows",
        ${COLUMNS_OF} AS "columns", ${KEYS_OF} AS "keys"
      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE c.relkind = 'r' AND c.relpersistence <> 't'
        AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-       AND NOT EXISTS (SELECT FROM pg_depend d
-                       WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')`,
+       AND ${isWantedSql(members)}`,
   );
   return rows;
 }

@@ -1,5 +1,6 @@
 import { type Client, escapeIdentifier } from 'pg';
 import { qualifiedName, sqlName } from '../identifier.ts';
+import { type ExtensionTables, isWantedSql } from './extension-tables.ts';
 import { type HashedColumn, oneInSql, rowHashSql } from './row-hash.ts';
 
 /** Which rows of a table went into its checksum. */
@@ -62,7 +63,7 @@ const BUILT_IN_TYPE = `CASE WHEN t.typnamespace = 'pg_catalog'::regnamespace THE
                             WHEN b.typnamespace = 'pg_catalog'::regnamespace THEN b.typname ELSE '' END`;
 
 /** Ordinary tables and leaf partitions. */
-export async function readableTables(client: Client): Promise<ReadableTable[]> {
+export async function readableTables(client: Client, members: ExtensionTables = 'left-out'): Promise<ReadableTable[]> {
   const { rows } = await client.query<ReadableTable>(
     `SELECT n.nspname AS "schema", c.relname AS "name", pg_table_size(c.oid)::float8 AS "bytes",
             CASE WHEN m.amname = 'heap'
@@ -81,8 +82,7 @@ export async function readableTables(client: Client): Promise<ReadableTable[]> {
      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am m ON m.oid = c.relam
      WHERE c.relkind = 'r' AND c.relpersistence <> 't'
        AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-       AND NOT EXISTS (SELECT FROM pg_depend d
-                       WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')`,
+       AND ${isWantedSql(members)}`,
   );
   return rows;
 }

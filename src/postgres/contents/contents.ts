@@ -8,6 +8,7 @@ import {
   type TableContents,
   type TablePart,
 } from './contents-table.ts';
+import type { ExtensionTables } from './extension-tables.ts';
 import { readLargeObjects, type LargeObjects } from './large-objects.ts';
 import { qualifiedName } from '../identifier.ts';
 import { pinFormats } from './row-hash.ts';
@@ -26,12 +27,15 @@ export interface ContentsOptions {
   readonly sampleAbove: number;
   /** Hashes the same columns and picks the same samples as were recorded here, so that both can be compared. */
   readonly like?: DatabaseContents;
+  /** Default: none, as a ledger has it. */
+  readonly extensionTables?: ExtensionTables;
   readonly progress?: (table: string, done: number, of: number) => void;
 }
 
 /**
  * Counts every row of every ordinary table and leaf partition and hashes them, or a sample of them. Left out: foreign tables
- * (their rows live elsewhere), materialized views (stale by nature), members of extensions (CREATE EXTENSION makes them).
+ * (their rows live elsewhere), materialized views (stale by nature), members of extensions (CREATE EXTENSION makes them),
+ * unless `extensionTables` asks for some.
  *
  * Reads in the callers' transactions; for one picture they must share a snapshot, and the tables must have been locked before
  * it was taken: TRUNCATE is not under MVCC. Tables are dealt out in parts, largest first, to whichever session is free.
@@ -41,11 +45,36 @@ export interface ContentsOptions {
 export async function readContents(sessions: readonly Client[], options: ContentsOptions): Promise<DatabaseContents> {
   const [first] = sessions;
   if (first === undefined) throw new Error('no session to read with');
+  const tables = await readTables(sessions, options);
+  const like = options.like?.largeObjects.sample;
+  return {
+    tables,
+    sequences: sorted(await readSequences(first), ({ sequence }) => sequence),
+    largeObjects: await readLargeObjects(sessions, {
+      sampleAbove: options.sampleAbove,
+      ...(like === undefined ? {} : { like }),
+    }),
+  };
+}
+
+/** The tables of `readContents`, sorted by name. @param only names as in the object map; absent: all */
+export async function readTables(
+  sessions: readonly Client[],
+  options: Omit<ContentsOptions, 'like'> & {
+    readonly like?: Pick<DatabaseContents, 'tables'>;
+    readonly only?: (table: string) => boolean;
+  },
+): Promise<TableContents[]> {
+  const [first] = sessions;
+  if (first === undefined) throw new Error('no session to read with');
   for (const session of sessions) await pinFormats(session);
+  const { only = () => true } = options;
   const recorded = new Map(options.like?.tables.map((entry) => [entry.table, entry]));
-  const shapes = (await readableTables(first)).map((table) =>
-    shapeOf(table, { sampleAbove: options.sampleAbove, like: recorded.get(qualifiedName(table.schema, table.name)) }),
-  );
+  const shapes = (await readableTables(first, options.extensionTables))
+    .filter(({ schema, name }) => only(qualifiedName(schema, name)))
+    .map((table) =>
+      shapeOf(table, { sampleAbove: options.sampleAbove, like: recorded.get(qualifiedName(table.schema, table.name)) }),
+    );
   const parts = shapes.flatMap(partsOf).sort((one, other) => other.bytes - one.bytes);
   const tally = new Tally(parts, options.progress ?? (() => undefined));
   const read = await inParallel(sessions, parts, async (session, part) => {
@@ -53,15 +82,7 @@ export async function readContents(sessions: readonly Client[], options: Content
     tally.done(part);
     return { part, sums };
   });
-  const like = options.like?.largeObjects.sample;
-  return {
-    tables: sorted(joinParts(shapes, read), ({ table }) => table),
-    sequences: sorted(await readSequences(first), ({ sequence }) => sequence),
-    largeObjects: await readLargeObjects(sessions, {
-      sampleAbove: options.sampleAbove,
-      ...(like === undefined ? {} : { like }),
-    }),
-  };
+  return sorted(joinParts(shapes, read), ({ table }) => table);
 }
 
 /** Counts finished tables: a table is finished with its last part. */

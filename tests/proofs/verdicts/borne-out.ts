@@ -110,7 +110,7 @@ async function judged(
   const data = await withConnection(world.url('superuser', pristine), session, (untouched) =>
     withConnection(world.url('superuser', database), session, (production) =>
       compareData(
-        { pristine: untouched, tried: production, readers: [] },
+        { pristine: untouched, tried: production, readers: { pristine: [], tried: [] } },
         before.contents,
         qualifiedName(schema, table),
         () => undefined,
