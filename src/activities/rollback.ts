@@ -5,8 +5,8 @@ import { downgradePlan } from '../alembic/downgrade-plan.ts';
 import type { RecoveryActivities } from '../contract/activities.ts';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
 import type { RollbackEvidence, RollbackInput } from '../contract/evidence.ts';
-import { normalizedDefinition } from '../postgres/catalog/definition-text.ts';
 import type { ProductionReading } from '../postgres/catalog/production-state.ts';
+import { isLeftover } from '../rehearsal/leftovers.ts';
 import { objectDifferences } from '../rehearsal/object-difference.ts';
 import { runStep, type StepTools } from './activity-step.ts';
 import { lastWords } from '../process/last-words.ts';
@@ -229,7 +229,7 @@ async function compareWithBefore(
     state.objectMapDigest === before.objectMapDigest
       ? []
       : objectDifferences(await readStoredObjectMap(store, before.objectMap, production.signal), map);
-  const isExpected = expectation(expectedLeftovers);
+  const isExpected = isLeftover(expectedLeftovers);
   const unexpected = differences.filter((line) => !isExpected(line));
   if (unexpected.length > 0) {
     throw new StepError(
@@ -243,13 +243,4 @@ async function compareWithBefore(
     objects: differences.length === 0 ? 'equal' : 'as-rehearsed',
     differences: differences.slice(0, 100),
   };
-}
-
-/**
- * Is a difference one that the rehearsed downgrade left too? The copy's definitions came out of a dump, and PostgreSQL may
- * write the same expression otherwise there.
- */
-function expectation(leftovers: readonly string[]): (line: string) => boolean {
-  const expected = new Set(leftovers.map(normalizedDefinition));
-  return (line) => expected.has(normalizedDefinition(line));
 }

@@ -1,4 +1,5 @@
 import type { LostValues, RehearsalVerdict } from '../contract/rehearsal.ts';
+import { leftoverLine, MOST_LEFTOVERS } from './leftovers.ts';
 
 /** How two states of one database differ, as far as people care. */
 export interface StateDifference {
@@ -24,7 +25,7 @@ export interface TrialFacts {
 
 export const AGAIN = 'upgrade after the downgrade';
 
-/** Entries that a history and a plan can hold; the rest is counted. */
+/** Losses that a history and a plan can hold; the rest is counted. */
 const LISTED = 50;
 const WHY = 1000;
 
@@ -35,6 +36,7 @@ const WHY = 1000;
  * | no downgrade is planned                                     | `impossible` |
  * | a downgrade command fails, or stops at other version rows   | `fails`      |
  * | the upgrade after it fails; what is left over is named      | `fails`      |
+ * | more objects differ than a verdict can name                 | `fails`      |
  * | rows or values of the backup are gone or changed            | `lossy`      |
  * | objects differ, rows came in, a sequence fell back          | `leftovers`  |
  * | nothing differs                                             | `lossless`   |
@@ -49,13 +51,21 @@ export function judge({ downgrade, again }: TrialFacts): RehearsalVerdict {
       break;
   }
   const { objects, lost, beyond } = downgrade.difference;
-  const left = [...objects, ...beyond];
+  const left = [...objects.map(leftoverLine), ...bounded(beyond, LISTED)];
   if (again?.kind === 'failed') {
     const remains = left.length === 0 ? '' : `; the downgrade had left: ${bounded(left, 5).join('; ')}`;
     return {
       kind: 'fails',
       where: again.where === null ? AGAIN : `${AGAIN}, revision ${again.where}`,
       why: `${again.why.slice(0, WHY)}${remains}`.slice(0, 2 * WHY),
+    };
+  }
+  if (objects.length > MOST_LEFTOVERS) {
+    const losses = lost.length === 0 ? '' : `, and ${sumOf(lost)} rows or values are lost`;
+    return {
+      kind: 'fails',
+      where: 'comparison',
+      why: `${objects.length} objects are not as before${losses}: more than ${MOST_LEFTOVERS} cannot be told from unexpected ones after a rollback; the first: ${bounded(left, 5).join('; ')}`,
     };
   }
   if (lost.length > 0) {
@@ -66,11 +76,11 @@ export function judge({ downgrade, again }: TrialFacts): RehearsalVerdict {
       lost: most.slice(0, LISTED),
       objects: [
         ...(rest > 0 ? [`${rest} further tables or columns lose ${sumOf(most.slice(LISTED))} rows or values`] : []),
-        ...bounded(left, LISTED),
+        ...left,
       ],
     };
   }
-  return left.length > 0 ? { kind: 'leftovers', objects: bounded(left, LISTED) } : { kind: 'lossless' };
+  return left.length > 0 ? { kind: 'leftovers', objects: left } : { kind: 'lossless' };
 }
 
 const sumOf = (lost: readonly LostValues[]): number => lost.reduce((sum, { values }) => sum + values, 0);

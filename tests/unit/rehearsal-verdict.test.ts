@@ -1,4 +1,6 @@
 import { describe, expect, test } from 'vitest';
+import { rollbackOffer } from '../../src/contract/rehearsal-offer.ts';
+import { isLeftover } from '../../src/rehearsal/leftovers.ts';
 import { judge, type StateDifference, type TrialFacts } from '../../src/rehearsal/verdict.ts';
 
 const nothing: StateDifference = { objects: [], lost: [], beyond: [] };
@@ -71,8 +73,42 @@ describe('the verdict', () => {
       objects: ['10 further tables or columns lose 55 rows or values'],
     });
     expect(verdict.kind === 'lossy' && verdict.lost.length).toBe(50);
-    const objects = Array.from({ length: 60 }, (_, index) => `added table public.t${index}`);
-    const leftovers = judge({ downgrade: done({ objects }), again });
+    const beyond = Array.from({ length: 60 }, (_, index) => `table public.t${index}: 1 row(s) more`);
+    const leftovers = judge({ downgrade: done({ beyond }), again });
     expect(leftovers.kind === 'leftovers' && leftovers.objects.at(-1)).toBe('and 10 more');
+  });
+
+  test('names every object that is left, so that each is known again after a rollback', () => {
+    const objects = Array.from({ length: 300 }, (_, index) => `added table public.t${index}`);
+    const verdict = judge({ downgrade: done({ objects, beyond: ['table public.audit: 3 row(s) more'] }), again });
+    expect(verdict.kind === 'leftovers' && verdict.objects.slice(0, 300)).toEqual(objects);
+    const isExpected = isLeftover(verdict.kind === 'leftovers' ? verdict.objects : []);
+    expect(objects.filter((line) => !isExpected(line))).toEqual([]);
+    expect(isExpected('added table public.t300')).toBe(false);
+  });
+
+  test('offers no rollback where it cannot name them all', () => {
+    const objects = Array.from({ length: 301 }, (_, index) => `added table public.t${index}`);
+    const verdict = judge({ downgrade: done({ objects, lost: [value] }), again });
+    expect(verdict).toMatchObject({
+      kind: 'fails',
+      where: 'comparison',
+      why: expect.stringMatching(
+        /^301 objects are not as before, and 3 rows or values are lost: .*added table public.t4/,
+      ),
+    });
+    expect(rollbackOffer(verdict).rollback).toBe('not-offered');
+  });
+
+  test('cuts long lines, and knows the object again by what was cut, however it is written', () => {
+    const line = (cast: string, end: string): string =>
+      `added constraint public.t.states: CHECK (${Array.from({ length: 40 }, (_, n) => `(state = 'state ${n}'${cast})`).join(' OR ')} OR state = '${end}')`;
+    const verdict = judge({ downgrade: done({ objects: [line('', 'a')] }), again });
+    const [cut = ''] = verdict.kind === 'leftovers' ? verdict.objects : [];
+    expect(cut.length).toBeLessThanOrEqual(300);
+    const isExpected = isLeftover([cut]);
+    expect(isExpected(line('', 'a'))).toBe(true);
+    expect(isExpected(line('::text', 'a'))).toBe(true);
+    expect(isExpected(line('', 'b'))).toBe(false);
   });
 });
