@@ -137,7 +137,7 @@ async function tryOn(
       onLine: (stream, line) => log.add(stream, line),
       progress: (now) => tools.progress({ ...now }),
     });
-    const rehearsed = requireUpgraded(result, withheld);
+    const rehearsed = requireUpgraded(result, [...withheld, ...login.differences]);
     const { footprint, mapBefore, mapAfter, upgrade, ...facts } = rehearsed;
     return {
       ...facts,

@@ -123,6 +123,10 @@ async function makeLogin(
 async function joinAsInProduction(client: Client, { memberships }: ImitatedRole, { major }: Traits): Promise<string[]> {
   const differences: string[] = [];
   for (const { role, member, inherit, set } of memberships) {
+    if (NOT_GIVEN.has(role)) {
+      differences.push(await withhold(client, role, member));
+      continue;
+    }
     const { rows } = await client.query<{ joined: boolean; placeholder: boolean }>(
       `SELECT EXISTS (SELECT FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid WHERE g.rolname = $1 AND m.member = u.oid
                       AND coalesce((to_jsonb(m)->>'inherit_option')::boolean, true) >= $4
@@ -141,6 +145,23 @@ async function joinAsInProduction(client: Client, { memberships }: ImitatedRole,
     }
   }
   return differences;
+}
+
+/** A subscription draws from another server as soon as it is made: nothing could cut it off before. */
+const NOT_GIVEN = new Set(['pg_create_subscription']);
+
+/** Placeholders outlast a run: an earlier one may have given it. */
+async function withhold(client: Client, role: string, member: string): Promise<string> {
+  const { rowCount } = await client.query(
+    `SELECT FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid JOIN pg_roles u ON u.oid = m.member
+     WHERE g.rolname = $1 AND u.rolname = $2 AND shobj_description(u.oid, 'pg_authid') = $3`,
+    [role, member, PLACEHOLDER],
+  );
+  const failure = rowCount === 0 ? undefined : await attempt(client, `REVOKE ${sqlName(role)} FROM ${sqlName(member)}`);
+  if (failure !== undefined) {
+    return `role "${member}" has "${role}" on the scratch server, which cannot be taken from it (${failure}): a subscription that the migration makes draws from its publisher in earnest`;
+  }
+  return `role "${member}" is not given "${role}" on the scratch server, so that no copy draws from another server`;
 }
 
 /** @returns names only: values may be secrets */

@@ -5,7 +5,10 @@ import { keyOf, type ObjectMap, readObjectMap } from '../postgres/catalog/object
 import type { ObjectKind } from '../postgres/catalog/object-map-queries.ts';
 import { sqlState } from '../postgres/database-error.ts';
 import { qualifiedName, sqlName } from '../postgres/identifier.ts';
+import { NOWHERE } from '../postgres/nowhere.ts';
 import type { Isolation } from '../postgres/restore/restore-compare.ts';
+import { cutOffSubscriptions } from '../postgres/restore/subscriptions.ts';
+import { OUTGOING } from './ways-out.ts';
 
 export interface Neutralized {
   /** What could have reached out and was cut off, in words. */
@@ -13,9 +16,6 @@ export interface Neutralized {
   /** What was left out for that, and what could still reach out, in words. */
   readonly unknown: readonly string[];
 }
-
-/** Never resolved to an address (RFC 6761, section 6.4). */
-const NOWHERE = 'nowhere.invalid';
 
 /**
  * Foreign servers lead nowhere, user mappings hold no credentials, subscriptions are off, scheduled jobs do not run.
@@ -185,19 +185,8 @@ async function emptyMappings(client: Client): Promise<Outcome> {
 }
 
 async function stopSubscriptions(client: Client): Promise<string[]> {
-  const { rows } = await client.query<{ name: string }>(
-    `SELECT s.subname AS "name" FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
-     WHERE d.datname = current_database() ORDER BY 1`,
-  );
-  for (const { name } of rows) {
-    const subscription = sqlName(name);
-    await client.query(`ALTER SUBSCRIPTION ${subscription} DISABLE`);
-    await client.query(`ALTER SUBSCRIPTION ${subscription} SET (slot_name = NONE)`);
-    await client.query(
-      `ALTER SUBSCRIPTION ${subscription} CONNECTION 'host=${NOWHERE} port=1 dbname=nowhere user=nobody password=none'`,
-    );
-  }
-  return rows.map(({ name }) => `subscription ${qualifiedName(name)} is disabled and leads nowhere`);
+  const names = await cutOffSubscriptions(client);
+  return names.map((name) => `subscription ${qualifiedName(name)} is disabled and leads nowhere`);
 }
 
 /** Tables of schedulers that work inside the server. Others connect from outside, to the database they were told. */
@@ -244,20 +233,6 @@ async function viewsOverForeignTables(client: Client): Promise<View[]> {
   );
   return rows;
 }
-
-/** Extensions with functions that open connections, or run programs, by arguments of their own. */
-const OUTGOING = [
-  'dblink',
-  'http',
-  'pg_net',
-  'plpython3u',
-  'plperlu',
-  'pltclu',
-  'plsh',
-  'aws_s3',
-  'aws_lambda',
-  'azure_storage',
-];
 
 async function outgoingExtensions(client: Client): Promise<string[]> {
   const { rows } = await client.query<{ name: string }>(

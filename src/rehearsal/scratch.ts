@@ -129,7 +129,7 @@ export function dropSwapped(world: ScratchWorld): Promise<string[]> {
         ((mark.kind === 'kept-aside' && mark.facts?.['production'] === replaced) ||
           (mark.kind === 'restore' && (name === fresh || name === replaced))),
     );
-    for (const { name } of left) await dropCopy(client, name, world.signal);
+    for (const { name } of left) await dropCopy(client, name, world);
     return left.map(({ name }) => name);
   });
 }

@@ -21,6 +21,7 @@ import { objectDifferences } from './object-difference.ts';
 import { namesOfExisting, readStorage, rewritten, type StorageState, walBetween } from './storage.ts';
 import type { Rehearse, Rehearsed, TrialRequest } from './trial-request.ts';
 import { judge, type TrialFacts } from './verdict.ts';
+import { newWaysOut, waysOut } from './ways-out.ts';
 
 /** Invalid indexes are in no map: they are told beside it. */
 interface Objects {
@@ -34,9 +35,10 @@ interface CopyState extends Objects {
 
 export const rehearse: Rehearse = async (request) => {
   const { plan, session } = request;
-  const { names, ...before } = await inCopy(request, async (client) => ({
+  const { names, ways, ...before } = await inCopy(request, async (client) => ({
     ...(await readState(client, request)),
     names: await namesHeld(client),
+    ways: await waysOut(client),
   }));
 
   const { run, recorder, upgrade, footprint, after } = await upgradeCopy(request, before);
@@ -45,6 +47,7 @@ export const rehearse: Rehearse = async (request) => {
     return { kind: 'upgrade-failed', revision, why, leaves: differences(before, after).slice(0, 50) };
   }
 
+  const reachingOut = newWaysOut(ways, await inCopy(request, waysOut));
   const smoke = await runSmoke(request);
   const deployed =
     request.tryUpgraded === undefined
@@ -52,7 +55,10 @@ export const rehearse: Rehearse = async (request) => {
       : await request.tryUpgraded({ statements: recorder.definitions });
   session.signal.throwIfAborted();
 
-  const unknown = upgrade.reporter.kind === 'absent' ? [reporterAbsent(upgrade.reporter.why)] : [];
+  const unknown = [
+    ...(upgrade.reporter.kind === 'absent' ? [reporterAbsent(upgrade.reporter.why)] : []),
+    ...reachingOut.slice(0, 50),
+  ];
   const facts = { upgrade, footprint, smoke, deployed, mapBefore: before.map, mapAfter: after.map };
   if (plan.downgrade.kind === 'impossible') {
     const verdict = judge({ downgrade: plan.downgrade });

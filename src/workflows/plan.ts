@@ -160,7 +160,9 @@ function warningsOf(
     ...graph.risks,
     ...graph.unknown,
     ...(graph.downgrade.kind === 'impossible' ? [`no rollback by downgrade: ${graph.downgrade.why}`] : []),
-    ...rollbackOffer(rehearsal.trial.verdict).loses.map((loss) => `a rollback loses or leaves: ${loss}`),
+    ...rollbackOffer(rehearsal.trial.verdict)
+      .loses.slice(0, 100)
+      .map((loss) => `a rollback loses or leaves: ${loss}`),
     ...(deployed.kind === 'failed'
       ? [`the deployed release ${deployed.release} does not work on the upgraded copy: ${deployed.why}`]
       : []),

@@ -76,6 +76,23 @@ describe('a rehearsal’s databases', () => {
     expect(await query(inCopy(pristine), 'SELECT FROM public.notes LIMIT 1')).toHaveLength(1);
   });
 
+  it('are dropped although the migration has made a subscription, without asking its publisher', async () => {
+    const name = trialName(service.world, 'trial');
+    await withTrialCopy(service.world, { of: pristine, purpose: 'trial' }, () =>
+      execute(
+        inCopy(name),
+        `CREATE SUBSCRIPTION "${name}_far" CONNECTION 'host=192.0.2.1 password=secret' PUBLICATION p WITH (connect = false, slot_name = 'theirs')`,
+        `INSERT INTO pg_subscription_rel (srsubid, srrelid, srsubstate, srsublsn)
+         SELECT oid, 'public.notes'::regclass, 'i', NULL FROM pg_subscription WHERE subname = '${name}_far'`,
+        `ALTER SUBSCRIPTION "${name}_far" ENABLE`,
+      ),
+    );
+    expect(await service.left()).toEqual([pristine]);
+    expect(
+      await query(scratch.superuserUrl, `SELECT FROM pg_subscription WHERE starts_with(subname, '${name}')`),
+    ).toEqual([]);
+  });
+
   it('are copied although somebody is connected to the original and an earlier attempt is at work in its copy', async () => {
     const name = trialName(service.world, 'trial');
     await withTrialCopy(service.world, { of: pristine, purpose: 'trial' }, () =>
@@ -216,6 +233,26 @@ describe.each(['a superuser', 'no superuser'] as const)('logins of a rehearsal w
         { name: 'search_path', setting: '"$user", public, "Odd Schema"' },
         { name: 'statement_timeout', setting: '31000' },
       ]);
+    });
+  });
+
+  it('cannot make a subscription, although production’s role can and an earlier rehearsal’s could', async () => {
+    const { migrator } = await service.roles();
+    const role = 'pg_create_subscription';
+    const membership = { role, member: migrator.actsAs, inherit: true, set: true };
+    await inTrial(async ({ database }) => {
+      await rehearsalTarget(service.world, { copy: database, as: migrator });
+      if (power === 'a superuser') await execute(scratch.superuserUrl, `GRANT ${role} TO "${migrator.actsAs}"`);
+      const as = { ...migrator, memberships: [...migrator.memberships, membership] };
+      const { target, differences } = await rehearsalTarget(service.world, { copy: database, as });
+      expect(differences).toEqual([
+        expect.stringMatching(/is not given "pg_create_subscription" on the scratch server/),
+      ]);
+      const making = execute(
+        urlOf(target),
+        `CREATE SUBSCRIPTION s CONNECTION 'host=192.0.2.1 password=x' PUBLICATION p WITH (connect = false)`,
+      );
+      await expect(making).rejects.toThrow('permission denied to create subscription');
     });
   });
 

@@ -239,6 +239,34 @@ describe('the verdict on a downgrade', () => {
     }
   });
 
+  test('says which ways to other hosts the upgrade has made', async () => {
+    const { unknown } = await rehearsed(
+      [
+        step(
+          [
+            'CREATE EXTENSION dblink',
+            'CREATE SERVER later FOREIGN DATA WRAPPER postgres_fdw',
+            "ALTER SERVER changed OPTIONS (SET host '192.0.2.1')",
+          ],
+          ["ALTER SERVER changed OPTIONS (SET host 'nowhere.invalid')", 'DROP SERVER later', 'DROP EXTENSION dblink'],
+        ),
+      ],
+      {
+        prepare: [
+          'CREATE EXTENSION postgres_fdw',
+          "CREATE SERVER changed FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host 'nowhere.invalid')",
+          'CREATE SERVER untouched FOREIGN DATA WRAPPER postgres_fdw',
+        ],
+      },
+    );
+    expect(unknown).toEqual([
+      expect.stringMatching(/^extension dblink, which the upgrade makes or changes, may reach other hosts/),
+      expect.stringMatching(/^foreign server changed, /),
+      expect.stringMatching(/^foreign server later, /),
+    ]);
+    expect(unknown.join()).not.toContain('192.0.2.1');
+  });
+
   test('names what is left: objects, rows, a sequence that fell back', async () => {
     const { verdict } = await rehearsed([
       step(

@@ -12,6 +12,7 @@ import { isInRecovery, isSameDatabase, readIdentity } from '../identity.ts';
 import type { ObjectMap } from '../catalog/object-map.ts';
 import { ensurePlaceholderRoles } from './placeholder-roles.ts';
 import { endSessions } from '../sessions.ts';
+import { dropSubscriptions, hasSubscriptions } from './subscriptions.ts';
 
 export type CopyKind = Extract<DatabaseMark['kind'], 'drill' | 'scratch'>;
 
@@ -89,7 +90,7 @@ export function dropCopies(
     readonly named?: readonly string[];
   },
 ): Promise<string[]> {
-  const { runId, signal } = access;
+  const { runId } = access;
   return withConnection(access.url, scratchSession(access), async (client) => {
     const marked = (await listMarkedDatabases(client)).filter(
       ({ mark }) => mark.runId === runId && mark.kind === of.kind && mark.service === of.service,
@@ -98,7 +99,7 @@ export function dropCopies(
     for (const own of [copyName(of.service, of.kind, runId), ...(of.named ?? [])]) {
       if ((await commentOf(client, own)) === null) names.add(own);
     }
-    for (const name of names) await dropCopy(client, name, signal);
+    for (const name of names) await dropCopy(client, name, access);
     return [...names].toSorted();
   });
 }
@@ -124,12 +125,9 @@ async function commentOf(client: Client, name: string): Promise<string | null | 
 export async function dropLeftoverCopy(
   client: Client,
   name: string,
-  {
-    mark,
-    runId,
-    signal,
-  }: { readonly mark: Pick<DatabaseMark, 'kind'>; readonly runId: string; readonly signal: AbortSignal },
+  access: ScratchServerAccess & { readonly mark: Pick<DatabaseMark, 'kind'> },
 ): Promise<void> {
+  const { mark, runId } = access;
   const comment = await commentOf(client, name);
   if (comment === undefined) return;
   const found = parseDatabaseMark(comment);
@@ -140,11 +138,16 @@ export async function dropLeftoverCopy(
       { database: name },
     );
   }
-  await dropCopy(client, name, signal);
+  await dropCopy(client, name, access);
 }
 
-export async function dropCopy(client: Client, name: string, signal: AbortSignal): Promise<void> {
-  await endSessions(client, { of: { database: name }, signal });
+/** A database with subscriptions cannot be dropped, and dropping one as it is would ask its publisher. */
+export async function dropCopy(client: Client, name: string, access: ScratchServerAccess): Promise<void> {
+  if (await hasSubscriptions(client, name)) {
+    const copy = inDatabase(parseConnectionUrl(access.url), name);
+    await withConnection(copy, scratchSession(access), dropSubscriptions);
+  }
+  await endSessions(client, { of: { database: name }, signal: access.signal });
   await client.query(`DROP DATABASE IF EXISTS ${sqlName(name)}`);
 }
 

@@ -33,7 +33,7 @@ export function createTemplateCopy(request: TemplateCopyRequest): Promise<Templa
   const mark = { ...request.mark, kind: 'scratch', runId } as const;
   return withConnection(request.url, scratchSession(request), async (client) => {
     const owner = await ownerOf(client, of, runId);
-    await dropLeftoverCopy(client, name, { mark, runId, signal });
+    await dropLeftoverCopy(client, name, { ...request, mark });
     // By the files and not through the log: a large copy would fill it (since 15, before that there was no other way).
     const { rows: version } = await client.query<{ major: number }>(
       `SELECT current_setting('server_version_num')::int / 10000 AS major`,
@@ -59,7 +59,7 @@ export function dropTemplateCopy(access: ScratchServerAccess, { oid }: Pick<Temp
       'SELECT datname AS "name" FROM pg_database WHERE oid = $1::int8::oid',
       [oid],
     );
-    for (const { name } of rows) await dropCopy(client, name, access.signal);
+    for (const { name } of rows) await dropCopy(client, name, access);
   });
 }
 
