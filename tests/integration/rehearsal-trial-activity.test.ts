@@ -156,6 +156,23 @@ describe('the trial of a migration', () => {
     });
   });
 
+  test('names what the migration was not given, where the upgrade fails without it', async () => {
+    const input = await inputFor('SELECT never()', 'SELECT 1');
+    const { environment: _none, ...rehearsal } = input.profile.rehearsal;
+    await writeFile(join(folder, 'queue'), 'amqp://queue.example');
+    const queue = { secret: { kind: 'file', path: join(folder, 'queue') } } as const;
+    const alembic = {
+      ...input.profile.alembic,
+      environment: { QUEUE_URL: queue, BILLING: 'postgresql://b@b/billing' },
+    };
+    await expect(trial({ ...input, profile: { ...input.profile, alembic, rehearsal } })).rejects.toMatchObject({
+      type: 'CheckFailed',
+      message: expect.stringMatching(
+        /fails at revision 0003 .*and production may: .*QUEUE_URL: .*rehearsal\.environment.*BILLING: .*Mend the profile or the release/s,
+      ),
+    });
+  });
+
   test('refuses SQL of a class that the profile names', async () => {
     const lint = { program: join(stack.venv.bin, 'squawk'), refuse: ['ban-drop-column'], exclude: [] };
     await expect(trial(await inputFor(ADD, DROP, { lint }))).resolves.toMatchObject({ verdict: { kind: 'lossless' } });
