@@ -1,7 +1,7 @@
 import type { RevisionStart } from '../alembic/barrier.ts';
 import type { AlembicCommandFacts } from '../alembic/command.ts';
 import { rowsAtTarget } from '../alembic/reconcile.ts';
-import type { StatementEvent } from '../alembic/statements.ts';
+import { getsOn, type StatementEvent } from '../alembic/statements.ts';
 import { upgrade } from '../alembic/upgrade.ts';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
 import type { UpgradeInput } from '../contract/evidence.ts';
@@ -53,7 +53,7 @@ export type TryEnd =
 export async function tryUpgrade(context: TryContext, inTry: number): Promise<TryEnd> {
   const { input, production, step, log } = context;
   const { profile, run, graph } = input;
-  const told = new Told(context, inTry);
+  const told = new Told(context, inTry, (at) => watch.gotOn(at));
   const watch = watchMigration({
     administrator: production.administrator,
     runId: run.runId,
@@ -140,6 +140,7 @@ async function runOne(
 class Told {
   private readonly context: TryContext;
   private readonly inTry: number;
+  private readonly gotOn: (at: number) => void;
   private readonly noted = new Set<string>();
   private revision = '';
   private running: Extract<StatementEvent, { event: 'statement-start' }> | undefined;
@@ -147,12 +148,13 @@ class Told {
   private lastFailed = false;
   /** Looks in a row that saw nobody in the way. */
   private withoutBlockers = 0;
-  /** SQLSTATE of the last statement that failed. */
+  /** SQLSTATE of a failure after which the migration has not got on. */
   sqlstate: string | undefined;
 
-  constructor(context: TryContext, inTry: number) {
+  constructor(context: TryContext, inTry: number, gotOn: (at: number) => void) {
     this.context = context;
     this.inTry = inTry;
+    this.gotOn = gotOn;
     context.telling.tell({ phase: 'alembic upgrade', try: inTry, blockers: [] });
   }
 
@@ -172,9 +174,11 @@ class Told {
     if (event.event === 'transaction-end') return;
     if (event.revision !== null) this.revision = event.revision;
     this.running = event.event === 'statement-start' ? event : undefined;
-    if (event.event === 'statement' && event.class !== 'session') {
+    if (event.event === 'statement' && getsOn(event)) {
       this.lastFailed = event.sqlstate !== undefined;
-      this.sqlstate = event.sqlstate ?? this.sqlstate;
+      this.sqlstate = event.sqlstate;
+      if (event.sqlstate === undefined || !STOPPED.has(event.sqlstate))
+        this.gotOn(event.startedAt + event.milliseconds);
     }
     if (this.running) this.tellStatement(this.running.statement, this.running.startedAt);
   }
@@ -245,6 +249,12 @@ class Told {
     this.context.log.add('stderr', `[migration-runbook] try ${this.inTry}: ${text}`);
   }
 }
+
+/**
+ * What a statement ends with that was stopped, and those after it in the same transaction: query_canceled, lock_not_available,
+ * in_failed_sql_transaction (PostgreSQL documentation, Error Codes).
+ */
+const STOPPED: ReadonlySet<string> = new Set(['57014', '55P03', '25P02']);
 
 /** deadlock_detected (PostgreSQL documentation, Error Codes): the server chose the migration to give way. */
 const DEADLOCK = '40P01';

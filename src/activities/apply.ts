@@ -20,8 +20,6 @@ import { type RunStore, withRunStore } from './run-store.ts';
 import { asBlockers, UpgradeTelling } from './upgrade-progress.ts';
 import { hasStarted, recordStart } from './upgrade-record.ts';
 
-export { lastWords } from '../process/last-words.ts';
-
 const STEP = 'apply.upgrade';
 /** Whoever has waited behind the migration's lock comes first, then it tries again. */
 const BETWEEN_TRIES = 500;

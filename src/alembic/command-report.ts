@@ -97,6 +97,6 @@ export class CommandReport {
   #failedOn(result: ProcessResult): FailedOn | undefined {
     const code = result.kind === 'exited' ? result.code : undefined;
     if (this.#reporter.kind === 'absent') return code === 0 ? undefined : failedOnByText(result.stderrTail);
-    return this.#readers.map((reader) => reader.failedOn(code)).findLast((found) => found !== undefined);
+    return this.#readers.map((reader) => reader.failedOn).findLast((found) => found !== undefined);
   }
 }

@@ -78,8 +78,8 @@ export class StatementReader {
   readonly #redactor: Redactor;
   readonly #open = new Set<number>();
   #locks: readonly RelationLock[] = [];
+  /** Of the last statement that was more than cleaning up. */
   #lastFailure: FailedOn | 'other' | undefined;
-  #endedWithFailure = false;
 
   constructor(redactor: Redactor) {
     this.#redactor = redactor;
@@ -96,7 +96,7 @@ export class StatementReader {
         this.#open.add(line.transaction);
         const { limit, locks, statement, sqlstate, ...told } = line;
         if (sqlstate !== undefined) this.#lastFailure = failedOn(sqlstate, limit);
-        if (line.class !== 'session' || sqlstate !== undefined) this.#endedWithFailure = sqlstate !== undefined;
+        else if (getsOn(line)) this.#lastFailure = undefined;
         if (Array.isArray(locks)) {
           this.#locks = locks.map(([schema, name, mode]) => ({ relation: qualifiedName(schema, name), mode }));
         }
@@ -117,9 +117,8 @@ export class StatementReader {
     return ends;
   }
 
-  /** The time limit that a command failed on. Of a command that ended with code 0 only its very last statement counts. */
-  failedOn(code: number | undefined): FailedOn | undefined {
-    if (code === 0 && !this.#endedWithFailure) return undefined;
+  /** The time limit that a command failed on: a failure after which the migration got on is none. */
+  get failedOn(): FailedOn | undefined {
     return this.#lastFailure === 'other' ? undefined : this.#lastFailure;
   }
 
@@ -127,6 +126,18 @@ export class StatementReader {
     return this.#redactor.redactStart(statement, longestStatement);
   }
 }
+
+/**
+ * Does the migration get on by this statement? What comes after a failure in any case does not tell: ROLLBACK, SET, the release
+ * of an advisory lock.
+ */
+export const getsOn = ({
+  class: kind,
+  statement,
+}: {
+  readonly class: StatementClass;
+  readonly statement: string;
+}): boolean => kind !== 'session' && !/\bpg_advisory_unlock/i.test(statement);
 
 /** lock_not_available and query_canceled (PostgreSQL documentation, Error Codes); the latter is also said of a cancel. */
 function failedOn(sqlstate: string, limit: 'lock' | 'statement' | undefined): FailedOn | 'other' {

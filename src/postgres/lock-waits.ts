@@ -1,18 +1,22 @@
 import type { Client } from 'pg';
 import type { Blocker } from '../contract/evidence.ts';
 import { qualifiedName } from './identifier.ts';
-import { classFromOutside, withoutLiterals } from './statement-text.ts';
+import { classFromOutside, getsOnFromOutside, withoutLiterals } from './statement-text.ts';
 
 /** A session of the migration as one look sees it. */
 export interface MigrationSession {
   readonly pid: number;
   /** Backend start: the process id may belong to somebody else later. */
   readonly since: string;
+  /** When the statement that runs, or ran last, began; null where there was none. */
+  readonly statementSince: string | null;
   /** Literals struck out; empty where nothing runs. */
   readonly statement: string;
   readonly class: 'concurrent' | 'exclusive';
   /** Milliseconds since the running statement began; null where none runs. */
   readonly running: number | null;
+  /** `got-on`: the statement that runs, or ran last, is more than cleaning up after one that failed, and no failure ended its transaction. */
+  readonly standing: 'got-on' | 'not-told';
 }
 
 /** A session of the migration that waits for a lock. */
@@ -62,6 +66,8 @@ export async function lookAtMigration(client: Client, role: string): Promise<Mig
   const { rows } = await client.query<SessionRow>(
     `SELECT a.pid, ${stamp('a.backend_start')} AS "since", coalesce(a.query, '') AS "query",
             CASE WHEN a.state = 'active' THEN ${age('a.query_start')} END AS "running",
+            ${stamp('a.query_start')} AS "statementSince",
+            coalesce(a.state LIKE '%(aborted)', true) AS "aborted",
             l.locktype AS "lockType", l.mode,
             -- waitstart came with PostgreSQL 14
             greatest(0, coalesce(${age(`(to_jsonb(l) ->> 'waitstart')::timestamptz`)}, 0)) AS "waited",
@@ -92,6 +98,8 @@ interface SessionRow {
   readonly since: string;
   readonly query: string;
   readonly running: number | null;
+  readonly statementSince: string | null;
+  readonly aborted: boolean;
   readonly lockType: string | null;
   readonly mode: string | null;
   readonly waited: number;
@@ -100,12 +108,14 @@ interface SessionRow {
   readonly blocking: readonly number[] | null;
 }
 
-const asSession = ({ pid, since, query, running }: SessionRow): MigrationSession => ({
+const asSession = ({ pid, since, query, running, statementSince, aborted }: SessionRow): MigrationSession => ({
   pid,
   since,
+  statementSince,
   statement: running === null ? '' : withoutLiterals(query),
   class: classFromOutside(query),
   running,
+  standing: !aborted && getsOnFromOutside(query) ? 'got-on' : 'not-told',
 });
 
 type Found = Omit<BlockingSession, 'waitedFor'>;

@@ -57,8 +57,13 @@ export interface WatchOptions {
 }
 
 export interface MigrationWatch {
-  /** The first statement it has stopped. */
+  /** The statement it has stopped; none once the migration has got on after that. */
   readonly stopped: WatchStop | undefined;
+  /**
+   * The migration itself tells how a statement ended: well, or by a failure that no stop brings about.
+   * @param at when it ended, milliseconds since the epoch
+   */
+  readonly gotOn: (at: number) => void;
   /** Ends the watch; never throws. */
   readonly end: () => Promise<void>;
 }
@@ -98,6 +103,7 @@ export function watchMigration(options: WatchOptions): MigrationWatch {
     get stopped() {
       return watch.stopped;
     },
+    gotOn: (at) => watch.gotOn(at),
     end: async () => {
       ended.abort();
       await watching.catch(() => undefined);
@@ -107,6 +113,9 @@ export function watchMigration(options: WatchOptions): MigrationWatch {
 
 class Watch {
   stopped: WatchStop | undefined;
+  /** By this process's clock. */
+  private stoppedAt = 0;
+  private gotOnAt = 0;
   private readonly options: WatchOptions;
   private looks = 0;
   private index: string | undefined;
@@ -127,6 +136,7 @@ class Watch {
   private async look(client: Client): Promise<number> {
     const { register, role, inTry } = this.options;
     const { sessions, waits } = await lookAtMigration(client, role);
+    this.forgetWhatWasGotOver(sessions);
     await this.readSeldom(client, sessions);
     const wait = waits.toSorted((a, b) => b.waited - a.waited)[0];
     const blockers = uniqueBlockers(waits);
@@ -166,19 +176,40 @@ class Watch {
     return this.options.limitsInside() === 'kept' ? GRACE : -Math.min(EARLY, limit / 20);
   }
 
-  /** Only what still waits, or still runs: the statement may have come through meanwhile. */
+  gotOn(at: number): void {
+    this.gotOnAt = Math.max(this.gotOnAt, at);
+    if (at >= this.stoppedAt) this.stopped = undefined;
+  }
+
+  /** Where the migration tells nothing itself, what its session did next tells. */
+  private forgetWhatWasGotOver(sessions: readonly MigrationSession[]): void {
+    if (this.stopped === undefined) return;
+    const { pid, since, statementSince } = sessionOf(this.stopped);
+    const now = sessions.find((session) => session.pid === pid && session.since === since);
+    if (now?.standing === 'got-on' && now.statementSince !== statementSince) this.stopped = undefined;
+  }
+
+  /**
+   * Only what still waits, or still runs: the statement may have come through meanwhile, and the next one must not be hit for
+   * it. What was not hit counts as not stopped.
+   */
   private async stop(client: Client, stop: WatchStop): Promise<void> {
-    this.stopped ??= stop;
-    const { pid, since } = stop.kind === 'statement-timeout' ? stop.session : stop.wait.session;
+    const { pid, since, statementSince } = sessionOf(stop);
     const condition =
       stop.kind === 'statement-timeout'
         ? `a.state = 'active'`
         : 'EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND NOT l.granted)';
-    await client.query(
-      `SELECT pg_cancel_backend(a.pid) FROM pg_stat_activity a
-       WHERE a.pid = $1 AND to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') = $2 AND ${condition}`,
-      [pid, since],
+    const at = Date.now();
+    const { rows } = await client.query<{ hit: boolean }>(
+      `SELECT pg_cancel_backend(a.pid) AS "hit" FROM pg_stat_activity a
+       WHERE a.pid = $1 AND to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') = $2
+         AND to_char(a.query_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') = $3 AND ${condition}`,
+      [pid, since, statementSince],
     );
+    // The migration may have told of it before the server's answer was here.
+    if (this.stopped !== undefined || !rows.some(({ hit }) => hit) || this.gotOnAt >= at) return;
+    this.stopped = stop;
+    this.stoppedAt = at;
   }
 
   /** For people: what cannot be read is left as it was. */
@@ -199,6 +230,9 @@ class Watch {
     }
   }
 }
+
+const sessionOf = (stop: WatchStop): MigrationSession =>
+  stop.kind === 'statement-timeout' ? stop.session : stop.wait.session;
 
 /**
  * Waits for older transactions come from CONCURRENTLY only. A wait for ACCESS EXCLUSIVE keeps readers waiting behind it,

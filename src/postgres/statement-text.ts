@@ -27,3 +27,10 @@ export function classFromOutside(sql: string): Extract<StatementClass, 'concurre
   const words = sql.replaceAll(PARTS, ' ');
   return /\bCONCURRENTLY\b|\bVALIDATE\s+CONSTRAINT\b/i.test(words) ? 'concurrent' : 'exclusive';
 }
+
+/** Statements that come after a failure in any case: the end of its transaction, settings, the release of advisory locks. */
+const CLEANING_UP =
+  /^\s*(?:$|(?:rollback|abort|commit|end|begin|start|savepoint|release|set|reset|discard|deallocate|close|unlisten|show)\b)|\bpg_advisory_unlock/i;
+
+/** Does a migration get on by this statement, as far as its text tells? */
+export const getsOnFromOutside = (sql: string): boolean => !CLEANING_UP.test(withoutLiterals(sql, sql.length));

@@ -15,20 +15,35 @@ export function lastWords(ending: string, text: string): string {
   return `${ending}: ${shown.join(' | ').slice(0, 1200)}`;
 }
 
-/** `DETAIL:  Key (email)=(ann@example.com) already exists.`, `CONTEXT:  COPY users, line 3: "..."`, SQLAlchemy's parameters. */
+/**
+ * `DETAIL:  Key (email)=(ann@example.com) already exists.`, `CONTEXT:  COPY users, line 3: "..."`, SQLAlchemy's parameters;
+ * also behind the name that a container's log begins with.
+ */
 const ROW_VALUES =
-  /^\s*(DETAIL|CONTEXT|QUERY|STATEMENT|ZUSATZ|KONTEXT):|^\s*\[parameters:|^\s*\(Background on this error/;
-const SQL = /^\s*\[SQL:/;
+  /^(?:\S+\s*\|)?\s*(?:(?:DETAIL|CONTEXT|QUERY|STATEMENT|ZUSATZ|KONTEXT):|\[parameters:|\(Background on this error)/;
+/** The parameters that an engine with `echo` logs. */
+const ECHOED_PARAMETERS =
+  /\[(?:generated in|cached since|no key|raw sql|caching disabled|dialect [^\]]* does not support caching)[^\]]*\]/;
+const SQL = /^(?:\S+\s*\|)?\s*\[SQL:/;
 
-/** A statement that SQLAlchemy quotes may go over several lines; its literals are values of rows too. */
-function withoutRowValues(lines: readonly string[]): string[] {
+const withoutRowValues = (lines: readonly string[]): string[] => {
+  const shown = rowValueFilter();
+  return lines.flatMap((line) => shown(line) ?? []);
+};
+
+/**
+ * For the lines of one stream, in order. A statement that SQLAlchemy quotes may go over several lines; its literals are
+ * values of rows too.
+ *
+ * @returns for each line what may be shown of it; undefined where it holds values of rows
+ */
+export function rowValueFilter(): (line: string) => string | undefined {
   let isSql = false;
-  return lines
-    .filter((line) => !ROW_VALUES.test(line))
-    .map((line) => {
-      isSql ||= SQL.test(line);
-      const shown = isSql ? line.replaceAll(/'(?:[^']|'')*'?/g, "'?'") : line;
-      if (line.trimEnd().endsWith(']')) isSql = false;
-      return shown;
-    });
+  return (line) => {
+    if (ROW_VALUES.test(line) || ECHOED_PARAMETERS.test(line)) return undefined;
+    isSql ||= SQL.test(line);
+    const shown = isSql ? line.replaceAll(/'(?:[^']|'')*'?/g, "'?'") : line;
+    if (line.trimEnd().endsWith(']')) isSql = false;
+    return shown;
+  };
 }

@@ -278,6 +278,27 @@ except sa.exc.OperationalError:
     expect(of('r1').map((told) => told.sqlstate ?? told.statement)).toContain('55P03');
   });
 
+  test('by something else than a limit, after it had got over one, is told apart', async () => {
+    const { options, url } = await service([
+      {
+        id: 'r1',
+        upgrade: `try:
+    with op.get_bind().begin_nested():
+        op.execute("LOCK TABLE busy")
+except sa.exc.OperationalError:
+    op.execute("CREATE TABLE instead (id int)")
+raise ValueError("a bug of the revision")`,
+      },
+    ]);
+    const facts = await withClient(url, async (client) => {
+      await client.query('CREATE TABLE busy (id int)');
+      await client.query('BEGIN; LOCK TABLE busy');
+      return upgrade({ ...options, timeouts: { ...timeouts, lock: 200 }, target: 'r1' });
+    });
+    expect(facts.result).toMatchObject({ kind: 'exited', code: 1 });
+    expect(facts.failedOn).toBeUndefined();
+  });
+
   test('by a constraint that is checked at the commit is told', async () => {
     const { options, statements } = await service([
       {

@@ -201,6 +201,45 @@ describe('old transactions', () => {
   });
 });
 
+describe('an upgrade that has got over a lock it could not have', () => {
+  const gotOver = (then: string) => ({
+    id: '0003',
+    down: '"0002"',
+    upgrade: `try:
+    with op.get_bind().begin_nested():
+        op.execute("ALTER TABLE users ADD COLUMN age integer")
+except Exception:
+    op.execute("CREATE TABLE instead (id integer PRIMARY KEY)")
+    ${then}`,
+  });
+
+  test.each([
+    { how: 'by the limits inside', command: {} },
+    { how: 'by a stop from outside', command: { commands: { upgrade: WITHOUT_OUR_PART } } },
+  ])('and fails for another reason is not started again, and that reason is told: $how', async ({ command }) => {
+    const service = await createGuardedService({
+      revisions: [gotOver(`op.execute("SELECT pg_sleep(1)")\n    raise ValueError("a bug of the revision")`)],
+      alembic: command,
+    });
+    const blocker = await block(service, READ);
+    const { heard, running } = start(service);
+    const failure = await failureOf(running);
+    expect(failure.type).toBe(STEP_ERRORS.processFailed);
+    expect(failure.message).toContain('ValueError: a bug of the revision');
+    expect(heard.every((progress) => (progress.try ?? 1) === 1)).toBe(true);
+    await blocker.end();
+  });
+
+  test('and fails in a statement is told with that failure', async () => {
+    const twice = 'op.execute("INSERT INTO users SELECT * FROM users")';
+    const service = await createGuardedService({ revisions: [gotOver(twice)] });
+    const blocker = await block(service, READ);
+    const failure = await failureOf(service.upgrade());
+    expect(failure.message).toContain('duplicate key value violates unique constraint');
+    await blocker.end();
+  });
+});
+
 describe('an index built concurrently', () => {
   test('waits behind an old snapshot for longer than other statements may, and succeeds', async () => {
     const service = await createGuardedService({ revisions: [BUILD_INDEX], guard: { lockTimeout: 200 } });

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { BlockerRegister, type BlockerRules } from '../../src/postgres/blocker-register.ts';
 import { withConnection } from '../../src/postgres/connection.ts';
 import { parseConnectionUrl } from '../../src/postgres/connection-url.ts';
+import type { BlockingSession } from '../../src/postgres/lock-waits.ts';
 import { watchMigration, type WatchedMigration, type WatchOptions } from '../../src/postgres/lock-watch.ts';
 import { createService, execute, query, type TestService } from '../postgres-service.ts';
 import { useStack } from '../stack.ts';
@@ -73,6 +74,19 @@ async function watching(
   }
 }
 
+/** What happens while the watch has looked and has not judged yet. */
+function betweenLookAndStop(work: (blockers: readonly BlockingSession[]) => Promise<void>): BlockerRegister {
+  const register = new BlockerRegister({ endAfter: 'never', ownRoles: [] });
+  register.meet = (_, blockers) => work(blockers);
+  return register;
+}
+
+async function isWaiting(client: Client): Promise<boolean> {
+  const { processID } = client as Client & { readonly processID: number };
+  const rows = await query(service.superuserUrl, 'SELECT FROM pg_locks WHERE pid = $1 AND NOT granted', [processID]);
+  return rows.length > 0;
+}
+
 const soon = { timeout: 20_000 };
 
 const ALTER = 'ALTER TABLE public.users ADD COLUMN IF NOT EXISTS extra integer';
@@ -135,7 +149,9 @@ describe('a migration that is watched', () => {
     await watching(
       async ({ watch }) => {
         await expect(migration.query(ALTER)).rejects.toMatchObject({ code: '57014' });
-        expect(watch.stopped).toMatchObject({ kind: 'lock-timeout', wait: { relation: 'public.users' } });
+        await expect
+          .poll(() => watch.stopped, soon)
+          .toMatchObject({ kind: 'lock-timeout', wait: { relation: 'public.users' } });
       },
       { limits: { lock: 300, concurrentLock: 0, statement: 0 } },
     );
@@ -182,7 +198,7 @@ describe('a migration that is watched', () => {
     await watching(
       async ({ watch }) => {
         await expect(migration.query('SELECT pg_sleep(60)')).rejects.toMatchObject({ code: '57014' });
-        expect(watch.stopped).toMatchObject({ kind: 'statement-timeout' });
+        await expect.poll(() => watch.stopped, soon).toMatchObject({ kind: 'statement-timeout' });
       },
       { limits: { lock: 0, concurrentLock: 0, statement: 300 } },
     );
@@ -194,9 +210,91 @@ describe('a migration that is watched', () => {
     await watching(
       async ({ watch }) => {
         await expect(migration.query(ALTER)).rejects.toMatchObject({ code: '57014' });
-        expect(watch.stopped).toMatchObject({ kind: 'beyond-footprint' });
+        await expect.poll(() => watch.stopped, soon).toMatchObject({ kind: 'beyond-footprint' });
       },
       { isBeyond: ({ relation }) => relation === 'public.users' },
+    );
+    await blocker.end();
+  });
+
+  test('counts as stopped only where it was hit: the lock was had between look and cancel', async () => {
+    const blocker = await block(READ);
+    const migration = await connect(service.migratorUrl);
+    const altering = migration.query(ALTER);
+    let isOver = false;
+    await watching(
+      async ({ watch, looks }) => {
+        await altering;
+        await expect.poll(() => isOver, soon).toBe(true);
+        const seen = looks.length;
+        await expect.poll(() => looks.length, soon).toBeGreaterThan(seen + 1);
+        expect(watch.stopped).toBeUndefined();
+      },
+      {
+        isBeyond: ({ relation }) => relation === 'public.users',
+        register: betweenLookAndStop(async (blockers) => {
+          if (blockers.length === 0) return;
+          await blocker.query('COMMIT');
+          await altering;
+          isOver = true;
+        }),
+      },
+    );
+    expect(isOver).toBe(true);
+  });
+
+  test('is not hit for the statement before', async () => {
+    const blocker = await block('SELECT count(*) FROM pg_class');
+    const migration = await connect(service.migratorUrl);
+    const slow = migration.query('SELECT pg_sleep(1)');
+    let building: Promise<unknown> | undefined;
+    await watching(
+      async ({ last, watch }) => {
+        await expect.poll(() => last()?.wait, soon).toMatchObject({ kind: 'snapshots' });
+        await blocker.query('COMMIT');
+        await building;
+        expect(watch.stopped).toBeUndefined();
+      },
+      {
+        limits: { lock: 0, concurrentLock: 0, statement: 100 },
+        register: betweenLookAndStop(async () => {
+          if (building) return;
+          await slow;
+          building = migration.query('CREATE INDEX CONCURRENTLY notes_not_hit ON public.notes (body)');
+          building.catch(() => undefined);
+          await expect.poll(() => isWaiting(migration), soon).toBe(true);
+        }),
+      },
+    );
+  });
+
+  test('that has got on after it was stopped is not stopped any more', async () => {
+    const blocker = await block(READ);
+    const migration = await connect(service.migratorUrl);
+    await watching(
+      async ({ watch, looks }) => {
+        const aFewLooks = async (): Promise<void> => {
+          const seen = looks.length;
+          await expect.poll(() => looks.length, soon).toBeGreaterThan(seen + 2);
+        };
+        await migration.query('BEGIN');
+        await expect(migration.query(ALTER)).rejects.toMatchObject({ code: '57014' });
+        await migration.query('ROLLBACK');
+        await migration.query('SELECT pg_advisory_unlock_all()');
+        await aFewLooks();
+        expect(watch.stopped).toMatchObject({ kind: 'lock-timeout' });
+        await migration.query(READ);
+        await expect.poll(() => watch.stopped, soon).toBeUndefined();
+
+        const before = Date.now();
+        await expect(migration.query(ALTER)).rejects.toMatchObject({ code: '57014' });
+        await expect.poll(() => watch.stopped, soon).toBeDefined();
+        watch.gotOn(before);
+        expect(watch.stopped).toMatchObject({ kind: 'lock-timeout' });
+        watch.gotOn(Date.now());
+        expect(watch.stopped).toBeUndefined();
+      },
+      { limits: { lock: 300, concurrentLock: 0, statement: 0 } },
     );
     await blocker.end();
   });

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { lastWords } from '../../src/process/last-words.ts';
+import { lastWords, rowValueFilter } from '../../src/process/last-words.ts';
 
 const traceback = `Traceback (most recent call last):
   File "versions/0003.py", line 12, in upgrade
@@ -30,5 +30,23 @@ describe('the last words of a program', () => {
 
   test('are those of a signal where it said nothing', () => {
     expect(lastWords('SIGKILL', ' \n')).toContain('SIGKILL from outside');
+  });
+});
+
+describe('lines of a program that are shown while it runs', () => {
+  test('hold no value of a row either', () => {
+    const shown = rowValueFilter();
+    const lines = traceback.split('\n').map(shown);
+    expect(lines.join('\n')).not.toMatch(/ann@|ben@|Carla|it''s/);
+    expect(shown('web-1  | DETAIL:  Key (email)=(ann@example.com) already exists.')).toBeUndefined();
+    expect(
+      shown(`INFO [sqlalchemy.engine.Engine] [generated in 0.00017s] {'email': 'ann@example.com'}`),
+    ).toBeUndefined();
+  });
+
+  test('are what the program said otherwise', () => {
+    const shown = rowValueFilter();
+    const line = `INFO  [alembic.runtime.migration] Running upgrade 0002 -> 0003, it's 'quoted'`;
+    expect(shown(line)).toBe(line);
   });
 });
