@@ -7,7 +7,7 @@ import type { UpgradeEvidence, UpgradeInput } from '../contract/evidence.ts';
 import { BlockerRegister, describeBlocker } from '../postgres/blocker-register.ts';
 import { dropInvalidIndexes } from '../postgres/catalog/leftover-indexes.ts';
 import { withConnection } from '../postgres/connection.ts';
-import { type BlockingSession, openTransactions } from '../postgres/lock-waits.ts';
+import { type BlockingSession, heldLocks, openTransactions } from '../postgres/lock-waits.ts';
 import { runStep, type StepTools } from './activity-step.ts';
 import { type TryContext, type TryEnd, tryUpgrade } from './alembic-try.ts';
 import { BoundedLog } from './bounded-log.ts';
@@ -194,9 +194,12 @@ class Patience {
   }
 }
 
-/** A lock the migration wants would wait for them, and the application would wait behind that lock. */
+/**
+ * A lock the migration wants would wait for them, and the application would wait behind that lock. Those who hold nothing
+ * that the rehearsed migration needs are waited for too, since nobody knows what they lock next, but never ended.
+ */
 async function awaitOldTransactions(context: TryContext, patience: Patience, inTry: number): Promise<void> {
-  const { input, production, register, telling } = context;
+  const { input, production, rehearsed, register, telling } = context;
   const { signal } = production;
   const age = input.profile.databases.production.maximumTransactionAge;
   const began = Date.now();
@@ -207,7 +210,13 @@ async function awaitOldTransactions(context: TryContext, patience: Patience, inT
         const found = await openTransactions(client, age, production.migrator.user);
         if (found.length === 0 || Date.now() >= until) return found;
         telling.tell({ phase: `waiting for transactions older than ${age} ms`, blockers: asBlockers(found) });
-        await register.meet(client, found, inTry);
+        const held = await heldLocks(client, found);
+        const isInTheWay = ({ key }: BlockingSession): boolean => rehearsed.areInTheWay(held.get(key) ?? []);
+        await register.meetBoth(
+          client,
+          { blocking: found.filter(isInTheWay), awaited: found.filter((session) => !isInTheWay(session)) },
+          inTry,
+        );
         await pause(250, undefined, { signal });
       }
     });

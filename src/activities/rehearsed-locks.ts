@@ -1,7 +1,7 @@
 import type { UpgradeInput } from '../contract/evidence.ts';
 import type { ArchivedFootprint } from '../contract/rehearsal.ts';
-import { isWithin } from '../postgres/lock-modes.ts';
-import type { LockWait } from '../postgres/lock-waits.ts';
+import { conflicts, isWithin } from '../postgres/lock-modes.ts';
+import type { HeldLock, LockWait } from '../postgres/lock-waits.ts';
 import type { RunStore } from './run-store.ts';
 import { readStoredObjectMap, readStoredText } from './stored-text.ts';
 
@@ -11,6 +11,8 @@ export type LockJudgement = 'within' | 'beyond' | { readonly notKnown: string };
 export interface RehearsedLocks {
   /** @param revision that runs; empty where it is not known */
   judge(wait: LockWait, revision: string): LockJudgement;
+  /** Does a session with these locks surely keep the migration from one that it took in the rehearsal? */
+  areInTheWay(held: readonly HeldLock[]): boolean;
 }
 
 const KINDS_OF_RELATIONS: readonly string[] = ['table', 'index', 'view', 'materialized-view', 'sequence'];
@@ -33,7 +35,7 @@ export async function readRehearsedLocks(
   } catch (error) {
     signal.throwIfAborted();
     const why = `the rehearsal's locks cannot be read: ${error instanceof Error ? error.message : String(error)}`;
-    return { judge: ({ kind }) => (kind === 'relation' ? { notKnown: why } : 'within') };
+    return { judge: ({ kind }) => (kind === 'relation' ? { notKnown: why } : 'within'), areInTheWay: () => false };
   }
   const modes = Map.groupBy(rehearsed.locks, ({ relation }) => relation);
   const wholeRevisions = new Set(
@@ -58,5 +60,7 @@ export async function readRehearsedLocks(
       }
       return 'beyond';
     },
+    areInTheWay: (held) =>
+      held.some(({ relation, mode }) => modes.get(relation)?.some((taken) => conflicts(taken.mode, mode)) ?? false),
   };
 }

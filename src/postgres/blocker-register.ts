@@ -12,11 +12,18 @@ export interface BlockerRules {
 
 interface Known {
   readonly session: BlockingSession;
-  /** By this process's clock. */
-  readonly since: number;
+  /** When `session` was read; all times by this process's clock. */
+  readonly met: number;
   /** The try in which it was met first. */
   readonly inTry: number;
+  /** Since when every look has shown it. */
+  since: number;
+  /** Milliseconds it had been shown before that. */
+  before: number;
   seen: number;
+  /** The last look that has shown it, and as what. */
+  look: number;
+  as: 'blocking' | 'awaited';
   /** Why it could not be ended, or that it was. */
   ending?: string;
 }
@@ -29,19 +36,29 @@ const OWN_APPLICATION = 'migration-runbook/';
 export class BlockerRegister {
   private readonly rules: BlockerRules;
   private readonly known = new Map<string, Known>();
+  private looks = 0;
 
   constructor(rules: BlockerRules) {
     this.rules = rules;
   }
 
-  /** Takes down who blocks now, and ends those who have done so for long enough. */
+  /** Takes down who blocks now, and ends those who have done so, in every look since, for long enough. */
   async meet(client: Client, blocking: readonly BlockingSession[], inTry: number): Promise<void> {
-    const now = Date.now();
-    for (const session of blocking) {
-      const known = this.known.get(session.key);
-      if (known) known.seen = now;
-      else this.known.set(session.key, { session, since: now, inTry, seen: now });
-    }
+    await this.meetBoth(client, { blocking, awaited: [] }, inTry);
+  }
+
+  /** The same, beside others who block nobody and are waited for only: they are never ended for that. */
+  async meetBoth(
+    client: Client,
+    {
+      blocking,
+      awaited,
+    }: { readonly blocking: readonly BlockingSession[]; readonly awaited: readonly BlockingSession[] },
+    inTry: number,
+  ): Promise<void> {
+    this.looks += 1;
+    for (const session of awaited) this.show(session, inTry, 'awaited');
+    for (const session of blocking) this.show(session, inTry, 'blocking');
     await this.endThoseDue(
       client,
       blocking.map(({ key }) => key),
@@ -67,12 +84,13 @@ export class BlockerRegister {
     const awaited = [...this.known].filter(([, { seen }]) => seen >= options.from).map(([key]) => key);
     for (;;) {
       options.signal.throwIfAborted();
+      this.looks += 1;
       const open = await stillOpen(client, awaited);
       const waited = Date.now() - began;
       const left = [...open].map((key) => {
         const known = this.known.get(key)!;
-        known.seen = Date.now();
-        return aged(known.session, known.since);
+        this.showAgain(known, 'blocking');
+        return aged(known.session, known.met);
       });
       options.tell(left);
       if (left.length === 0 || waited >= options.patience) return left;
@@ -86,10 +104,29 @@ export class BlockerRegister {
     return [...this.known.values()]
       .filter(({ seen }) => seen >= from)
       .slice(-SHOWN)
-      .map(({ session, since, inTry, seen, ending }) => {
-        const waited = `${session.waitedFor} waited ${seconds(seen - since)} for it`;
+      .map(({ session, since, before, inTry, seen, ending }) => {
+        const waited = `${session.waitedFor} waited ${seconds(before + seen - since)} for it`;
         return `try ${inTry}: ${describeBlocker(session)}: ${waited}${ending === undefined ? '' : `; ${ending}`}`;
       });
+  }
+
+  private show(session: BlockingSession, inTry: number, as: Known['as']): void {
+    const known = this.known.get(session.key);
+    if (known) return this.showAgain(known, as);
+    const now = Date.now();
+    this.known.set(session.key, { session, met: now, inTry, since: now, before: 0, seen: now, look: this.looks, as });
+  }
+
+  /** Who was out of the way in between, or was waited for only, begins anew. */
+  private showAgain(known: Known, as: Known['as']): void {
+    const now = Date.now();
+    if (known.look < this.looks - 1 || known.as !== as) {
+      known.before += known.seen - known.since;
+      known.since = now;
+    }
+    known.seen = now;
+    known.look = this.looks;
+    known.as = as;
   }
 
   private async endThoseDue(client: Client, keys: readonly string[]): Promise<void> {
@@ -103,8 +140,8 @@ export class BlockerRegister {
   }
 }
 
-function aged(session: BlockingSession, since: number): BlockingSession {
-  const more = Date.now() - since;
+function aged(session: BlockingSession, met: number): BlockingSession {
+  const more = Date.now() - met;
   return { ...session, transactionAge: session.transactionAge + more, queryAge: session.queryAge + more };
 }
 

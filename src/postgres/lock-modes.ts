@@ -31,3 +31,9 @@ export function isWithin(mode: string, others: Iterable<string>): boolean {
     return kept !== undefined && keptByOther !== undefined && kept.every((index) => keptByOther.includes(index));
   });
 }
+
+/** Does one session's lock keep another from having the other? Where a mode is not known: no. */
+export function conflicts(mode: string, other: string): boolean {
+  const index = MODES.findIndex((known) => known === other);
+  return index >= 0 && (CONFLICTS[MODES.findIndex((known) => known === mode)]?.includes(index) ?? false);
+}

@@ -201,6 +201,36 @@ async function readOthers(
   return rows;
 }
 
+/** A lock on a relation of this database; `relation` is qualified and quoted as in the object map. */
+export interface HeldLock {
+  readonly relation: string;
+  readonly mode: string;
+}
+
+/** The locks on relations that these sessions hold now, by their keys. Prepared transactions have no session: nothing is told of them. */
+export async function heldLocks(
+  client: Client,
+  sessions: readonly BlockingSession[],
+): Promise<ReadonlyMap<string, readonly HeldLock[]>> {
+  const { rows } = await client.query<{ key: string; schema: string; name: string; mode: string }>(
+    `SELECT k.key, n.nspname AS "schema", c.relname AS "name", l.mode
+     FROM (SELECT concat_ws(' ', a.pid, ${stamp('a.backend_start')}, ${stamp('a.xact_start')}) AS key, a.pid
+           FROM pg_stat_activity a) k
+     JOIN pg_locks l ON l.pid = k.pid AND l.granted AND l.locktype = 'relation'
+                    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+     JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE k.key = ANY ($1)`,
+    [sessions.map(({ key }) => key)],
+  );
+  const byKey = Map.groupBy(rows, ({ key }) => key);
+  return new Map(
+    [...byKey].map(([key, locks]) => [
+      key,
+      locks.map(({ schema, name, mode }) => ({ relation: qualifiedName(schema, name), mode })),
+    ]),
+  );
+}
+
 /** Which of these transactions are still open: the keys that are left. */
 export async function stillOpen(client: Client, keys: readonly string[]): Promise<ReadonlySet<string>> {
   const { rows } = await client.query<{ key: string }>(

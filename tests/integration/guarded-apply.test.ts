@@ -5,7 +5,7 @@ import { STEP_ERRORS } from '../../src/contract/errors.ts';
 import type { Blocker, UpgradeProgress } from '../../src/contract/evidence.ts';
 import { query } from '../postgres-service.ts';
 import { useStack } from '../stack.ts';
-import { createGuardedService, type GuardedService } from './guarded-service.ts';
+import { createGuardedService, everyLock, type GuardedService } from './guarded-service.ts';
 
 const stack = useStack();
 
@@ -198,6 +198,45 @@ describe('old transactions', () => {
     expect(failure.type).toBe(STEP_ERRORS.refused);
     expect(failure.message).toContain(`pid ${blocker.pid} (old)`);
     await blocker.end();
+  });
+});
+
+describe('old transactions where the profile allows to end who blocks', () => {
+  const started = (patience: number) =>
+    createGuardedService({
+      revisions: [ADD_COLUMN],
+      maximumTransactionAge: 50,
+      guard: { endBlockersAfter: 0, patience },
+      footprint: { locksBy: 'statements', locks: [everyLock('public.users')] },
+    });
+
+  /** Of a role that the administrator may end. */
+  async function reportOn(service: GuardedService, table: string): Promise<Client> {
+    const client = new Client({ connectionString: service.production.backupUrl, application_name: 'nightly report' });
+    client.on('error', () => undefined);
+    await client.connect();
+    await client.query('BEGIN');
+    await client.query(`SELECT count(*) FROM ${table}`);
+    return client;
+  }
+
+  test('are left alone where they hold nothing that the migration needs', async () => {
+    const service = await started(1_500);
+    const report = await reportOn(service, 'public.notes');
+    const failure = await failureOf(service.upgrade());
+    expect(failure.type).toBe(STEP_ERRORS.refused);
+    expect(failure.message).toContain('(nightly report)');
+    expect((await report.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }]);
+    await report.end();
+  });
+
+  test('are ended where they hold a lock that conflicts with one of the rehearsal', async () => {
+    const service = await started(60_000);
+    const report = await reportOn(service, 'public.users');
+    const evidence = await service.upgrade();
+    expect(evidence).toMatchObject({ how: 'upgraded', tries: 1 });
+    expect(evidence.blockers.join()).toMatch(/nightly report.*the start of Alembic waited.*its session was ended/);
+    await expect(report.query('SELECT 1')).rejects.toThrow(/terminat|not queryable/);
   });
 });
 

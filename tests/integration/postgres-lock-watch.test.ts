@@ -1,9 +1,9 @@
 import { Client } from 'pg';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { BlockerRegister, type BlockerRules } from '../../src/postgres/blocker-register.ts';
 import { withConnection } from '../../src/postgres/connection.ts';
 import { parseConnectionUrl } from '../../src/postgres/connection-url.ts';
-import type { BlockingSession } from '../../src/postgres/lock-waits.ts';
+import { type BlockingSession, lookAtMigration } from '../../src/postgres/lock-waits.ts';
 import { watchMigration, type WatchedMigration, type WatchOptions } from '../../src/postgres/lock-watch.ts';
 import { createService, execute, query, type TestService } from '../postgres-service.ts';
 import { useStack } from '../stack.ts';
@@ -364,6 +364,41 @@ describe('a session in the way', () => {
       await blocker.query('COMMIT');
       await altering;
     }, immediately);
+  });
+
+  test('is ended only after it has been in the way in every look for that time', async () => {
+    const blocker = await block(READ);
+    const migration = await connect(service.migratorUrl);
+    const administrator = await connect(service.administratorUrl);
+    const altering = migration.query(ALTER);
+    altering.catch(() => undefined);
+    await expect.poll(() => isWaiting(migration), soon).toBe(true);
+    const { waits } = await lookAtMigration(administrator, service.roles.migrator);
+    const blocking = waits.flatMap(({ blockers }) => blockers);
+    expect(blocking).toMatchObject([{ pid: await pidOf(blocker) }]);
+    const register = new BlockerRegister({ endAfter: 10_000, ownRoles: [] });
+    vi.useFakeTimers({ toFake: ['Date'] });
+    try {
+      const after = async (seconds: number, seen: Parameters<BlockerRegister['meetBoth']>[1]): Promise<string> => {
+        vi.setSystemTime(Date.now() + seconds * 1000);
+        await register.meetBoth(administrator, seen, 1);
+        return register.words().join();
+      };
+      const none = { blocking: [], awaited: [] };
+      await after(0, { ...none, blocking });
+      await after(1, { ...none, blocking });
+      await after(1, none);
+      expect(await after(60, { ...none, blocking })).not.toContain('ended');
+      // Who was only waited for blocks nobody yet.
+      expect(await after(1, { ...none, awaited: blocking })).not.toContain('ended');
+      expect(await after(60, { ...none, awaited: blocking })).not.toContain('ended');
+      expect(await after(1, { ...none, blocking })).not.toContain('ended');
+      expect(await after(9, { ...none, blocking })).not.toContain('ended');
+      expect(await after(2, { ...none, blocking })).toContain('its session was ended');
+    } finally {
+      vi.useRealTimers();
+    }
+    await altering;
   });
 
   test('is outlasted, or named once patience is over', async () => {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { isWithin } from '../../src/postgres/lock-modes.ts';
-import { classFromOutside, withoutLiterals } from '../../src/postgres/statement-text.ts';
+import { conflicts, isWithin } from '../../src/postgres/lock-modes.ts';
+import { classFromOutside, getsOnFromOutside, withoutLiterals } from '../../src/postgres/statement-text.ts';
 
 describe('a lock mode', () => {
   test('is within itself and within whatever keeps out all that it does', () => {
@@ -26,6 +26,26 @@ describe('a lock mode', () => {
     expect(isWithin('NewLock', ['AccessExclusiveLock'])).toBe(false);
     expect(isWithin('AccessShareLock', ['NewLock'])).toBe(false);
     expect(isWithin('NewLock', ['NewLock'])).toBe(true);
+  });
+});
+
+describe('two lock modes', () => {
+  test('conflict both ways or not at all', () => {
+    for (const [one, other, expected] of [
+      ['AccessShareLock', 'AccessExclusiveLock', true],
+      ['AccessShareLock', 'ExclusiveLock', false],
+      ['RowExclusiveLock', 'ShareLock', true],
+      ['RowExclusiveLock', 'RowExclusiveLock', false],
+      ['ShareUpdateExclusiveLock', 'ShareUpdateExclusiveLock', true],
+    ] as const) {
+      expect(conflicts(one, other), `${one}, ${other}`).toBe(expected);
+      expect(conflicts(other, one), `${other}, ${one}`).toBe(expected);
+    }
+  });
+
+  test('do not conflict as far as is known where one is not known', () => {
+    expect(conflicts('NewLock', 'AccessExclusiveLock')).toBe(false);
+    expect(conflicts('AccessExclusiveLock', 'NewLock')).toBe(false);
   });
 });
 
@@ -55,5 +75,20 @@ describe('a statement seen from outside', () => {
     expect(withoutLiterals(`SELECT E'it\\'s secret', 'plain\\', 2`)).toBe('SELECT ?, ?, ?');
     expect(withoutLiterals('DO $body$ secret $body$ ; SELECT /* secret */ 1')).toBe('DO ? ; SELECT ?');
     expect(withoutLiterals('a '.repeat(300), 10)).toBe('a a a a a  ...');
+  });
+
+  test.each(['ALTER TABLE b ADD COLUMN c int', '/* app */ UPDATE b SET c = 1', 'SELECT 1'])('gets on: %s', (sql) => {
+    expect(getsOnFromOutside(sql)).toBe(true);
+  });
+
+  test.each([
+    '',
+    'ROLLBACK',
+    '-- after a failure\n rollback to savepoint a',
+    "SET lock_timeout = '1s'",
+    'SELECT pg_catalog.pg_advisory_unlock(7)',
+    'SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL;',
+  ])('is only cleaning up: %s', (sql) => {
+    expect(getsOnFromOutside(sql)).toBe(false);
   });
 });
