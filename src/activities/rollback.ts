@@ -16,6 +16,7 @@ import { type GuardedProduction, withGuardedProduction } from './production-guar
 import { readProduction } from './production-reading.ts';
 import { withProvenStop } from './proven-stop.ts';
 import { commandFor, environmentFor, type ReleaseAlembic, releaseAlembic, releaseGraph } from './release-alembic.ts';
+import { RollbackArrivals } from './rollback-arrivals.ts';
 import { type RunStore, withRunStore } from './run-store.ts';
 import { readStoredObjectMap } from './stored-text.ts';
 
@@ -24,9 +25,10 @@ const STEP = 'recovery.rollback';
 /**
  * The downgrade to the revisions recorded before the upgrade, planned from where production stands now, compared with the
  * version rows after each command and with the object map at the end. A lock that cannot be had in time is tried again.
+ * What it drops is counted once more where nobody can add to it any more: see `RollbackArrivals`.
  *
- * @throws StepError `ProcessFailed` when a downgrade fails, `StateUnexpected` when version rows are not as planned, or
- * objects neither as before nor as the rehearsed downgrade left them
+ * @throws StepError `CheckFailed` when something came since it was counted, `ProcessFailed` when a downgrade fails,
+ * `StateUnexpected` when version rows are not as planned, or objects neither as before nor as the rehearsed downgrade left them
  */
 export const rollBackProduction =
   (deps: ActivityDependencies): RecoveryActivities['rollBackProduction'] =>
@@ -37,7 +39,8 @@ export const rollBackProduction =
           deps,
           input,
           { step: STEP, signal: tools.signal, invalidBefore: input.before.invalidIndexes, progress: tools.progress },
-          (production) => rollBack({ deps, input, tools, store, production }),
+          (production) =>
+            rollBack({ deps, input, tools, store, production, arrivals: new RollbackArrivals(input, production, STEP) }),
         ),
       ),
     );
@@ -48,6 +51,7 @@ interface Rollback {
   readonly tools: StepTools;
   readonly store: RunStore;
   readonly production: GuardedProduction;
+  readonly arrivals: RollbackArrivals;
 }
 
 async function rollBack(rollback: Rollback): Promise<RollbackEvidence> {
@@ -60,6 +64,7 @@ async function rollBack(rollback: Rollback): Promise<RollbackEvidence> {
     for (let attempt = 1; ; attempt += 1) {
       const from = await readHere(rollback);
       const planned = await plan(rollback, release, from.state.versionRows);
+      await rollback.arrivals.beforeAlembic();
       const facts = await runPlanned(rollback, release, planned, log);
       commands.push(...facts.filter(hasSucceeded).map(({ command }) => command.replace(/^downgrade /, '')));
       const failed = facts.find((one) => !hasSucceeded(one));
@@ -74,6 +79,7 @@ async function rollBack(rollback: Rollback): Promise<RollbackEvidence> {
   return {
     ...compared,
     commands,
+    uncounted: rollback.arrivals.uncounted,
     milliseconds: Date.now() - started,
     log: await store.archive('recovery/alembic.log', log.text, 'text/plain'),
   };
@@ -148,6 +154,7 @@ async function runPlanned(
           statement: profile.guard.statementTimeout,
           concurrentStatement: 0,
         },
+        ...rollback.arrivals.handlers,
         onLine: (stream, text) => {
           log.add(stream, text);
           line = text.slice(0, 300);
@@ -162,10 +169,12 @@ async function runPlanned(
           };
           report();
         },
-        afterCommand: async (index) => {
+        afterCommand: async (index, ended) => {
           const next = commands[index + 1];
           if (next) now = { command: `downgrade ${next.argument}` };
           await compareRows(rollback, commands[index]!);
+          rollback.arrivals.commandEnded(ended);
+          if (next) await rollback.arrivals.beforeAlembic();
         },
       }),
   );

@@ -13,6 +13,19 @@ const alembicEvents = [
   z.object({ event: z.literal('barrier-unavailable'), why: z.string() }),
   z.object({ event: z.literal('finished') }),
 ] as const;
+const writersKeptOut = z.object({
+  event: z.literal('writers-kept-out'),
+  revision: z.string(),
+  at: z.enum(['revision', 'block', 'after-block']),
+  /** Whether nothing of the migration's is uncommitted: it may hold locks that keep readers out too. */
+  committed: z.boolean(),
+  locks: z.discriminatedUnion('kind', [
+    z.object({ kind: z.literal('taken') }),
+    /** Since the last time it was said, in a transaction that is still open. */
+    z.object({ kind: z.literal('held') }),
+    z.object({ kind: z.literal('none'), why: z.string() }),
+  ]),
+});
 const reporterEvents = [
   /** Alembic reaches a database, and our part watches its statements. */
   z.object({ event: z.literal('reporter-loaded') }),
@@ -25,6 +38,7 @@ const line = z.discriminatedUnion('event', [
   ...alembicEvents,
   ...reporterEvents,
   ...statementLines,
+  writersKeptOut,
   /**
    * A revision that began in the open transaction of those before it has entered an autocommit block before doing anything
    * else: what was before it is committed now.
@@ -37,6 +51,11 @@ const line = z.discriminatedUnion('event', [
 /** What our part tells of the revisions while Alembic runs. */
 export type AlembicEvent = z.infer<(typeof alembicEvents)[number]>;
 export type RevisionStart = Extract<AlembicEvent, { event: 'revision-start' }>;
+/**
+ * Tables are locked against writers, or cannot be: before a downgrade's revision; in an autocommit block, in which nothing can
+ * be locked; and after such a block, which gave the locks away.
+ */
+export type WritersKeptOut = z.infer<typeof writersKeptOut>;
 /** What it tells of itself. */
 export type ReporterEvent = z.infer<(typeof reporterEvents)[number]>;
 
@@ -49,6 +68,8 @@ export interface BarrierHandlers {
    * it does is to enter an autocommit block, which commits what was before it. If it throws, the command is stopped before the revision has done anything.
    */
   readonly atBoundary?: (revision: RevisionStart) => Promise<void>;
+  /** Called where `AlembicCommandOptions.keepWritersOut` names tables; Alembic waits for it. If it throws, it is stopped there. */
+  readonly atWritersKeptOut?: (told: WritersKeptOut) => Promise<void>;
 }
 
 export interface ReportHandlers {
@@ -83,6 +104,10 @@ export async function holdBarrier(
           break;
         case 'block-start':
           await handlers.atBoundary?.({ ...told, event: 'revision-start', committed: true });
+          answers.write('ok\n');
+          break;
+        case 'writers-kept-out':
+          await handlers.atWritersKeptOut?.(told);
           answers.write('ok\n');
           break;
         case 'end':

@@ -44,9 +44,10 @@ export class CommandReport {
   handlers(): BarrierHandlers & ReportHandlers {
     const reader = new StatementReader(this.#options.redactor);
     this.#readers.push(reader);
-    const { atBoundary, onEvent, onStatement } = this.#options;
+    const { atBoundary, atWritersKeptOut, onEvent, onStatement } = this.#options;
     return {
       ...(atBoundary === undefined ? {} : { atBoundary }),
+      ...(atWritersKeptOut === undefined ? {} : { atWritersKeptOut }),
       onEvent: (event) => {
         if (event.event === 'barrier-unavailable') this.#barrierUnavailable = true;
         if (event.event === 'revision-start') this.#barrier = 'held';

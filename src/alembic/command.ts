@@ -45,6 +45,11 @@ export interface AlembicCommandOptions extends BarrierHandlers {
   readonly timeouts?: StatementTimeouts;
   /** Looks up which relations are locked after every statement: for a rehearsal, it takes time. Absent: does not. */
   readonly traceLocks?: 'after-each-statement';
+  /**
+   * Tables, as SQL names, that are locked in SHARE ROW EXCLUSIVE mode before each revision of a downgrade, in its transaction:
+   * writers in flight are waited for, new ones wait until the transaction ends. Those that do not exist are left out.
+   */
+  readonly keepWritersOut?: readonly string[];
   /** What the migration asks of the database. If it throws, the command is stopped. */
   readonly onStatement?: (event: StatementEvent) => void;
 }
@@ -156,10 +161,11 @@ async function runWrapper(
 const noProcessCame =
   'no process of the command loaded it: the command is not Python, or its environment does not reach Python (PYTHONPATH replaced, or python -I, -E or -S), or it runs elsewhere, or it ended before Alembic began';
 
-function settings({ timeouts, traceLocks }: AlembicCommandOptions): Record<string, string> {
+function settings({ timeouts, traceLocks, keepWritersOut }: AlembicCommandOptions): Record<string, string> {
   return {
     ...(timeouts === undefined ? {} : { RUNBOOK_LIMITS: JSON.stringify(limitsByClass(timeouts)) }),
     ...(traceLocks === undefined ? {} : { RUNBOOK_TRACE_LOCKS: traceLocks }),
+    ...(keepWritersOut === undefined ? {} : { RUNBOOK_KEEP_WRITERS_OUT: JSON.stringify(keepWritersOut) }),
   };
 }
 

@@ -73,8 +73,9 @@ export interface ArrivalsManifest {
 }
 
 /** A person, or an automatic rollback, waits for it. */
-const LIMITS: CountLimits = { statement: 300_000, lock: 5_000 };
-const SHOWN = 200;
+export const LIMITS: CountLimits = { statement: 300_000, lock: 5_000 };
+/** Objects in `Arrivals`. */
+export const SHOWN = 200;
 
 /**
  * Counts, in one snapshot, what is in the objects that the downgrade drops, and exports those in which there is more than

@@ -539,6 +539,13 @@ export interface Arrivals {
 export interface RollbackInput extends EvaluateInput {
   /** Differences that the rehearsed downgrade left too, in words of the object map: expected, not a failure. */
   readonly expectedLeftovers: readonly string[];
+  /** What the downgrade drops: nobody's rows may come into it unnoticed. */
+  readonly dropped: readonly DroppedObject[];
+  /**
+   * `Arrivals.objects`: what was counted, exported and shown before the rollback was decided. What is not among it was not
+   * counted. Null: behind a fence that has been up since before the upgrade, nothing can have come.
+   */
+  readonly arrivals: Arrivals['objects'] | null;
 }
 
 export interface RollbackEvidence {
@@ -548,6 +555,8 @@ export interface RollbackEvidence {
   /** `equal`: production's object map is that of before the upgrade. `as-rehearsed`: but for what the rehearsal left too. */
   readonly objects: 'equal' | 'as-rehearsed';
   readonly differences: readonly string[];
+  /** What of the users' may have been dropped uncounted, and why nobody knows; null where nothing can have been. */
+  readonly uncounted: string | null;
   readonly log: StoredDocument;
 }
 

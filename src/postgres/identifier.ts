@@ -11,6 +11,10 @@ export const qualifiedName = (...parts: readonly string[]): string =>
 /** The same for SQL text: every part quoted. */
 export const sqlName = (...parts: readonly string[]): string => parts.map((part) => escapeIdentifier(part)).join('.');
 
+/** SQL for what `qualifiedName` has written. */
+export const sqlNameOf = (qualified: string): string =>
+  qualified.replaceAll(/"(?:[^"]|"")*"|[^."]+/g, (part) => (part.startsWith('"') ? part : escapeIdentifier(part)));
+
 /** PostgreSQL cuts identifiers at 63 bytes without a word; `ending` is kept whole. */
 export function boundedIdentifier(beginning: string, ending: string): string {
   const room = 63 - Buffer.byteLength(ending);

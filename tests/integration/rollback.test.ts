@@ -8,10 +8,12 @@ import { Client, Connection } from '@temporalio/client';
 import type { ApplicationFailure } from '@temporalio/common';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { DefaultLogger } from '@temporalio/worker';
+import { Client as PostgresClient } from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { createAccessActivities } from '../../src/activities/access.ts';
 import type { ActivityDependencies } from '../../src/activities/dependencies.ts';
 import { rollBackProduction } from '../../src/activities/rollback.ts';
+import { upgradeLines } from '../../src/commands/upgrade-texts.ts';
 import { serviceEnvironment } from '../../src/alembic/service-url.ts';
 import { upgrade } from '../../src/alembic/upgrade.ts';
 import { STEP_ERRORS } from '../../src/contract/errors.ts';
@@ -119,6 +121,8 @@ beforeEach(async () => {
       ...step,
       before,
       expectedLeftovers: ['added type public.mood'],
+      dropped: [],
+      arrivals: null,
       graph: {
         startRevisions: ['0002'],
         targetRevision: 'r2',
@@ -226,8 +230,50 @@ describe('the rollback of production', () => {
       const failure = await failureOf(rollBack({ profile: { ...world.input.profile, guard: { ...guard, tries: 2 } } }));
       expect(failure.type).toBe(STEP_ERRORS.processFailed);
       expect(failure.message).toMatch(/alembic downgrade 0002 ended with .*lock timeout/s);
+      expect(failure.message).toMatch(/in the way: try 1: pid \d+ .*idle in transaction/);
     });
     expect(await versionRows()).toEqual(['r1']);
+  });
+
+  test('names who stands in its way, and lets readers through, where the command hides from our part', async () => {
+    await upgradeTo('r1');
+    await execute(world.service.superuserUrl, `ALTER ROLE ${world.service.roles.migrator} RESET lock_timeout`);
+    const { profile } = world.input;
+    const command = [stack.venv.python, '-I', '-m', 'alembic', 'downgrade', '{{revision}}'];
+    const named = Promise.withResolvers<readonly string[]>();
+    await withClient(world.service.applicationUrl, async (forgotten) => {
+      await forgotten.query('BEGIN');
+      await forgotten.query('SELECT count(*) FROM public.users');
+      const rolling = rollBack(
+        { profile: { ...profile, alembic: { ...profile.alembic, commands: { downgrade: command } } } },
+        (details) => {
+          const lines = upgradeLines(details, Date.now());
+          if (lines.some((line) => line.startsWith('BLOCKED'))) named.resolve(lines);
+        },
+      );
+      rolling.catch(named.reject);
+      const { rows } = await forgotten.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
+      expect((await named.promise).join()).toMatch(
+        new RegExp(`BLOCKED by pid ${rows[0]!.pid} .*AccessExclusiveLock on public.users waits`),
+      );
+      // It would wait behind the downgrade for as long as nobody stopped that.
+      await query(world.service.applicationUrl, 'SELECT count(*) FROM public.users');
+      await forgotten.query('ROLLBACK');
+      expect(await rolling).toMatchObject({ objects: 'equal', versionRows: ['0002'] });
+    });
+  });
+
+  test('ends who stands in its way where the profile allows that', async () => {
+    await upgradeTo('r1');
+    const { profile } = world.input;
+    const client = new PostgresClient({ connectionString: world.service.backupUrl });
+    client.on('error', () => undefined);
+    await client.connect();
+    await client.query('BEGIN');
+    await client.query('SELECT count(*) FROM public.users');
+    const evidence = await rollBack({ profile: { ...profile, guard: { ...profile.guard, endBlockersAfter: 2_000 } } });
+    expect(evidence).toMatchObject({ objects: 'equal', versionRows: ['0002'] });
+    await expect(client.query('SELECT 1')).rejects.toThrow(/terminat|not queryable/);
   });
 
   test('asks a service’s own command for the rehearsed revision where that hides the graph', async () => {
@@ -263,6 +309,118 @@ describe('the rollback of production', () => {
     const failure = await failureOf(rollBack());
     expect(failure).toMatchObject({ type: STEP_ERRORS.refused, nonRetryable: true });
     expect(failure.message).toContain('no downgrade from stranger');
+  });
+});
+
+describe('what comes in after it was counted', () => {
+  const dropped = [{ table: 'public.moods', column: null, rows: 0 }];
+  const shown = [{ ...dropped[0]!, found: 0 }];
+  const count = async (): Promise<number> =>
+    Number((await query<{ n: string }>(world.service.superuserUrl, 'SELECT count(*) AS n FROM public.moods'))[0]?.n);
+  const insert = `INSERT INTO public.moods VALUES ('calm')`;
+
+  beforeEach(async () => {
+    await upgradeTo('r2');
+    await execute(world.service.superuserUrl, 'GRANT ALL ON public.moods TO PUBLIC');
+  });
+
+  test('refuses, and production is as it was', async () => {
+    await execute(world.service.applicationUrl, insert);
+    const failure = await failureOf(rollBack({ dropped, arrivals: shown }));
+    expect(failure).toMatchObject({ type: STEP_ERRORS.checkFailed, nonRetryable: true });
+    expect(failure.message).toContain('1 row(s) or value(s) came into public.moods since they were counted');
+    expect(await versionRows()).toEqual(['r2']);
+    expect(await count()).toBe(1);
+  });
+
+  test('what was shown is dropped, and nothing stays uncounted', async () => {
+    await execute(world.service.applicationUrl, insert);
+    expect(await rollBack({ dropped, arrivals: [{ ...shown[0]!, found: 1 }] })).toMatchObject({
+      versionRows: ['0002'],
+      uncounted: null,
+    });
+  });
+
+  test('goes through where nothing came', async () => {
+    expect(await rollBack({ dropped, arrivals: shown })).toMatchObject({ versionRows: ['0002'], uncounted: null });
+  });
+
+  test('nothing is counted behind a fence', async () => {
+    await execute(world.service.applicationUrl, insert);
+    expect(await rollBack({ dropped, arrivals: null })).toMatchObject({ versionRows: ['0002'], uncounted: null });
+  });
+
+  test('waits for a row in flight, and refuses when it is committed', async () => {
+    const { guard } = world.input.profile;
+    const profile = { ...world.input.profile, guard: { ...guard, lockTimeout: 30_000 } };
+    await withClient(world.service.applicationUrl, async (writer) => {
+      await writer.query('BEGIN');
+      await writer.query(insert);
+      const rolling = failureOf(rollBack({ dropped, arrivals: shown, profile }));
+      while (!(await isWaiting())) await delay(20);
+      await writer.query('COMMIT');
+      expect((await rolling).type).toBe(STEP_ERRORS.checkFailed);
+    });
+    expect(await versionRows()).toEqual(['r2']);
+    expect(await count()).toBe(1);
+  });
+
+  test('waits for a row in flight, and goes through when it is taken back', async () => {
+    await withClient(world.service.applicationUrl, async (writer) => {
+      await writer.query('BEGIN');
+      await writer.query(insert);
+      const rolling = rollBack({ dropped, arrivals: shown });
+      rolling.catch(() => undefined);
+      // Its lock is not to be had in time: sent away, and back again.
+      while (!(await isWaiting())) await delay(20);
+      while (await isWaiting()) await delay(20);
+      await writer.query('ROLLBACK');
+      expect(await rolling).toMatchObject({ versionRows: ['0002'], uncounted: null });
+    });
+  });
+
+  test('keeps every row that a busy writer was told is committed', async () => {
+    let committed = 0;
+    let stop = false;
+    const writing = withClient(world.service.applicationUrl, async (writer) => {
+      while (!stop) {
+        await writer.query(insert);
+        committed += 1;
+      }
+    });
+    writing.catch(() => undefined);
+    while (committed < 5) await delay(5);
+    const failure = await failureOf(rollBack({ dropped, arrivals: [{ ...shown[0]!, found: await count() }] }));
+    stop = true;
+    await writing;
+    expect(failure.type).toBe(STEP_ERRORS.checkFailed);
+    expect(await count()).toBe(committed);
+  });
+
+  test('says what could not be kept out where a command hides Alembic', async () => {
+    const { profile } = world.input;
+    const wrapper = join(home, 'isolated');
+    await writeFile(wrapper, `#!/bin/sh\nexec ${stack.venv.python} -E -m alembic downgrade "$1"\n`, { mode: 0o755 });
+    const hidden = {
+      dropped,
+      arrivals: shown,
+      profile: { ...profile, alembic: { ...profile.alembic, commands: { downgrade: [wrapper, '{{revision}}'] } } },
+    };
+    await execute(world.service.applicationUrl, insert);
+    expect((await failureOf(rollBack(hidden))).type).toBe(STEP_ERRORS.checkFailed);
+    await execute(world.service.superuserUrl, 'DELETE FROM public.moods');
+    const { uncounted, versionRows: rows } = await rollBack(hidden);
+    expect(rows).toEqual(['0002']);
+    expect(uncounted).toContain('"alembic downgrade 0002" could not be held');
+  });
+
+  test('a migrator that may not lock goes through, and it is told', async () => {
+    await execute(
+      world.service.superuserUrl,
+      `REVOKE ALL ON public.moods FROM PUBLIC; REVOKE ALL ON public.moods FROM ${world.service.roles.owner}`,
+    );
+    const { uncounted } = await rollBack({ dropped, arrivals: shown });
+    expect(uncounted).toContain('the migrator may not lock "public"."moods"');
   });
 });
 

@@ -364,6 +364,7 @@ export function scriptedActivities(
         milliseconds: 1,
         objects: 'equal',
         differences: [],
+        uncounted: null,
         log: document,
       };
     },

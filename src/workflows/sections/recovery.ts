@@ -161,14 +161,18 @@ async function rollBack(
 ): Promise<void> {
   const { verdict } = rehearsal.trial;
   const expectedLeftovers = verdict.kind === 'lossy' || verdict.kind === 'leftovers' ? verdict.objects : [];
-  await run.step('recovery.rollback', 'The planned Alembic downgrade', CHANGE, (activities) =>
+  const { arrivals, fence } = run.state;
+  const { uncounted } = await run.step('recovery.rollback', 'The planned Alembic downgrade', CHANGE, (activities) =>
     activities.rollBackProduction({
       ...run.input(),
       graph: tooling.graph,
       before: before.state,
       expectedLeftovers,
+      dropped: rehearsal.trial.dropped,
+      arrivals: fence === undefined ? (arrivals?.objects ?? []) : null,
     }),
   );
+  if (uncounted) run.state.openItems.push(`the rollback may have dropped rows that nobody counted: ${uncounted}`);
 }
 
 /** Smoke again, tell the stakeholders. A failing smoke test after an undo is once more for a person to judge. */

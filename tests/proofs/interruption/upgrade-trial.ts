@@ -84,6 +84,8 @@ export async function upgradeTrial(input: UpgradeTrialInput): Promise<UpgradeTri
   const rollback = await activities(CHANGE, 'recovery.rollback').rollBackProduction({
     ...known,
     expectedLeftovers: [],
+    dropped: [],
+    arrivals: null,
   });
   const evaluationAfter = await activities(PUT_BACK, 'recovery.evaluate#2').evaluateProduction(known);
   return { graph, before, upgrade, evaluation, rollback, evaluationAfter };

@@ -12,8 +12,8 @@ class Progress:
     revision = None
 
 
-def hold_revisions(channel, progress, context_class, step_class, loaded):
-    """`loaded` is told when Alembic reaches a database, once."""
+def hold_revisions(channel, progress, context_class, step_class, loaded, writers=None):
+    """`loaded` is told when Alembic reaches a database, once. `writers`: kept out of tables while a downgrade runs."""
     from sqlalchemy import event as events
     from sqlalchemy.engine import Engine
 
@@ -21,7 +21,7 @@ def hold_revisions(channel, progress, context_class, step_class, loaded):
     context_init = context_class.__init__
     step_init = step_class.__init__
     autocommit_block = context_class.autocommit_block
-    running = {"context": None, "steps": 0, "told": False, "open": None}
+    running = {"context": None, "steps": 0, "told": False, "open": None, "down": None}
 
     def run(self, **arguments):
         running["context"] = self
@@ -60,6 +60,8 @@ def hold_revisions(channel, progress, context_class, step_class, loaded):
             if context is None or not context.as_sql:
                 committed = running["steps"] == 0 or commits_each(context)
                 running["steps"] += 1
+                running["down"] = None if is_upgrade else revision.revision
+                keep_writers_out(context, "revision", committed)
                 event = {
                     "event": "revision-start",
                     "revision": revision.revision,
@@ -73,6 +75,23 @@ def hold_revisions(channel, progress, context_class, step_class, loaded):
 
         self.migration_fn = held
 
+    def keep_writers_out(context, at, committed):
+        if writers is None or running["down"] is None:
+            return
+        if context is None or at == "block":
+            locks = {"kind": "none", "why": "an autocommit block keeps no lock"}
+        else:
+            locks = writers.keep_out(context.connection, commits_each(context), committed)
+        hold(
+            {
+                "event": "writers-kept-out",
+                "revision": running["down"],
+                "at": at,
+                "committed": committed,
+                "locks": locks,
+            }
+        )
+
     def hold(event):
         if not channel.ask(event):
             sys.stderr.write("stopped before revision %s\n" % event["revision"])
@@ -85,7 +104,12 @@ def hold_revisions(channel, progress, context_class, step_class, loaded):
             event, running["open"] = running["open"], None
             if event is not None and not self.as_sql:
                 hold({"event": "block-start", "revision": event["revision"], "direction": event["direction"]})
+            if not self.as_sql:
+                keep_writers_out(self, "block", True)
             yield
+        # The next transaction has begun, without the locks of the one before.
+        if not self.as_sql:
+            keep_writers_out(self, "after-block", True)
 
     # A revision that has done something before its block is no longer at its start.
     def executed(conn, cursor, statement, parameters, context, executemany):

@@ -217,6 +217,32 @@ class StatementReports:
                 return last
         return None
 
+    # -- statements of ours
+
+    def run_own(self, conn, query, refused=()):
+        """Under the limits of the migration's own and told like one; the transaction is left as it was where it is refused.
+        Gives back the SQLSTATE, where that is one of `refused`."""
+        session = self._session(conn)
+        text = sql.examine(query, False)
+        if self.limits is not None:
+            self.set_limits(session, text)
+        running = Running(query, text, self.progress.revision)
+        self.channel.report(self._begun("statement-start", running))
+        told, state, error = {"rows": None}, None, None
+        try:
+            drivers.run_safely(session.connection, query, True)
+        except Exception as caught:
+            error, state = caught, drivers.sqlstate(caught)
+            session.savepoint_taken_back()
+        milliseconds = running.milliseconds()
+        if error is not None and state not in refused:
+            told.update(self._failure(session, error, milliseconds))
+        told.update(self._begun("statement", running), milliseconds=milliseconds, transaction=self._number(session))
+        self.channel.report(told)
+        if error is not None and state not in refused:
+            raise error
+        return state
+
     # -- transactions
 
     def ended(self, connection, committed):
