@@ -90,7 +90,7 @@ async function upgradeFromReality(
     release: await releaseAlembic(deps, input, tools),
     rehearsed: await readRehearsedLocks(input, store, signal),
     register,
-    telling: new UpgradeTelling(tools.progress, input.graph.targetRevision),
+    telling: new UpgradeTelling(tools.progress, 'alembic upgrade', input.graph.targetRevision),
     log: new BoundedLog(),
   };
   const began = Date.now();

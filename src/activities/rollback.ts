@@ -8,27 +8,28 @@ import type { RollbackEvidence, RollbackInput } from '../contract/evidence.ts';
 import type { ProductionReading } from '../postgres/catalog/production-state.ts';
 import { isLeftover } from '../rehearsal/leftovers.ts';
 import { objectDifferences } from '../rehearsal/object-difference.ts';
+import { BlockerRegister } from '../postgres/blocker-register.ts';
+import { withConnection } from '../postgres/connection.ts';
 import { runStep, type StepTools } from './activity-step.ts';
 import { lastWords } from '../process/last-words.ts';
 import { BoundedLog } from './bounded-log.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { type GuardedProduction, withGuardedProduction } from './production-guard.ts';
 import { readProduction } from './production-reading.ts';
-import { withProvenStop } from './proven-stop.ts';
 import { commandFor, environmentFor, type ReleaseAlembic, releaseAlembic, releaseGraph } from './release-alembic.ts';
-import { RollbackArrivals } from './rollback-arrivals.ts';
 import { type RunStore, withRunStore } from './run-store.ts';
 import { readStoredObjectMap } from './stored-text.ts';
+import { asBlockers, UpgradeTelling } from './upgrade-progress.ts';
+import { lockedOut, runWatched, type WatchedContext, type WatchedEnd } from './watched-alembic.ts';
 
 const STEP = 'recovery.rollback';
 
 /**
  * The downgrade to the revisions recorded before the upgrade, planned from where production stands now, compared with the
  * version rows after each command and with the object map at the end. A lock that cannot be had in time is tried again.
- * What it drops is counted once more where nobody can add to it any more: see `RollbackArrivals`.
  *
- * @throws StepError `CheckFailed` when something came since it was counted, `ProcessFailed` when a downgrade fails,
- * `StateUnexpected` when version rows are not as planned, or objects neither as before nor as the rehearsed downgrade left them
+ * @throws StepError `ProcessFailed` when a downgrade fails, `StateUnexpected` when version rows are not as planned, or
+ * objects neither as before nor as the rehearsed downgrade left them
  */
 export const rollBackProduction =
   (deps: ActivityDependencies): RecoveryActivities['rollBackProduction'] =>
@@ -39,8 +40,7 @@ export const rollBackProduction =
           deps,
           input,
           { step: STEP, signal: tools.signal, invalidBefore: input.before.invalidIndexes, progress: tools.progress },
-          (production) =>
-            rollBack({ deps, input, tools, store, production, arrivals: new RollbackArrivals(input, production, STEP) }),
+          (production) => rollBack({ deps, input, tools, store, production }),
         ),
       ),
     );
@@ -51,26 +51,42 @@ interface Rollback {
   readonly tools: StepTools;
   readonly store: RunStore;
   readonly production: GuardedProduction;
-  readonly arrivals: RollbackArrivals;
 }
 
 async function rollBack(rollback: Rollback): Promise<RollbackEvidence> {
   const { deps, input, tools, store, production } = rollback;
   const release = await releaseAlembic(deps, input, tools);
   const log = new BoundedLog();
+  const watched: WatchedContext = {
+    deps,
+    input,
+    step: STEP,
+    production,
+    register: new BlockerRegister({
+      endAfter: input.profile.guard.endBlockersAfter,
+      ownRoles: [production.administrator.user, production.migrator.user],
+    }),
+    telling: new UpgradeTelling(tools.progress, 'alembic downgrade', input.before.versionRows.join(', ')),
+    log,
+  };
   const started = Date.now();
   const commands: string[] = [];
   try {
     for (let attempt = 1; ; attempt += 1) {
       const from = await readHere(rollback);
       const planned = await plan(rollback, release, from.state.versionRows);
-      await rollback.arrivals.beforeAlembic();
-      const facts = await runPlanned(rollback, release, planned, log);
+      const began = Date.now();
+      const end = await runPlanned(rollback, release, planned, watched, attempt);
+      const facts = end.result;
       commands.push(...facts.filter(hasSucceeded).map(({ command }) => command.replace(/^downgrade /, '')));
       const failed = facts.find((one) => !hasSucceeded(one));
       if (failed === undefined) break;
-      if (!(await mayTryAgain(rollback, failed, from, attempt))) throw commandFailed(deps, failed);
-      await pause(Math.min(1000 * 2 ** (attempt - 1), 15_000), undefined, { signal: production.signal });
+      const lockOut = lockedOut(failed, end);
+      if (lockOut === undefined || !(await mayTryAgain(rollback, from, attempt))) {
+        throw commandFailed(deps, failed, lockOut, watched.register.words(began));
+      }
+      log.add('stderr', `[migration-runbook] try ${attempt}: ${lockOut}`);
+      await awaitNextTry(rollback, watched, attempt, began);
     }
   } finally {
     await store.archive('recovery/alembic.log', log.text, 'text/plain').catch(() => undefined);
@@ -79,7 +95,6 @@ async function rollBack(rollback: Rollback): Promise<RollbackEvidence> {
   return {
     ...compared,
     commands,
-    uncounted: rollback.arrivals.uncounted,
     milliseconds: Date.now() - started,
     log: await store.archive('recovery/alembic.log', log.text, 'text/plain'),
   };
@@ -114,70 +129,61 @@ async function plan(
   return planned.commands;
 }
 
-async function runPlanned(
+function runPlanned(
   rollback: Rollback,
   release: ReleaseAlembic,
   commands: readonly PlannedCommand[],
-  log: BoundedLog,
-): Promise<readonly AlembicCommandFacts[]> {
-  const { deps, input, tools, production } = rollback;
+  watched: WatchedContext,
+  inTry: number,
+): Promise<WatchedEnd<readonly AlembicCommandFacts[]>> {
+  const { input, production } = rollback;
   const { run, profile } = input;
-  let now: { readonly command: string; readonly revision?: string; readonly statement?: string } = {
-    command: `downgrade ${commands[0]?.argument ?? ''}`,
+  const { telling } = watched;
+  const tell = (next: PlannedCommand | undefined): void => {
+    if (next) telling.tell({ phase: `alembic downgrade ${next.argument}`, target: next.argument, revision: '' });
   };
-  let line = '';
-  const report = (): void => tools.progress({ phase: 'alembic downgrade', ...now, line });
-  report();
-  return withProvenStop(
-    {
-      administrator: production.administrator,
-      maintenanceDatabase: profile.databases.production.maintenanceDatabase,
-      role: production.migrator.user,
-      runId: run.runId,
-      step: STEP,
-      signal: production.signal,
-    },
-    ({ force }) =>
-      downgrade({
-        ...commandFor(
-          release,
-          environmentFor(release, production.migrator, profile.alembic, run),
-          profile.alembic.commands.downgrade,
-        ),
-        commands,
-        signal: production.signal,
-        force,
-        redactor: deps.secrets.redactor,
-        timeouts: {
-          lock: profile.guard.lockTimeout,
-          concurrentLock: profile.guard.concurrentLockTimeout,
-          statement: profile.guard.statementTimeout,
-          concurrentStatement: 0,
-        },
-        ...rollback.arrivals.handlers,
-        onLine: (stream, text) => {
-          log.add(stream, text);
-          line = text.slice(0, 300);
-          report();
-        },
-        onStatement: (event) => {
-          if (event.event !== 'statement-start') return;
-          now = {
-            command: now.command,
-            ...(event.revision !== null && { revision: event.revision }),
-            statement: event.statement.slice(0, 200),
-          };
-          report();
-        },
-        afterCommand: async (index, ended) => {
-          const next = commands[index + 1];
-          if (next) now = { command: `downgrade ${next.argument}` };
-          await compareRows(rollback, commands[index]!);
-          rollback.arrivals.commandEnded(ended);
-          if (next) await rollback.arrivals.beforeAlembic();
-        },
-      }),
+  tell(commands[0]);
+  return runWatched(watched, inTry, (options) =>
+    downgrade({
+      ...commandFor(
+        release,
+        environmentFor(release, production.migrator, profile.alembic, run),
+        profile.alembic.commands.downgrade,
+      ),
+      ...options,
+      commands,
+      afterCommand: async (index) => {
+        tell(commands[index + 1]);
+        await compareRows(rollback, commands[index]!);
+      },
+    }),
   );
+}
+
+/**
+ * Those in the way are named while the next try is waited for. Where the profile allows to end them, they are waited for until
+ * that is due, for no longer than `guard.patience`.
+ */
+async function awaitNextTry(
+  { input, production }: Rollback,
+  { register, telling }: WatchedContext,
+  inTry: number,
+  from: number,
+): Promise<void> {
+  const { endBlockersAfter, patience } = input.profile.guard;
+  const { administrator, signal } = production;
+  const began = Date.now();
+  const atLeast = Math.min(1000 * 2 ** (inTry - 1), 15_000);
+  await withConnection(administrator, { runId: input.run.runId, step: STEP, signal }, (client) =>
+    register.outlast(client, {
+      from,
+      patience: endBlockersAfter === 'never' ? atLeast : Math.max(atLeast, Math.min(patience, endBlockersAfter + 1000)),
+      signal,
+      tell: (blocking) =>
+        telling.tell({ phase: 'waiting for those in the way to end', blockers: asBlockers(blocking) }),
+    }),
+  );
+  await pause(Math.max(0, atLeast - (Date.now() - began)), undefined, { signal });
 }
 
 const readHere = ({ input, production: { administrator, migrator, signal } }: Rollback): Promise<ProductionReading> =>
@@ -195,15 +201,10 @@ async function compareRows(rollback: Rollback, { argument, rowsAfter }: PlannedC
 
 const hasSucceeded = ({ result }: AlembicCommandFacts): boolean => result.kind === 'exited' && result.code === 0;
 
-/** Only where a lock was not to be had, and only from a state that the failed command has not spoiled. */
-async function mayTryAgain(
-  rollback: Rollback,
-  { failedOn }: AlembicCommandFacts,
-  from: ProductionReading,
-  attempt: number,
-): Promise<boolean> {
+/** After a lock that could not be had: only from a state that the failed command has not spoiled. */
+async function mayTryAgain(rollback: Rollback, from: ProductionReading, attempt: number): Promise<boolean> {
   const { graph, profile } = rollback.input;
-  if (failedOn !== 'lock-timeout' || attempt >= profile.guard.tries) return false;
+  if (attempt >= profile.guard.tries) return false;
   if (graph.path.every(({ transactional }) => transactional === 'yes')) return true;
   const { state } = await readHere(rollback);
   return (
@@ -214,11 +215,20 @@ async function mayTryAgain(
 function commandFailed(
   { secrets }: ActivityDependencies,
   { command, result, failedOn }: AlembicCommandFacts,
+  lockOut: string | undefined,
+  blockers: readonly string[],
 ): StepError {
   const ending = result.kind === 'exited' ? `code ${result.code}` : result.signal;
   const words = lastWords(ending, secrets.redactor.redact(result.stderrTail.trim() || result.stdoutTail.trim()));
   const limit = failedOn === undefined ? '' : ` (its ${failedOn.replace('-', ' ')}, guard in the profile)`;
-  return new StepError(STEP_ERRORS.processFailed, `alembic ${command} ended with ${words}${limit}`, { ending });
+  const inTheWay =
+    lockOut === undefined
+      ? ''
+      : `; ${lockOut}; ${blockers.length === 0 ? 'nobody was seen in the way' : `in the way: ${blockers.join('; ')}`}`;
+  return new StepError(STEP_ERRORS.processFailed, `alembic ${command} ended with ${words}${limit}${inTheWay}`, {
+    ending,
+    ...(lockOut !== undefined && { blockers }),
+  });
 }
 
 async function compareWithBefore(

@@ -4,14 +4,14 @@ import type { StepTools } from './activity-step.ts';
 
 const BLOCKERS_SHOWN = 10;
 
-/** The heartbeat of the upgrade, changed part by part; a part that becomes undefined is left out. */
+/** The heartbeat of the upgrade, and of a downgrade, changed part by part; a part that becomes undefined is left out. */
 export class UpgradeTelling {
   private readonly progress: StepTools['progress'];
   private readonly now: UpgradeProgress;
 
-  constructor(progress: StepTools['progress'], target: string) {
+  constructor(progress: StepTools['progress'], phase: string, target: string) {
     this.progress = progress;
-    this.now = { phase: 'alembic upgrade', target, revision: '', line: '' };
+    this.now = { phase, target, revision: '', line: '' };
   }
 
   tell(change: { readonly [Part in keyof UpgradeProgress]?: UpgradeProgress[Part] | undefined }): void {
