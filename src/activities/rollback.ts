@@ -17,6 +17,7 @@ import type { ActivityDependencies } from './dependencies.ts';
 import { type GuardedProduction, withGuardedProduction } from './production-guard.ts';
 import { readProduction } from './production-reading.ts';
 import { commandFor, environmentFor, type ReleaseAlembic, releaseAlembic, releaseGraph } from './release-alembic.ts';
+import { RollbackArrivals } from './rollback-arrivals.ts';
 import { type RunStore, withRunStore } from './run-store.ts';
 import { readStoredObjectMap } from './stored-text.ts';
 import { asBlockers, UpgradeTelling } from './upgrade-progress.ts';
@@ -27,8 +28,9 @@ const STEP = 'recovery.rollback';
 /**
  * The downgrade to the revisions recorded before the upgrade, planned from where production stands now, compared with the
  * version rows after each command and with the object map at the end. A lock that cannot be had in time is tried again.
+ * What it drops is counted once more where nobody can add to it any more: see `RollbackArrivals`.
  *
- * @throws StepError `ProcessFailed` when a downgrade fails, `StateUnexpected` when version rows are not as planned, or
+ * @throws StepError `CheckFailed` when something came since it was counted, `ProcessFailed` when a downgrade fails, `StateUnexpected` when version rows are not as planned, or
  * objects neither as before nor as the rehearsed downgrade left them
  */
 export const rollBackProduction =
@@ -40,7 +42,10 @@ export const rollBackProduction =
           deps,
           input,
           { step: STEP, signal: tools.signal, invalidBefore: input.before.invalidIndexes, progress: tools.progress },
-          (production) => rollBack({ deps, input, tools, store, production }),
+          (production) => {
+            const arrivals = new RollbackArrivals(input, production, STEP);
+            return rollBack({ deps, input, tools, store, production, arrivals });
+          },
         ),
       ),
     );
@@ -51,6 +56,7 @@ interface Rollback {
   readonly tools: StepTools;
   readonly store: RunStore;
   readonly production: GuardedProduction;
+  readonly arrivals: RollbackArrivals;
 }
 
 async function rollBack(rollback: Rollback): Promise<RollbackEvidence> {
@@ -75,6 +81,7 @@ async function rollBack(rollback: Rollback): Promise<RollbackEvidence> {
     for (let attempt = 1; ; attempt += 1) {
       const from = await readHere(rollback);
       const planned = await plan(rollback, release, from.state.versionRows);
+      await rollback.arrivals.beforeAlembic();
       const began = Date.now();
       const end = await runPlanned(rollback, release, planned, watched, attempt);
       const facts = end.result;
@@ -95,6 +102,7 @@ async function rollBack(rollback: Rollback): Promise<RollbackEvidence> {
   return {
     ...compared,
     commands,
+    uncounted: rollback.arrivals.uncounted,
     milliseconds: Date.now() - started,
     log: await store.archive('recovery/alembic.log', log.text, 'text/plain'),
   };
@@ -151,8 +159,10 @@ function runPlanned(
         profile.alembic.commands.downgrade,
       ),
       ...options,
+      ...rollback.arrivals.handlers,
       commands,
-      afterCommand: async (index) => {
+      afterCommand: async (index, facts) => {
+        rollback.arrivals.commandEnded(facts);
         tell(commands[index + 1]);
         await compareRows(rollback, commands[index]!);
       },

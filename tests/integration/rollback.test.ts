@@ -121,6 +121,8 @@ beforeEach(async () => {
       ...step,
       before,
       expectedLeftovers: ['added type public.mood'],
+      dropped: [],
+      arrivals: null,
       graph: {
         startRevisions: ['0002'],
         targetRevision: 'r2',
@@ -307,6 +309,118 @@ describe('the rollback of production', () => {
     const failure = await failureOf(rollBack());
     expect(failure).toMatchObject({ type: STEP_ERRORS.refused, nonRetryable: true });
     expect(failure.message).toContain('no downgrade from stranger');
+  });
+});
+
+describe('what comes in after it was counted', () => {
+  const dropped = [{ table: 'public.moods', column: null, rows: 0 }];
+  const shown = [{ ...dropped[0]!, found: 0 }];
+  const count = async (): Promise<number> =>
+    Number((await query<{ n: string }>(world.service.superuserUrl, 'SELECT count(*) AS n FROM public.moods'))[0]?.n);
+  const insert = `INSERT INTO public.moods VALUES ('calm')`;
+
+  beforeEach(async () => {
+    await upgradeTo('r2');
+    await execute(world.service.superuserUrl, 'GRANT ALL ON public.moods TO PUBLIC');
+  });
+
+  test('refuses, and production is as it was', async () => {
+    await execute(world.service.applicationUrl, insert);
+    const failure = await failureOf(rollBack({ dropped, arrivals: shown }));
+    expect(failure).toMatchObject({ type: STEP_ERRORS.checkFailed, nonRetryable: true });
+    expect(failure.message).toContain('1 row(s) or value(s) came into public.moods since they were counted');
+    expect(await versionRows()).toEqual(['r2']);
+    expect(await count()).toBe(1);
+  });
+
+  test('what was shown is dropped, and nothing stays uncounted', async () => {
+    await execute(world.service.applicationUrl, insert);
+    expect(await rollBack({ dropped, arrivals: [{ ...shown[0]!, found: 1 }] })).toMatchObject({
+      versionRows: ['0002'],
+      uncounted: null,
+    });
+  });
+
+  test('goes through where nothing came', async () => {
+    expect(await rollBack({ dropped, arrivals: shown })).toMatchObject({ versionRows: ['0002'], uncounted: null });
+  });
+
+  test('nothing is counted behind a fence', async () => {
+    await execute(world.service.applicationUrl, insert);
+    expect(await rollBack({ dropped, arrivals: null })).toMatchObject({ versionRows: ['0002'], uncounted: null });
+  });
+
+  test('waits for a row in flight, and refuses when it is committed', async () => {
+    const { guard } = world.input.profile;
+    const profile = { ...world.input.profile, guard: { ...guard, lockTimeout: 30_000 } };
+    await withClient(world.service.applicationUrl, async (writer) => {
+      await writer.query('BEGIN');
+      await writer.query(insert);
+      const rolling = failureOf(rollBack({ dropped, arrivals: shown, profile }));
+      while (!(await isWaiting())) await delay(20);
+      await writer.query('COMMIT');
+      expect((await rolling).type).toBe(STEP_ERRORS.checkFailed);
+    });
+    expect(await versionRows()).toEqual(['r2']);
+    expect(await count()).toBe(1);
+  });
+
+  test('waits for a row in flight, and goes through when it is taken back', async () => {
+    await withClient(world.service.applicationUrl, async (writer) => {
+      await writer.query('BEGIN');
+      await writer.query(insert);
+      const rolling = rollBack({ dropped, arrivals: shown });
+      rolling.catch(() => undefined);
+      // Its lock is not to be had in time: sent away, and back again.
+      while (!(await isWaiting())) await delay(20);
+      while (await isWaiting()) await delay(20);
+      await writer.query('ROLLBACK');
+      expect(await rolling).toMatchObject({ versionRows: ['0002'], uncounted: null });
+    });
+  });
+
+  test('keeps every row that a busy writer was told is committed', async () => {
+    let committed = 0;
+    let stop = false;
+    const writing = withClient(world.service.applicationUrl, async (writer) => {
+      while (!stop) {
+        await writer.query(insert);
+        committed += 1;
+      }
+    });
+    writing.catch(() => undefined);
+    while (committed < 5) await delay(5);
+    const failure = await failureOf(rollBack({ dropped, arrivals: [{ ...shown[0]!, found: await count() }] }));
+    stop = true;
+    await writing;
+    expect(failure.type).toBe(STEP_ERRORS.checkFailed);
+    expect(await count()).toBe(committed);
+  });
+
+  test('says what could not be kept out where a command hides Alembic', async () => {
+    const { profile } = world.input;
+    const wrapper = join(home, 'isolated');
+    await writeFile(wrapper, `#!/bin/sh\nexec ${stack.venv.python} -E -m alembic downgrade "$1"\n`, { mode: 0o755 });
+    const hidden = {
+      dropped,
+      arrivals: shown,
+      profile: { ...profile, alembic: { ...profile.alembic, commands: { downgrade: [wrapper, '{{revision}}'] } } },
+    };
+    await execute(world.service.applicationUrl, insert);
+    expect((await failureOf(rollBack(hidden))).type).toBe(STEP_ERRORS.checkFailed);
+    await execute(world.service.superuserUrl, 'DELETE FROM public.moods');
+    const { uncounted, versionRows: rows } = await rollBack(hidden);
+    expect(rows).toEqual(['0002']);
+    expect(uncounted).toContain('"alembic downgrade 0002" could not be held');
+  });
+
+  test('a migrator that may not lock goes through, and it is told', async () => {
+    await execute(
+      world.service.superuserUrl,
+      `REVOKE ALL ON public.moods FROM PUBLIC; REVOKE ALL ON public.moods FROM ${world.service.roles.owner}`,
+    );
+    const { uncounted } = await rollBack({ dropped, arrivals: shown });
+    expect(uncounted).toContain('the migrator may not lock "public"."moods"');
   });
 });
 
