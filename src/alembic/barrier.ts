@@ -53,7 +53,7 @@ export type AlembicEvent = z.infer<(typeof alembicEvents)[number]>;
 export type RevisionStart = Extract<AlembicEvent, { event: 'revision-start' }>;
 /**
  * Tables are locked against writers, or cannot be: before a downgrade's revision; in an autocommit block, in which nothing can
- * be locked; and after such a block, which gave the locks away.
+ * be locked; and after such a block, or after a COMMIT of the revision's own, which gave the locks away.
  */
 export type WritersKeptOut = z.infer<typeof writersKeptOut>;
 /** What it tells of itself. */

@@ -1,9 +1,11 @@
 """Holds Alembic before each revision until the worker says `ok`, and knows which revision is running."""
 
 import contextlib
+import re
 import sys
 
 STOPPED = 75
+ends_transaction = re.compile(r"\s*(COMMIT|END|ABORT|ROLLBACK(?!\s+(WORK\s+|TRANSACTION\s+)?TO))\b", re.IGNORECASE)
 
 
 class Progress:
@@ -21,7 +23,7 @@ def hold_revisions(channel, progress, context_class, step_class, loaded, writers
     context_init = context_class.__init__
     step_init = step_class.__init__
     autocommit_block = context_class.autocommit_block
-    running = {"context": None, "steps": 0, "told": False, "open": None, "down": None}
+    running = {"context": None, "steps": 0, "told": False, "open": None, "down": None, "freed": False, "block": False}
 
     def run(self, **arguments):
         running["context"] = self
@@ -41,6 +43,7 @@ def hold_revisions(channel, progress, context_class, step_class, loaded, writers
 
     def applied(ctx=None, step=None, heads=(), run_args=None, **_more):
         progress.revision = None
+        running["down"] = None
         if not step.is_stamp:
             channel.tell(
                 {
@@ -76,6 +79,7 @@ def hold_revisions(channel, progress, context_class, step_class, loaded, writers
         self.migration_fn = held
 
     def keep_writers_out(context, at, committed):
+        running["freed"] = False
         if writers is None or running["down"] is None:
             return
         if context is None or at == "block":
@@ -106,7 +110,11 @@ def hold_revisions(channel, progress, context_class, step_class, loaded, writers
                 hold({"event": "block-start", "revision": event["revision"], "direction": event["direction"]})
             if not self.as_sql:
                 keep_writers_out(self, "block", True)
-            yield
+            running["block"] = True
+            try:
+                yield
+            finally:
+                running["block"] = False
         # The next transaction has begun, without the locks of the one before.
         if not self.as_sql:
             keep_writers_out(self, "after-block", True)
@@ -114,7 +122,24 @@ def hold_revisions(channel, progress, context_class, step_class, loaded, writers
     # A revision that has done something before its block is no longer at its start.
     def executed(conn, cursor, statement, parameters, context, executemany):
         running["open"] = None
+        if running["freed"] and is_migrations(conn):
+            keep_writers_out(running["context"], "after-block", True)
 
+    def is_migrations(conn):
+        return running["context"] is not None and conn is running["context"].connection
+
+    # A revision that ends its transaction by itself gives the locks away.
+    def ended(conn):
+        running["freed"] = not running["block"] and is_migrations(conn)
+
+    def ended_by_statement(conn, cursor, statement, parameters, context, executemany):
+        if ends_transaction.match(statement):
+            ended(conn)
+
+    if writers is not None:
+        events.listen(Engine, "commit", ended)
+        events.listen(Engine, "rollback", ended)
+        events.listen(Engine, "after_cursor_execute", ended_by_statement)
     events.listen(Engine, "before_cursor_execute", executed)
     context_class.autocommit_block = block
     context_class.run_migrations = run
