@@ -42,7 +42,7 @@ export const readMigrationGraph =
           : []),
         ...(staging.length > 0
           ? [
-              `staging stands at ${staging.join(', ')}, which ${input.run.releaseTag} does not know: another release was tried there. Refresh staging from production, or downgrade it with that release's own code (alembic downgrade ${startRevisions.join(' ') || 'base'})`,
+              `staging stands at ${staging.join(', ')}, which ${input.run.releaseTag} does not know: another release was tried there. Refresh staging from production, or downgrade it with that release's own code (${startRevisions.map((revision) => `alembic downgrade ${revision}`).join(', ') || 'alembic downgrade base'}; with several heads one command a branch)`,
             ]
           : []),
         ...(target.kind === 'refused' ? [target.message] : []),

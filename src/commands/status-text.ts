@@ -1,6 +1,7 @@
 /** `runbook status` as text. Pure. */
 import type { WayBackCost } from '../contract/evidence.ts';
 import type { MessageSender } from '../contract/report.ts';
+import { takenBackText } from '../contract/way-back-text.ts';
 import type { RunStatus, StepRecord } from '../contract/status.ts';
 import type { ActivityView } from '../history/execution.ts';
 import type { RunView } from '../history/run-view.ts';
@@ -109,14 +110,15 @@ function stepRows(
 
 const TABLES_SHOWN = 10;
 
-function wayBackRows({ basis, tables, furtherTables, total, by, unknown }: WayBackCost): Row[] {
+function wayBackRows(cost: WayBackCost): Row[] {
+  const { tables, furtherTables, unknown } = cost;
   const shown = tables.slice(0, TABLES_SHOWN);
   const more = tables.length - shown.length + furtherTables;
   return row('restore', [
-    `takes back ${basis === 'statistics' ? 'at most ' : ''}${total.inserted} inserted, ${total.updated} updated, ${total.deleted} deleted rows${by === 'migration' ? ', all of them the migration’s own' : ''}`,
+    `takes back ${oneLine(takenBackText(cost))}`,
     ...shown.map(({ table, inserted, updated, deleted }) => `${oneLine(table)}: +${inserted} ~${updated} -${deleted}`),
     ...(more > 0 ? [`and ${more} more table(s)`] : []),
-    ...(unknown.length > 0 ? [`not known for: ${oneLine(unknown.slice(0, TABLES_SHOWN).join(', '))}`] : []),
+    ...(unknown.length > 5 ? [`not known for: ${oneLine(unknown.slice(0, TABLES_SHOWN).join(', '))}`] : []),
   ]);
 }
 

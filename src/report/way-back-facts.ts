@@ -1,17 +1,10 @@
 import type { WayBackCost } from '../contract/evidence.ts';
+import { takenBackText } from '../contract/way-back-text.ts';
 import { durationText, timeText } from './quantity.ts';
 
 /** What a restore takes back, in one sentence; the tables beside it. */
-export const wayBackSentence = ({ basis, since, backupAge, total, by }: WayBackCost): string =>
-  [
-    `Against the backup of ${timeText(since)} (${durationText(backupAge)} old): `,
-    basis === 'statistics' ? 'at most ' : '',
-    `${total.inserted} inserted, ${total.updated} updated, ${total.deleted} deleted rows, `,
-    basis === 'statistics' ? 'by the server’s counters' : 'compared row by row',
-    by === 'migration'
-      ? '; the fence was up, so all of it is the migration’s own.'
-      : '; users’ writes may be among it.',
-  ].join('');
+export const wayBackSentence = (cost: WayBackCost): string =>
+  `Against the backup of ${timeText(cost.since)} (${durationText(cost.backupAge)} old), ${cost.basis === 'statistics' ? 'by the server’s counters' : 'compared row by row'}: ${takenBackText(cost)}.`;
 
 /** Rows of table, inserted, updated, deleted; last what could not be judged. */
 export const wayBackRows = ({ tables, furtherTables, unknown }: WayBackCost): readonly (readonly string[])[] => [

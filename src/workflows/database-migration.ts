@@ -76,11 +76,12 @@ async function walk(run: MigrationRun, request: MigrationRequest): Promise<Repor
 async function approved(run: MigrationRun, first: Reviewed): Promise<Reviewed> {
   let reviewed = first;
   for (;;) {
-    await productionGate(run, reviewed);
-    await awaitWindow(run);
-    const expired = await expiryOf(run, reviewed.rehearsed, reviewed.review.commit);
-    if (expired.length === 0) return reviewed;
-    run.refuse('approve', `the approvals are void, the rehearsal does not hold any more: ${expired.join('; ')}`);
+    if ((await productionGate(run, reviewed)) === 'approved') {
+      await awaitWindow(run);
+      const expired = await expiryOf(run, reviewed.rehearsed, reviewed.review.commit);
+      if (expired.length === 0) return reviewed;
+      run.refuse('approve', `the approvals are void, the rehearsal does not hold any more: ${expired.join('; ')}`);
+    }
     await backup(run);
     reviewed = { ...reviewed, rehearsed: await rehearse(run, reviewed.tooling.graph) };
   }

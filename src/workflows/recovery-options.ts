@@ -1,4 +1,5 @@
 /** Which ways on exist after trouble. Pure: recovery decisions are a table, and the table is tested. */
+import { takenBackText } from '../contract/way-back-text.ts';
 import type { Arrivals, Reality, WayBackCost } from '../contract/evidence.ts';
 import type { RecoveryAction } from '../contract/messages.ts';
 import type { Profile } from '../contract/profile.ts';
@@ -131,13 +132,6 @@ export function arrivalsText(arrivals: Arrivals | undefined): string {
 /** One sentence on what a restore takes back. */
 export function wayBackText(cost: WayBackCost | undefined): string {
   if (cost === undefined) return 'what a restore would take back could not be estimated';
-  const { inserted, updated, deleted } = cost.total;
   const minutes = Math.round(cost.backupAge / 60_000);
-  const whose = cost.by === 'migration' ? 'all of them the migration’s own (fence)' : 'users’ writes may be among them';
-  const rows =
-    inserted + updated + deleted === 0
-      ? 'no row'
-      : `${cost.basis === 'statistics' ? 'at most ' : ''}${inserted} inserted, ${updated} updated, ${deleted} deleted rows (${whose})`;
-  const unknown = cost.unknown.length > 0 ? `; not known for ${cost.unknown.slice(0, 5).join(', ')}` : '';
-  return `a restore goes back ${minutes} min and takes back ${rows}${unknown}; it is predicted to take ${Math.ceil(cost.predictedMilliseconds / 1000)} s`;
+  return `a restore goes back ${minutes} min and takes back ${takenBackText(cost)}; it is predicted to take ${Math.ceil(cost.predictedMilliseconds / 1000)} s`;
 }

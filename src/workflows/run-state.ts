@@ -30,6 +30,8 @@ export class RunState {
   /** Milliseconds since the epoch: until then the upgrade may run. From here on a way back would not end inside the window. */
   upgradeUntil: number | undefined;
   plan: SealedPlan | undefined;
+  /** Milliseconds since the epoch: when approvals have been waited for long enough, over all openings of the gate. */
+  approvalsUntil: number | undefined;
   /** How often the gate `production` was opened: approvals belong to one opening. */
   openings = 0;
   rehearsal: Rehearsal | undefined;
@@ -37,6 +39,10 @@ export class RunState {
   hasSnapshot = false;
   /** By the profile. */
   rollsBack = true;
+  /** Milliseconds that a look at production takes (`dry-run.rehearsal/production`). */
+  look = 0;
+  /** How often upgrade and rollback look at production beside what Alembic does: before, at each boundary, after. */
+  looks = { upgrade: 2, rollback: 3 };
   trouble: Trouble | undefined;
   outcome: Outcome | undefined;
   keptAside: string | undefined;
@@ -46,6 +52,8 @@ export class RunState {
   isBackupBehindFence = false;
   /** What a restore would take back, as far as it is known. */
   wayBack: WayBackCost | undefined;
+  /** URI of the rows that a restore took back, exported before the swap. */
+  salvaged: string | undefined;
   /** What a rollback would drop beyond the migration's own; undefined where it was not, or could not be, counted. */
   arrivals: Arrivals | undefined;
   /** Of the latest backup. */
@@ -155,12 +163,15 @@ export class RunState {
     }
     const { trial, restore: restored, swap } = rehearsal;
     const offer = rollbackOffer(trial.verdict).rollback;
-    const rollback = this.rollsBack && offer !== 'not-offered' ? (trial.downgrade?.milliseconds ?? null) : null;
+    const { downgrade } = trial;
+    const isOffered = this.rollsBack && offer !== 'not-offered' && downgrade !== null;
+    const rollback = isOffered ? downgrade.milliseconds + this.looks.rollback * this.look : null;
+    const upgrade = trial.upgrade.milliseconds + this.looks.upgrade * this.look;
     const restore = restored.restored.milliseconds + swap.milliseconds;
     // The run itself knows the downgrade and the dump only. Where the downgrade comes first, the snapshot stands behind it.
     const isRestoreBehind = this.hasSnapshot && rollback !== null && offer === 'as-profile';
     const recovery = isRestoreBehind ? rollback : Math.max(rollback ?? 0, restore);
-    return { backup, upgrade: trial.upgrade.milliseconds, rollback, restore, recovery, from: 'rehearsal' };
+    return { backup, upgrade, rollback, restore, recovery, from: 'rehearsal' };
   }
 
   get recoveryActions(): readonly RecoveryAction[] {

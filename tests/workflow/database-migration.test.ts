@@ -378,6 +378,17 @@ describe('a rehearsal', () => {
     expect(world.calls.filter((call) => call === 'rehearseMigration')).toHaveLength(2);
   });
 
+  it('that expires while people decide is made anew: no approval counts for what does not hold', async () => {
+    const { world, activities } = scriptedActivities(undefined, {
+      rehearsal: { ...profile.rehearsal, maximumAge: 600_000 },
+      approvals: { ...profile.approvals, timeout: 1_500_000, remindEvery: 3_600_000 },
+    });
+    const end = await runMigration(activities, endOf);
+    expect(end).toMatchObject({ outcome: 'aborted' });
+    expect(end.summary?.verdict).toContain('0 of 1 approvals');
+    expect(world.calls.filter((call) => call === 'rehearseMigration')).toHaveLength(3);
+  });
+
   it('of another commit than the tag names now ends the run before production is touched', async () => {
     const { world, activities } = scriptedActivities(() => ({
       checkFreshness: async () => ({ expired: [], commit: 'd'.repeat(40), databaseBytes: 1 }),

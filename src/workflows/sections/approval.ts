@@ -11,18 +11,21 @@ import type { MigrationRun } from '../run.ts';
 import { LOOK } from '../step-policies.ts';
 import { tell } from '../telling.ts';
 
-/** @throws StoppedAtGate on rejection or when nobody approves in time */
-export async function productionGate(run: MigrationRun, reviewed: Reviewed): Promise<void> {
+/**
+ * @returns `expired` when the rehearsal ceased to hold before enough people had approved
+ * @throws StoppedAtGate on rejection or when nobody approves in time
+ */
+export async function productionGate(run: MigrationRun, reviewed: Reviewed): Promise<'approved' | 'expired'> {
   for (;;) {
     const sealed = await sealPlan(run, reviewed);
-    await awaitApprovals(run, sealed);
+    if ((await awaitApprovals(run, sealed)) === 'expired') return 'expired';
     const identity = await run.step(
       'gate.production/run',
       'This execution is the one the plan was made for',
       LOOK,
       (activities) => activities.identifyRun(),
     );
-    if (identity.currentRunId === sealed.plan.runId) return;
+    if (identity.currentRunId === sealed.plan.runId) return 'approved';
     // A reset of the workflow copies the history, approvals included, into another execution: ask again there.
     run.refuse(
       'approve',
@@ -48,12 +51,15 @@ async function sealPlan(run: MigrationRun, reviewed: Reviewed): Promise<SealedPl
   return sealed;
 }
 
-async function awaitApprovals(run: MigrationRun, sealed: SealedPlan): Promise<void> {
+async function awaitApprovals(run: MigrationRun, sealed: SealedPlan): Promise<'approved' | 'expired'> {
   const { approvals } = run.profile;
-  const until = Math.min(
-    Date.now() + approvals.timeout,
+  run.state.approvalsUntil ??= Date.now() + approvals.timeout;
+  const noAnswer = Math.min(
+    run.state.approvalsUntil,
     run.state.windowEnd === undefined ? Number.POSITIVE_INFINITY : Date.parse(run.state.windowEnd),
   );
+  // An approval of what does not hold any more would be answered "counted", and be void.
+  const until = Math.min(noAnswer, Date.parse(sealed.plan.rehearsal.expiresAt));
   run.open(
     {
       gate: 'production',
@@ -90,6 +96,7 @@ async function awaitApprovals(run: MigrationRun, sealed: SealedPlan): Promise<vo
     announce = undefined;
     if (ruling === 'timed-out') {
       run.close();
+      if (until < noAnswer) return 'expired';
       throw new StoppedAtGate({
         kind: 'no-approval',
         message: `${approved} of ${approvals.required} approvals by ${new Date(until).toISOString()}`,
@@ -102,6 +109,7 @@ async function awaitApprovals(run: MigrationRun, sealed: SealedPlan): Promise<vo
     if (ruling.kind === 'approved') approved += 1;
   }
   run.close();
+  return 'approved';
 }
 
 function gateMessage(

@@ -23,6 +23,8 @@ export async function rehearse(run: MigrationRun, graph: GraphEvidence): Promise
   if (backup === undefined) throw stepRefused('there is no backup to rehearse with');
   const production = await asBackedUp(run, backup);
   const step = run.state.nextStepId(STEP);
+  const commands = graph.downgrade.kind === 'planned' ? graph.downgrade.commands.length : 0;
+  run.state.looks = { upgrade: 2 + graph.path.length, rollback: 2 + graph.path.length + commands };
   oweScratch(run);
   const input = { ...run.input(), step, graph, backup };
   const restore = await run.step(
@@ -37,6 +39,7 @@ export async function rehearse(run: MigrationRun, graph: GraphEvidence): Promise
     REHEARSAL,
     (activities) => activities.rehearseMigration({ ...input, restore }),
   );
+  const tried = Date.now();
   const swap = await run.step(
     `${STEP}/swap`,
     'Restored copy swapped in for the upgraded one',
@@ -50,7 +53,8 @@ export async function rehearse(run: MigrationRun, graph: GraphEvidence): Promise
     swap,
     backup: { uri, sha256, lsn, capturedAt },
     databaseBytes: database.sizeBytes,
-    expiresAt: new Date(Date.parse(trial.at) + run.profile.rehearsal.maximumAge).toISOString(),
+    // By the server's clock, as the gate and the window are.
+    expiresAt: new Date(tried + run.profile.rehearsal.maximumAge).toISOString(),
   };
   run.state.rehearsal = rehearsal;
   run.judge(STEP, 'Verdict of the rehearsal', () => ({
@@ -66,9 +70,11 @@ export async function rehearse(run: MigrationRun, graph: GraphEvidence): Promise
 
 /** What was backed up is what production is: the object map that drift is told by is production's own. */
 async function asBackedUp(run: MigrationRun, backup: BackupEvidence): Promise<ProductionState> {
+  const began = Date.now();
   const state = await run.step(`${STEP}/production`, 'Production is what was backed up', LOOK, (activities) =>
     activities.inspectProduction(run.input()),
   );
+  run.state.look = Date.now() - began;
   run.judge(`${STEP}/backup`, 'The backup holds production’s objects and revisions of now', () => {
     if (state.objectMapDigest !== backup.objectMapDigest || state.versionRows.join() !== backup.versionRows.join()) {
       throw stepRefused(

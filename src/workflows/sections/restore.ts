@@ -1,5 +1,5 @@
 /** Section 7.3 of the document: restoration from the backup, and what it costs. */
-import type { RestoreInput, SwapInput } from '../../contract/evidence.ts';
+import type { RestoreInput, SwapEvidence, SwapInput } from '../../contract/evidence.ts';
 import { raiseFence, withPoolerPaused } from '../obligations.ts';
 import type { MigrationRun } from '../run.ts';
 import { CHANGE, EXPORT, LOOK, TRANSFER } from '../step-policies.ts';
@@ -61,6 +61,13 @@ export async function restore(run: MigrationRun, before: Before): Promise<void> 
   );
   run.state.keptAside = swapped.keptAside;
   run.state.openItems.push(...swapped.openItems);
+  if (input.fencedSince === undefined) run.state.openItems.push(broughtBackText(run, swapped));
+}
+
+/** Production was written until the swap: what came after the export is in the replaced database alone. */
+function broughtBackText({ state }: MigrationRun, { keptAside, quarantineUntil }: SwapEvidence): string {
+  const exported = state.salvaged === undefined ? 'nothing was exported' : `exported: ${state.salvaged}`;
+  return `rows that users wrote after the backup wait to be brought back (${exported}; those between the export and the swap are in database ${keptAside} only, kept until ${quarantineUntil}). Sequences stand where the backup had them: new rows may have taken numbers of these`;
 }
 
 /**
@@ -75,13 +82,14 @@ async function salvage(run: MigrationRun, input: SwapInput): Promise<void> {
     return;
   }
   try {
-    const { cost } = await run.step(
+    const { cost, archive } = await run.step(
       'recovery.salvage',
       'Rows that only the replaced database has, exported',
       EXPORT,
       (activities) => activities.salvageRows(input),
     );
     run.state.wayBack = cost;
+    run.state.salvaged = archive?.uri;
   } catch (error) {
     run.troubleOf(error);
     run.state.openItems.push(
