@@ -1,5 +1,5 @@
 /** Production is changed by somebody's hand while the plan waits for its approval: the upgrade does not start. */
-import { readdir } from 'node:fs/promises';
+import { readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import type { WorkflowHandle } from '@temporalio/client';
 import type { ProofCase } from '../../scripts/proof.ts';
@@ -52,6 +52,8 @@ export const run = (say: (line: string) => void): Promise<readonly ProofCase[]> 
 async function driftBeforeApply(session: Session, { name, sql, says }: Drift): Promise<ProofCase> {
   const { example } = session;
   await resetExample(example);
+  // A proof that was broken off may have left them on, and a run puts back what it found.
+  for (const file of await readdir(switchesOf(session))) await rm(path.join(switchesOf(session), file));
   const handle = await startMigration(session, { releaseTag: 'v1.1.0' });
   const { waiting } = await until(handle, atGate('approval'));
   const planDigest = waiting?.for === 'approval' ? waiting.planDigest : '';
@@ -82,9 +84,9 @@ async function upgradesOf(handle: WorkflowHandle): Promise<string[]> {
 }
 
 /** By the run's own word, and by what the switches of the example say. */
-async function notPutBack({ example }: Session, handle: WorkflowHandle): Promise<string[]> {
+async function notPutBack(session: Session, handle: WorkflowHandle): Promise<string[]> {
   const { obligations } = await handle.query<RunStatus>('status');
-  const engaged = await readdir(path.join(example.directory, 'switches'));
+  const engaged = await readdir(switchesOf(session));
   return [
     ...obligations
       .filter(({ status }) => status !== 'released')
@@ -93,3 +95,6 @@ async function notPutBack({ example }: Session, handle: WorkflowHandle): Promise
     ...(obligations.some(({ kind }) => kind === 'fence') ? [] : ['the fence was never up']),
   ];
 }
+
+/** A file for each switch that is on. */
+const switchesOf = ({ example }: Session): string => path.join(example.directory, 'switches');
