@@ -794,7 +794,7 @@ describe('a signed approval', () => {
           workflowExecution: { workflowId: handle.workflowId, runId },
           reason: 'test',
           requestId: randomUUID(),
-          workflowTaskFinishEventId: point as never,
+          workflowTaskFinishEventId: point,
         });
         for (;;) {
           const { waiting } = await running.status();

@@ -2,6 +2,7 @@ import { ApplicationFailure } from '@temporalio/common';
 import { CancelledFailure, Context } from '@temporalio/activity';
 import { describe, expect, it } from 'vitest';
 import { STEP_ERRORS } from '../../src/contract/errors.ts';
+import type { RehearsalVerdict } from '../../src/contract/rehearsal.ts';
 import type { MigrationPlan } from '../../src/contract/plan.ts';
 import type { Profile } from '../../src/contract/profile.ts';
 import { profile, scriptedActivities, trial } from './scripted-activities.ts';
@@ -264,7 +265,10 @@ describe('a restore', () => {
       return endOf(handle);
     });
     expect(end.outcome).toBe('restored');
-    expect(end.summary?.openItems).toEqual([expect.stringContaining('could not be exported')]);
+    expect(end.summary?.openItems).toEqual([
+      expect.stringContaining('could not be exported'),
+      expect.stringContaining('wait to be brought back (nothing was exported'),
+    ]);
   });
 
   it('that does not fit into the window, with nothing faster at hand, ends the run before production is touched', async () => {
@@ -430,16 +434,10 @@ describe('a rehearsal', () => {
     expect(end.summary?.openItems).toEqual([expect.stringContaining('runbook sweep whisper-transcriber')]);
   });
 
-  it.each(['lossy', 'lossless'] as const)('that was %s decides whether the rollback starts by itself', async (kind) => {
-    const { world, activities } = scriptedActivities(
+  const upgradedWithoutReply = (verdict: RehearsalVerdict) =>
+    scriptedActivities(
       (state) => ({
-        rehearseMigration: async () => ({
-          ...trial(),
-          verdict:
-            kind === 'lossless'
-              ? { kind }
-              : { kind, lost: [{ table: 'public.users', column: 'email', values: 3 }], objects: [] },
-        }),
+        rehearseMigration: async () => ({ ...trial(), verdict }),
         upgradeProduction: async () => {
           state.reality = { kind: 'fully-applied' };
           throw ApplicationFailure.nonRetryable('the worker lost its reply', STEP_ERRORS.processFailed);
@@ -447,17 +445,29 @@ describe('a rehearsal', () => {
       }),
       { fence: { kind: 'read-only' }, recovery: { ...profile.recovery, rollback: 'automatic' } },
     );
+
+  it('that was lossless lets the rollback start by itself', async () => {
+    const { world, activities } = upgradedWithoutReply({ kind: 'lossless' });
     await runMigration(activities, async (handle) => {
       await until(handle, atGate('approval'));
       await handle.signal('approve', approval);
-      if (kind === 'lossy') {
-        const { waiting } = await until(handle, atGate('recovery'));
-        expect(waiting).toMatchObject({ why: expect.stringContaining('3 value(s) of public.users.email') });
-        await handle.executeUpdate('recover', { args: [{ by: 'erin', action: 'rollback', reason: 'known' }] });
-      }
       expect(await endOf(handle)).toMatchObject({ outcome: 'rolled-back' });
     });
     expect(world.calls.filter((call) => call === 'rollBackProduction')).toHaveLength(1);
+  });
+
+  it('that was lossy waits for a person, who is told what the rollback loses', async () => {
+    const lost = [{ table: 'public.users', column: 'email', values: 3 }];
+    const { world, activities } = upgradedWithoutReply({ kind: 'lossy', lost, objects: [] });
+    await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await handle.signal('approve', approval);
+      const { waiting } = await until(handle, atGate('recovery'));
+      expect(waiting).toMatchObject({ why: expect.stringContaining('3 value(s) of public.users.email') });
+      expect(world.calls).not.toContain('rollBackProduction');
+      await handle.executeUpdate('recover', { args: [{ by: 'erin', action: 'rollback', reason: 'known' }] });
+      expect(await endOf(handle)).toMatchObject({ outcome: 'rolled-back' });
+    });
   });
 
   it('is followed by a count of what came since: rows that a rollback would drop wait for a person', async () => {
