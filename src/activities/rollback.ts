@@ -163,6 +163,7 @@ function runPlanned(
       commands,
       afterCommand: async (index, facts) => {
         rollback.arrivals.commandEnded(facts);
+        if (index + 1 < commands.length) await rollback.arrivals.beforeAlembic();
         tell(commands[index + 1]);
         await compareRows(rollback, commands[index]!);
       },
