@@ -33,8 +33,9 @@ Who requested a run cannot approve it. Exits 1 with the reason when the run refu
 With --sign the plan is read from the run, its digest is computed here and compared with --plan, and that digest is signed:
 ssh-keygen -Y sign -n ${SIGNATURE_NAMESPACE}. Your public key must stand under approvals.signers of the profile.
 
+Read it first: runbook plan SERVICE
+
 Examples:
-  runbook plan whisper-transcriber
   runbook approve whisper-transcriber --by erin@example.com --plan 3f2a9c61b07d
   runbook approve whisper-transcriber --by erin@example.com --plan 3f2a9c61b07d --sign ~/.ssh/id_ed25519`,
     )

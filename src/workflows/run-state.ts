@@ -41,7 +41,7 @@ export class RunState {
   rollsBack = true;
   /** Milliseconds that a look at production takes (`dry-run.rehearsal/production`). */
   look = 0;
-  /** How often upgrade and rollback look at production beside what Alembic does: before, at each boundary, after. */
+  /** How often upgrade (before, at each boundary, after) and rollback (before, after each command, after) look at production beside what Alembic does. */
   looks = { upgrade: 2, rollback: 3 };
   trouble: Trouble | undefined;
   outcome: Outcome | undefined;

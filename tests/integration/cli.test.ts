@@ -579,7 +579,19 @@ describe('wrong usage ends with exit code 2 and one line', () => {
   });
 
   test('help is none, and has an example for every command', async () => {
-    const commands = ['setup', 'worker', 'start', 'status', 'watch', 'approve', 'reject', 'abort', 'recover', 'report'];
+    const commands = [
+      'setup',
+      'worker',
+      'start',
+      'status',
+      'watch',
+      'plan',
+      'approve',
+      'reject',
+      'abort',
+      'recover',
+      'report',
+    ];
     const texts = await Promise.all(commands.map((command) => cli.runbook(command, '--help')));
     expect(texts.map(({ code }) => code)).toEqual(commands.map(() => 0));
     expect(

@@ -24,7 +24,7 @@ export async function rehearse(run: MigrationRun, graph: GraphEvidence): Promise
   const production = await asBackedUp(run, backup);
   const step = run.state.nextStepId(STEP);
   const commands = graph.downgrade.kind === 'planned' ? graph.downgrade.commands.length : 0;
-  run.state.looks = { upgrade: 2 + graph.path.length, rollback: 2 + graph.path.length + commands };
+  run.state.looks = { upgrade: 2 + graph.path.length, rollback: 2 + commands };
   oweScratch(run);
   const input = { ...run.input(), step, graph, backup };
   const restore = await run.step(
