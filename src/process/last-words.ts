@@ -21,6 +21,8 @@ export function lastWords(ending: string, text: string): string {
  */
 const ROW_VALUES =
   /^(?:\S+\s*\|)?\s*(?:(?:DETAIL|CONTEXT|QUERY|STATEMENT|ZUSATZ|KONTEXT):|\[parameters:|\(Background on this error)/;
+/** `DETAIL:  view addresses depends on column email of table users`: names of objects, which say what is in the way. */
+const DEPENDENT_OBJECTS = /^(?:\S+\s*\|)?\s*DETAIL:\s+[a-z][a-z ]* \S+ depends on [a-z]/;
 /** The parameters that an engine with `echo` logs. */
 const ECHOED_PARAMETERS =
   /\[(?:generated in|cached since|no key|raw sql|caching disabled|dialect [^\]]* does not support caching)[^\]]*\]/;
@@ -40,6 +42,7 @@ const withoutRowValues = (lines: readonly string[]): string[] => {
 export function rowValueFilter(): (line: string) => string | undefined {
   let isSql = false;
   return (line) => {
+    if (DEPENDENT_OBJECTS.test(line)) return line;
     if (ROW_VALUES.test(line) || ECHOED_PARAMETERS.test(line)) return undefined;
     isSql ||= SQL.test(line);
     const shown = isSql ? line.replaceAll(/'(?:[^']|'')*'?/g, "'?'") : line;

@@ -28,6 +28,15 @@ describe('the last words of a program', () => {
     expect(words).toContain("VALUES ('?', '?')]");
   });
 
+  test('name the objects that stand in the way', () => {
+    const words = lastWords(
+      'code 1',
+      'E: cannot drop column email of table users\nDETAIL:  view addresses depends on column email of table users\nDETAIL:  Key (a)=(x depends on y) exists.',
+    );
+    expect(words).toContain('view addresses depends on');
+    expect(words).not.toContain('Key (a)');
+  });
+
   test('are those of a signal where it said nothing', () => {
     expect(lastWords('SIGKILL', ' \n')).toContain('SIGKILL from outside');
   });
