@@ -88,6 +88,11 @@ const failureOf = async (work: Promise<unknown>): Promise<ApplicationFailure> =>
   for (const secret of Object.values(example.secrets)) expect(text).not.toContain(secret);
   return failure as ApplicationFailure;
 };
+const planned = (targetRevision: string): StagingInput['graph'] => ({
+  ...input.graph,
+  targetRevision,
+  targetRevisions: [targetRevision],
+});
 const changedProfile = (changes: Partial<Profile>): Partial<StagingInput> => ({ profile: { ...profile, ...changes } });
 
 async function stored({ uri }: StoredDocument): Promise<string> {
@@ -196,7 +201,7 @@ describe('the dry run on staging', { timeout: 180_000 }, () => {
   });
 
   test('fails with an upgrade that fails, and shows the end of its output', async () => {
-    const failure = await failureOf(migrate({ graph: { ...input.graph, targetRevision: 'no_such_revision' } }));
+    const failure = await failureOf(migrate({ graph: planned('no_such_revision') }));
     expect(failure.type).toBe(STEP_ERRORS.processFailed);
     expect(failure.message).toContain('alembic upgrade no_such_revision on staging exited with code');
     expect(failure.message).toContain('no_such_revision');
@@ -204,7 +209,7 @@ describe('the dry run on staging', { timeout: 180_000 }, () => {
 
   test('fails where staging is ahead of the planned revision, which proves nothing', async () => {
     const run = { ...input.run, runId: crypto.randomUUID() };
-    const failure = await failureOf(migrate({ run, graph: { ...input.graph, targetRevision: '0003_speakers' } }));
+    const failure = await failureOf(migrate({ run, graph: planned('0003_speakers') }));
     expect(failure.type).toBe(STEP_ERRORS.checkFailed);
     expect(failure.message).toContain(`changed nothing on staging, which stands at ${TARGET}: refresh staging`);
   });
