@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { secretAccess } from '../src/activities/integration-context.ts';
 import { createSecretVault } from '../src/profile/secret-vault.ts';
-import type { RunFacts } from '../src/contract/evidence.ts';
+import type { RunFacts } from '../src/contract/evidence/step.ts';
 import type { Profile } from '../src/contract/profile.ts';
 import type { IntegrationContext } from '../src/integrations/context.ts';
 import { parseProfile } from '../src/profile/load.ts';

@@ -1,5 +1,6 @@
 import type { ApplyActivities, PreconditionActivities } from '../contract/activities.ts';
-import type { AccessEvidence, StepInput } from '../contract/evidence.ts';
+import type { AccessEvidence } from '../contract/evidence/preconditions.ts';
+import type { StepInput } from '../contract/evidence/step.ts';
 import type { SecretReference } from '../contract/profile.ts';
 import { sha256 } from '../archive/canonical.ts';
 import { type DatabaseUrls, inspectDatabases } from '../postgres/access.ts';

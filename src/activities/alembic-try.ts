@@ -3,7 +3,7 @@ import type { AlembicCommandFacts } from '../alembic/command.ts';
 import { rowsAtTarget } from '../alembic/reconcile.ts';
 import { upgrade } from '../alembic/upgrade.ts';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
-import type { UpgradeInput } from '../contract/evidence.ts';
+import type { UpgradeInput } from '../contract/evidence/upgrade.ts';
 import { serializeObjectMap } from '../postgres/catalog/object-map.ts';
 import type { WatchStop } from '../postgres/lock-watch.ts';
 import { lastWords } from '../process/last-words.ts';

@@ -1,6 +1,6 @@
 import { Context } from '@temporalio/activity';
 import type { AnnouncementActivities } from '../contract/activities.ts';
-import type { ActionsInput } from '../contract/evidence.ts';
+import type { ActionsInput } from '../contract/evidence/actions.ts';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
 import { canonicalDigest } from '../archive/canonical.ts';
 import { type Delivery, deliver, describeAction } from '../integrations/actions.ts';

@@ -3,7 +3,7 @@ import { Context } from '@temporalio/activity';
 import type { Reconciliation } from '../alembic/reconcile.ts';
 import type { ApplyActivities } from '../contract/activities.ts';
 import { refusal, STEP_ERRORS, StepError } from '../contract/errors.ts';
-import type { UpgradeEvidence, UpgradeInput } from '../contract/evidence.ts';
+import type { UpgradeEvidence, UpgradeInput } from '../contract/evidence/upgrade.ts';
 import { BlockerRegister, describeBlocker } from '../postgres/blocker-register.ts';
 import { dropInvalidIndexes } from '../postgres/catalog/leftover-indexes.ts';
 import { withConnection } from '../postgres/connection.ts';

@@ -1,4 +1,4 @@
-import type { StepInput } from '../contract/evidence.ts';
+import type { StepInput } from '../contract/evidence/step.ts';
 import { runDocument } from '../integrations/actions.ts';
 import { runCommandAction } from '../integrations/command-action.ts';
 import type { StepTools } from './activity-step.ts';

@@ -1,4 +1,4 @@
-import type { StepInput } from '../contract/evidence.ts';
+import type { StepInput } from '../contract/evidence/step.ts';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
 import { ensureCheckout } from '../repository/checkout.ts';
 import type { StepTools } from './activity-step.ts';

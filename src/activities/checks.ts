@@ -1,5 +1,6 @@
 import type { ApplyActivities, ValidationActivities } from '../contract/activities.ts';
-import type { ChecksEvidence, MeasuresComparison } from '../contract/evidence.ts';
+import type { ChecksEvidence } from '../contract/evidence/checks.ts';
+import type { MeasuresComparison } from '../contract/evidence/measures.ts';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
 import type { Check } from '../contract/profile.ts';
 import { runCheck } from '../integrations/checks.ts';

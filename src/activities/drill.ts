@@ -1,13 +1,8 @@
 import type { DrillActivities } from '../contract/activities.ts';
 import { refusal, StepError } from '../contract/errors.ts';
-import type {
-  BackupManifest,
-  DrillInput,
-  DrillRestore,
-  PrepareDrillInput,
-  PreparedDrill,
-  StepInput,
-} from '../contract/evidence.ts';
+import type { BackupManifest } from '../contract/evidence/backup.ts';
+import type { DrillInput, DrillRestore, PrepareDrillInput, PreparedDrill } from '../contract/evidence/drill.ts';
+import type { StepInput } from '../contract/evidence/step.ts';
 import type { Profile } from '../contract/profile.ts';
 import { serviceFolder } from '../archive/backup-names.ts';
 import { drillKey, drillRecord } from '../archive/drill-record.ts';

@@ -1,4 +1,5 @@
-import type { DatabaseIdentity, StepInput } from '../contract/evidence.ts';
+import type { DatabaseIdentity } from '../contract/evidence/production.ts';
+import type { StepInput } from '../contract/evidence/step.ts';
 import { withConnection } from '../postgres/connection.ts';
 import { inDatabase, parseConnectionUrl } from '../postgres/connection-url.ts';
 import { findFenceRights, readFence } from '../postgres/fence/fence.ts';

@@ -7,10 +7,9 @@ import type {
   RecoveryPointEvidence,
   RecoveryPointInput,
   ReleaseFenceInput,
-  StepInput,
-  StoredDocument,
-  SwitchState,
-} from '../contract/evidence.ts';
+} from '../contract/evidence/fence.ts';
+import type { StepInput, StoredDocument } from '../contract/evidence/step.ts';
+import type { SwitchState } from '../contract/evidence/switches.ts';
 import type { Fence, Switch } from '../contract/profile.ts';
 import { runDocument } from '../integrations/actions.ts';
 import { runCheck } from '../integrations/checks.ts';

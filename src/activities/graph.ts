@@ -5,7 +5,7 @@ import { rowsAlongPath, upgradePaths } from '../alembic/upgrade-path.ts';
 import { readVersion } from '../alembic/version-table.ts';
 import type { ToolingActivities } from '../contract/activities.ts';
 import { refusal } from '../contract/errors.ts';
-import type { GraphEvidence, GraphInput } from '../contract/evidence.ts';
+import type { GraphEvidence, GraphInput } from '../contract/evidence/tooling.ts';
 import type { AlembicGraph, AlembicRevision } from '../contract/graph.ts';
 import { lintProfileFindings } from '../lint/squawk.ts';
 import { withConnection } from '../postgres/connection.ts';

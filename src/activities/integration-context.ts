@@ -1,5 +1,5 @@
 import { Context } from '@temporalio/activity';
-import type { StepInput } from '../contract/evidence.ts';
+import type { StepInput } from '../contract/evidence/step.ts';
 import type { IntegrationContext, SecretAccess } from '../integrations/context.ts';
 import type { StepTools } from './activity-step.ts';
 import { ensureReleaseCheckout } from './checkout.ts';

@@ -1,4 +1,4 @@
-import type { StepInput } from '../contract/evidence.ts';
+import type { StepInput } from '../contract/evidence/step.ts';
 import { holdMigrationLock } from '../postgres/advisory-lock.ts';
 import { parseConnectionUrl } from '../postgres/connection-url.ts';
 import type { ActivityDependencies } from './dependencies.ts';

@@ -1,6 +1,6 @@
 import { Context } from '@temporalio/activity';
 import type { PreconditionActivities } from '../contract/activities.ts';
-import type { AcceptedRequest, AcceptRequestInput } from '../contract/evidence.ts';
+import type { AcceptedRequest, AcceptRequestInput } from '../contract/evidence/preconditions.ts';
 import { refusal, StepError } from '../contract/errors.ts';
 import { takeMeasures } from '../integrations/monitor.ts';
 import { confirmReview } from '../integrations/review.ts';

@@ -1,4 +1,4 @@
-import type { StepInput } from '../contract/evidence.ts';
+import type { StepInput } from '../contract/evidence/step.ts';
 import { type ConnectionTarget, inDatabase, parseConnectionUrl } from '../postgres/connection-url.ts';
 import { type DroppedIndexes, dropInvalidIndexes } from '../postgres/catalog/leftover-indexes.ts';
 import { withConnection } from '../postgres/connection.ts';

@@ -1,6 +1,6 @@
 import type { Client } from 'pg';
 import { reconcile, type Reconciliation } from '../alembic/reconcile.ts';
-import type { EvaluateInput, Reality } from '../contract/evidence.ts';
+import type { EvaluateInput, Reality } from '../contract/evidence/rollback.ts';
 import { withConnection } from '../postgres/connection.ts';
 import type { ConnectionTarget } from '../postgres/connection-url.ts';
 import { dropIndexes, dropPartitionedIndex, listInvalidIndexes } from '../postgres/catalog/leftover-indexes.ts';

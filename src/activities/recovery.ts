@@ -1,5 +1,5 @@
 import type { RecoveryActivities } from '../contract/activities.ts';
-import type { EvaluateInput } from '../contract/evidence.ts';
+import type { EvaluateInput } from '../contract/evidence/rollback.ts';
 import { runStep, type StepTools } from './activity-step.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { type GuardedProduction, withGuardedProduction } from './production-guard.ts';

@@ -1,5 +1,5 @@
 import type { RehearsalActivities } from '../contract/activities.ts';
-import type { Freshness, FreshnessInput } from '../contract/rehearsal.ts';
+import type { Freshness, FreshnessInput } from '../contract/evidence/rehearsal.ts';
 import { withConnection } from '../postgres/connection.ts';
 import { readIdentity } from '../postgres/identity.ts';
 import { dropRehearsal } from '../rehearsal/scratch.ts';

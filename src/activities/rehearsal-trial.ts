@@ -4,7 +4,12 @@ import { rowsAlongPath } from '../alembic/upgrade-path.ts';
 import { fetchLedger } from '../archive/stored-backup.ts';
 import type { RehearsalActivities } from '../contract/activities.ts';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
-import type { DeployedTrial, RehearsalTrial, RehearsalTrialInput, StaticFinding } from '../contract/rehearsal.ts';
+import type {
+  DeployedTrial,
+  RehearsalTrial,
+  RehearsalTrialInput,
+  StaticFinding,
+} from '../contract/evidence/rehearsal.ts';
 import { lintStatements } from '../lint/squawk.ts';
 import { applicationPrefix } from '../postgres/connection.ts';
 import { type ConnectionTarget, inDatabase, parseConnectionUrl } from '../postgres/connection-url.ts';

@@ -1,5 +1,5 @@
 import { Context } from '@temporalio/activity';
-import type { StepInput } from '../contract/evidence.ts';
+import type { StepInput } from '../contract/evidence/step.ts';
 import { withConnection } from '../postgres/connection.ts';
 import { parseConnectionUrl } from '../postgres/connection-url.ts';
 import { readImitatedRole } from '../rehearsal/imitated-role.ts';

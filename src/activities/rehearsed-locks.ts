@@ -1,5 +1,5 @@
-import type { UpgradeInput } from '../contract/evidence.ts';
-import type { ArchivedFootprint } from '../contract/rehearsal.ts';
+import type { UpgradeInput } from '../contract/evidence/upgrade.ts';
+import type { ArchivedFootprint } from '../contract/evidence/rehearsal.ts';
 import { conflicts, isWithin } from '../postgres/lock-modes.ts';
 import type { HeldLock, LockWait } from '../postgres/lock-waits.ts';
 import type { RunStore } from './run-store.ts';

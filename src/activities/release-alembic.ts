@@ -5,7 +5,7 @@ import { pathWithPython, servicePython } from '../alembic/service-python.ts';
 import { serviceEnvironment, serviceUrl } from '../alembic/service-url.ts';
 import type { AlembicGraph } from '../contract/graph.ts';
 import { refusal } from '../contract/errors.ts';
-import type { RunFacts, StepInput } from '../contract/evidence.ts';
+import type { RunFacts, StepInput } from '../contract/evidence/step.ts';
 import type { AlembicProfile } from '../contract/profile.ts';
 import { applicationPrefix } from '../postgres/connection.ts';
 import type { ConnectionTarget } from '../postgres/connection-url.ts';

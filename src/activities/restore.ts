@@ -1,5 +1,5 @@
 import type { RecoveryActivities } from '../contract/activities.ts';
-import type { RestoreEvidence, RestoreInput } from '../contract/evidence.ts';
+import type { RestoreEvidence, RestoreInput } from '../contract/evidence/restore.ts';
 import { findPrograms } from '../archive/programs.ts';
 import { fetchLedger, openBackup } from '../archive/stored-backup.ts';
 import { restoreFresh } from '../postgres/restore/restore.ts';

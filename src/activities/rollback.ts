@@ -4,7 +4,7 @@ import { downgrade } from '../alembic/downgrade.ts';
 import { downgradePlan } from '../alembic/downgrade-plan.ts';
 import type { RecoveryActivities } from '../contract/activities.ts';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
-import type { RollbackEvidence, RollbackInput } from '../contract/evidence.ts';
+import type { RollbackEvidence, RollbackInput } from '../contract/evidence/rollback.ts';
 import type { ProductionReading } from '../postgres/catalog/production-state.ts';
 import { isLeftover } from '../rehearsal/leftovers.ts';
 import { objectDifferences } from '../rehearsal/object-difference.ts';

@@ -1,4 +1,4 @@
-import type { StepInput, StoredDocument } from '../contract/evidence.ts';
+import type { StepInput, StoredDocument } from '../contract/evidence/step.ts';
 import { runFolder } from '../archive/backup-names.ts';
 import { type ObjectStore, openObjectStore } from '../archive/object-store.ts';
 import type { SecretVault } from '../profile/secret-vault.ts';

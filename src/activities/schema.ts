@@ -1,11 +1,7 @@
 import type { DryRunActivities, ValidationActivities } from '../contract/activities.ts';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
-import type {
-  SchemaDiffEvidence,
-  SchemaDiffInput,
-  SchemaValidation,
-  ValidateSchemaInput,
-} from '../contract/evidence.ts';
+import type { SchemaValidation, ValidateSchemaInput } from '../contract/evidence/checks.ts';
+import type { SchemaDiffEvidence, SchemaDiffInput } from '../contract/evidence/dry-run.ts';
 import { withConnection } from '../postgres/connection.ts';
 import { parseConnectionUrl } from '../postgres/connection-url.ts';
 import {

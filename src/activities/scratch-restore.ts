@@ -1,6 +1,7 @@
 import { findPrograms } from '../archive/programs.ts';
 import { fetchLedger, openBackup } from '../archive/stored-backup.ts';
-import type { BackupEvidence, StepInput } from '../contract/evidence.ts';
+import type { BackupEvidence } from '../contract/evidence/backup.ts';
+import type { StepInput } from '../contract/evidence/step.ts';
 import type { CopyKind } from '../postgres/restore/scratch-copy.ts';
 import { restoreIsolated, type RestoredCopy } from '../rehearsal/scratch.ts';
 import type { ScratchWorld } from '../rehearsal/scratch-world.ts';

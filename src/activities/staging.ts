@@ -1,7 +1,8 @@
 import { Context } from '@temporalio/activity';
 import { findPrograms } from '../archive/programs.ts';
 import type { DryRunActivities } from '../contract/activities.ts';
-import type { FlowsEvidence, StagingEvidence, StagingInput, StepInput, StoredDocument } from '../contract/evidence.ts';
+import type { FlowsEvidence, StagingEvidence, StagingInput } from '../contract/evidence/dry-run.ts';
+import type { StepInput, StoredDocument } from '../contract/evidence/step.ts';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
 import type { ConfiguredValue } from '../contract/profile.ts';
 import { withApplication } from '../integrations/application.ts';

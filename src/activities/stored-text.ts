@@ -1,4 +1,4 @@
-import type { StoredDocument } from '../contract/evidence.ts';
+import type { StoredDocument } from '../contract/evidence/step.ts';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
 import { sha256 } from '../archive/canonical.ts';
 import { type ObjectMap, parseObjectMap } from '../postgres/catalog/object-map.ts';

@@ -1,6 +1,6 @@
 import { readVersion } from '../alembic/version-table.ts';
 import { StepError } from '../contract/errors.ts';
-import type { SwapEvidence, SwapInput } from '../contract/evidence.ts';
+import type { SwapEvidence, SwapInput } from '../contract/evidence/restore.ts';
 import { withConnection } from '../postgres/connection.ts';
 import { swapDatabases } from '../postgres/swap/swap.ts';
 import type { StepTools } from './activity-step.ts';

@@ -1,6 +1,6 @@
 import type { ToolingActivities } from '../contract/activities.ts';
 import { refusal, STEP_ERRORS, StepError } from '../contract/errors.ts';
-import type { StepInput } from '../contract/evidence.ts';
+import type { StepInput } from '../contract/evidence/step.ts';
 import type { AlembicGraph } from '../contract/graph.ts';
 import type { Profile, SecretReference } from '../contract/profile.ts';
 import { inspectPrograms, type PostgresPrograms } from '../archive/programs.ts';

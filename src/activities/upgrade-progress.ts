@@ -1,4 +1,4 @@
-import type { Blocker, UpgradeProgress } from '../contract/evidence.ts';
+import type { Blocker, UpgradeProgress } from '../contract/evidence/upgrade.ts';
 import type { BlockingSession } from '../postgres/lock-waits.ts';
 import type { StepTools } from './activity-step.ts';
 

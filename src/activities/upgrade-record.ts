@@ -1,5 +1,5 @@
 import type { DatabaseState } from '../alembic/reconcile.ts';
-import type { StoredDocument } from '../contract/evidence.ts';
+import type { StoredDocument } from '../contract/evidence/step.ts';
 import type { RunStore } from './run-store.ts';
 
 /**

@@ -1,7 +1,7 @@
 /** One start of Alembic on production under the watch of locks, whichever way it goes. */
 import type { AlembicCommandFacts, AlembicCommandOptions } from '../alembic/command.ts';
 import { getsOn, type StatementEvent } from '../alembic/statements.ts';
-import type { StepInput } from '../contract/evidence.ts';
+import type { StepInput } from '../contract/evidence/step.ts';
 import { type BlockerRegister, describeBlocker } from '../postgres/blocker-register.ts';
 import { withConnection } from '../postgres/connection.ts';
 import type { LockWait } from '../postgres/lock-waits.ts';

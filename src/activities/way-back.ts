@@ -1,6 +1,6 @@
 import type { RecoveryActivities } from '../contract/activities.ts';
 import { refusal, STEP_ERRORS, StepError } from '../contract/errors.ts';
-import type { RestoreInput, SalvageEvidence, SwapInput, WayBackCost } from '../contract/evidence.ts';
+import type { RestoreInput, SalvageEvidence, SwapInput, WayBackCost } from '../contract/evidence/restore.ts';
 import { drillFolder } from '../archive/backup-names.ts';
 import { versionTableName } from '../archive/ledger.ts';
 import { predictRestore } from '../archive/restore-prediction.ts';

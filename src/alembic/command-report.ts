@@ -1,4 +1,4 @@
-import type { Reporter } from '../contract/rehearsal.ts';
+import type { Reporter } from '../contract/evidence/rehearsal.ts';
 import type { ProcessResult } from '../process/options.ts';
 import type { Redactor } from '../process/redactor.ts';
 import type { BarrierHandlers, ReporterEvent, ReportHandlers } from './barrier.ts';

@@ -1,7 +1,7 @@
 import { delimiter } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { StatementTimeouts } from '../contract/rehearsal.ts';
+import type { StatementTimeouts } from '../contract/evidence/rehearsal.ts';
 import type {
   OutputStream,
   ProcessOptions,

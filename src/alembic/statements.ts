@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { STATEMENT_CLASSES, type StatementClass } from '../contract/rehearsal.ts';
+import { STATEMENT_CLASSES, type StatementClass } from '../contract/evidence/rehearsal.ts';
 import { qualifiedName } from '../postgres/identifier.ts';
 import type { Redactor } from '../process/redactor.ts';
 

@@ -1,4 +1,4 @@
-import type { StatementClass, StatementTimeouts } from '../contract/rehearsal.ts';
+import type { StatementClass, StatementTimeouts } from '../contract/evidence/rehearsal.ts';
 
 /** What one statement may wait for and take, milliseconds; 0 = no limit. */
 export interface StatementLimit {

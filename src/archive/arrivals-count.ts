@@ -1,6 +1,6 @@
 import type { Client } from 'pg';
-import type { Arrivals } from '../contract/evidence.ts';
-import type { DroppedObject } from '../contract/rehearsal.ts';
+import type { Arrivals } from '../contract/evidence/rollback.ts';
+import type { DroppedObject } from '../contract/evidence/rehearsal.ts';
 import { COLUMNS_OF, type ComparableColumn, KEYS_OF } from '../postgres/contents/comparable-tables.ts';
 import { countOf, isBeyondDefault } from '../postgres/contents/constant-default.ts';
 import { sqlState } from '../postgres/database-error.ts';

@@ -1,6 +1,6 @@
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
-import type { Arrivals } from '../contract/evidence.ts';
-import type { DroppedObject } from '../contract/rehearsal.ts';
+import type { Arrivals } from '../contract/evidence/rollback.ts';
+import type { DroppedObject } from '../contract/evidence/rehearsal.ts';
 import type { ConnectionTarget } from '../postgres/connection-url.ts';
 import { withConnection } from '../postgres/connection.ts';
 import { pinFormats } from '../postgres/contents/row-hash.ts';

@@ -1,7 +1,9 @@
 import type { Client } from 'pg';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
-import type { Arrivals, DatabaseIdentity, StoredDocument } from '../contract/evidence.ts';
-import type { DroppedObject } from '../contract/rehearsal.ts';
+import type { DatabaseIdentity } from '../contract/evidence/production.ts';
+import type { Arrivals } from '../contract/evidence/rollback.ts';
+import type { StoredDocument } from '../contract/evidence/step.ts';
+import type { DroppedObject } from '../contract/evidence/rehearsal.ts';
 import { runTag, withConnection } from '../postgres/connection.ts';
 import { pinFormats } from '../postgres/contents/row-hash.ts';
 import { sqlName } from '../postgres/identifier.ts';

@@ -1,4 +1,4 @@
-import type { RunFacts } from '../contract/evidence.ts';
+import type { RunFacts } from '../contract/evidence/step.ts';
 import type { BackupProfile } from '../contract/profile.ts';
 
 const withoutSlashes = (text: string): string => text.replace(/^\/+|\/+$/g, '');

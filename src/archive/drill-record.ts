@@ -1,5 +1,5 @@
 import { drillFolder } from './backup-names.ts';
-import type { DrillRecord, RecordDrillInput } from '../contract/evidence.ts';
+import type { DrillRecord, RecordDrillInput } from '../contract/evidence/drill.ts';
 
 /** `<prefix>/<service>/drills/<time>-<end of the run id>.json`: recorded again, it is replaced. */
 export const drillKey = ({ profile, run, startedAt }: RecordDrillInput): string =>

@@ -1,5 +1,6 @@
 import type { Client } from 'pg';
-import type { BackupManifest, DatabaseIdentity } from '../contract/evidence.ts';
+import type { BackupManifest } from '../contract/evidence/backup.ts';
+import type { DatabaseIdentity } from '../contract/evidence/production.ts';
 import type { ByteCounter } from './byte-counter.ts';
 
 /** Told about twice a second while a backup runs. Sizes in bytes. */

@@ -1,5 +1,5 @@
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
-import type { DatabaseIdentity } from '../contract/evidence.ts';
+import type { DatabaseIdentity } from '../contract/evidence/production.ts';
 import { type ConnectionTarget, describeTarget, libpqEnvironment } from '../postgres/connection-url.ts';
 import { ProcessFailed } from '../process/errors.ts';
 import type { Redactor } from '../process/redactor.ts';

@@ -1,5 +1,6 @@
 import type { Client } from 'pg';
-import type { BackupEvidence, BackupManifest, DatabaseIdentity } from '../contract/evidence.ts';
+import type { BackupEvidence, BackupManifest } from '../contract/evidence/backup.ts';
+import type { DatabaseIdentity } from '../contract/evidence/production.ts';
 import type { AlembicProfile } from '../contract/profile.ts';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
 import { applicationName, type OpenConnection, withConnection } from '../postgres/connection.ts';

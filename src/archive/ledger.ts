@@ -1,5 +1,5 @@
 import type { Client } from 'pg';
-import type { DatabaseIdentity } from '../contract/evidence.ts';
+import type { DatabaseIdentity } from '../contract/evidence/production.ts';
 import type { AlembicProfile } from '../contract/profile.ts';
 import { qualifiedName, sqlName } from '../postgres/identifier.ts';
 import { digestOf, type ObjectMap, readObjectMap, withoutTable } from '../postgres/catalog/object-map.ts';

@@ -1,4 +1,4 @@
-import type { BackupEvidence, BackupManifest } from '../contract/evidence.ts';
+import type { BackupEvidence, BackupManifest } from '../contract/evidence/backup.ts';
 import { refusal, STEP_ERRORS, StepError } from '../contract/errors.ts';
 import { backupKeysOf } from './backup-names.ts';
 import { canonicalDigest, canonicalJson } from './canonical.ts';

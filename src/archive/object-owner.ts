@@ -1,4 +1,4 @@
-import type { BackupManifest } from '../contract/evidence.ts';
+import type { BackupManifest } from '../contract/evidence/backup.ts';
 import type { FoundObject } from './object-store.ts';
 
 type Owner = Pick<BackupManifest, 'runId' | 'service' | 'step'>;

@@ -7,7 +7,7 @@ import {
   type S3Client,
 } from '@aws-sdk/client-s3';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
-import type { StoredDocument } from '../contract/evidence.ts';
+import type { StoredDocument } from '../contract/evidence/step.ts';
 import type { BackupProfile } from '../contract/profile.ts';
 import { sha256 } from './canonical.ts';
 import {

@@ -1,4 +1,5 @@
-import type { BackupEvidence, DrillRecord, RestorePrediction } from '../contract/evidence.ts';
+import type { BackupEvidence, RestorePrediction } from '../contract/evidence/backup.ts';
+import type { DrillRecord } from '../contract/evidence/drill.ts';
 import type { ObjectStore } from './object-store.ts';
 
 /**

@@ -1,4 +1,5 @@
-import type { StoredDocument, TableCost } from '../contract/evidence.ts';
+import type { TableCost } from '../contract/evidence/restore.ts';
+import type { StoredDocument } from '../contract/evidence/step.ts';
 import type { DatabaseDifference } from '../postgres/contents/database-difference.ts';
 import { COMPRESSION } from './compression.ts';
 import { ENCRYPTION } from './encryption.ts';

@@ -1,5 +1,7 @@
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
-import type { DatabaseIdentity, StoredDocument, TableCost } from '../contract/evidence.ts';
+import type { DatabaseIdentity } from '../contract/evidence/production.ts';
+import type { TableCost } from '../contract/evidence/restore.ts';
+import type { StoredDocument } from '../contract/evidence/step.ts';
 import type { AlembicProfile } from '../contract/profile.ts';
 import { type ConnectionOptions, runTag, withConnection } from '../postgres/connection.ts';
 import { inDatabase, parseConnectionUrl } from '../postgres/connection-url.ts';

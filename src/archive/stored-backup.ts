@@ -1,4 +1,4 @@
-import type { BackupEvidence } from '../contract/evidence.ts';
+import type { BackupEvidence } from '../contract/evidence/backup.ts';
 import { ByteCounter } from './byte-counter.ts';
 import { decompressed } from './compression.ts';
 import { damaged, wrongIdentity } from './damage.ts';

@@ -1,4 +1,5 @@
-import type { BackupEvidence, StoredDocument } from '../contract/evidence.ts';
+import type { BackupEvidence } from '../contract/evidence/backup.ts';
+import type { StoredDocument } from '../contract/evidence/step.ts';
 import { sha256 } from './canonical.ts';
 import { compressDocument, decompressDocument } from './compression.ts';
 import { damaged, wrongIdentity } from './damage.ts';

@@ -1,5 +1,5 @@
 import { PassThrough } from 'node:stream';
-import type { BackupVerification } from '../contract/evidence.ts';
+import type { BackupVerification } from '../contract/evidence/backup.ts';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
 import { ProcessFailed } from '../process/errors.ts';
 import type { Redactor } from '../process/redactor.ts';

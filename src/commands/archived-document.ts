@@ -1,5 +1,5 @@
 import { sha256 } from '../archive/canonical.ts';
-import type { StoredDocument } from '../contract/evidence.ts';
+import type { StoredDocument } from '../contract/evidence/step.ts';
 import { CommandError } from './command-error.ts';
 import { withServiceAccess, withServiceStore } from './service-access.ts';
 

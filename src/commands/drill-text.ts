@@ -1,6 +1,6 @@
 /** A drill in words. Pure. */
 import type { DrillPhase } from '../contract/drill.ts';
-import type { DrillRecord } from '../contract/evidence.ts';
+import type { DrillRecord } from '../contract/evidence/drill.ts';
 import { type DrillEnd, type DrillView, phaseOfActivity } from '../history/drill-view.ts';
 import { durationText, sizeText, timeText } from '../report/quantity.ts';
 import { EXIT_CODES, type ExitCode } from './command-error.ts';

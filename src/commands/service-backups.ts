@@ -5,7 +5,7 @@ import type { ObjectStore } from '../archive/object-store.ts';
 import { findPrograms } from '../archive/programs.ts';
 import { type ArchiveVerification, type VerificationProgress, verifyStoredBackup } from '../archive/verify.ts';
 import { StepError } from '../contract/errors.ts';
-import type { BackupManifest } from '../contract/evidence.ts';
+import type { BackupManifest } from '../contract/evidence/backup.ts';
 import { durationText, sizeText, timeText } from '../report/quantity.ts';
 import { CommandError } from './command-error.ts';
 import { oneLine } from './one-line.ts';

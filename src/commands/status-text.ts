@@ -1,5 +1,5 @@
 /** `runbook status` as text. Pure. */
-import type { WayBackCost } from '../contract/evidence.ts';
+import type { WayBackCost } from '../contract/evidence/restore.ts';
 import type { MessageSender } from '../contract/report.ts';
 import { takenBackText } from '../contract/way-back-text.ts';
 import type { RunStatus, StepRecord } from '../contract/status.ts';

@@ -1,5 +1,5 @@
 /** What the upgrade tells in its heartbeat, in words: who stands in its way, what runs, how far an index is. */
-import type { Blocker, UpgradeProgress } from '../contract/evidence.ts';
+import type { Blocker, UpgradeProgress } from '../contract/evidence/upgrade.ts';
 import { durationText } from '../report/quantity.ts';
 import { oneLine } from './one-line.ts';
 

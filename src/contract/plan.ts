@@ -1,6 +1,13 @@
-import type { SchemaDiffEvidence } from './evidence.ts';
+import type { SchemaDiffEvidence } from './evidence/dry-run.ts';
 import type { AlembicRevision } from './graph.ts';
-import type { DeployedTrial, LockHeld, Rehearsal, RehearsalVerdict, Reporter, StaticFinding } from './rehearsal.ts';
+import type {
+  DeployedTrial,
+  LockHeld,
+  Rehearsal,
+  RehearsalVerdict,
+  Reporter,
+  StaticFinding,
+} from './evidence/rehearsal.ts';
 
 /**
  * What the approvers approve. Immutable; its canonical JSON (RFC 8785) is hashed to the plan digest. It binds what was

@@ -1,5 +1,5 @@
 /** Which way back a rehearsal's verdict allows. Pure: the plan, the gate `recovery` and proofs decide by the same table. */
-import type { LostValues, RehearsalVerdict } from './rehearsal.ts';
+import type { LostValues, RehearsalVerdict } from './evidence/rehearsal.ts';
 
 export interface RollbackOffer {
   /** `as-profile`: by itself where the profile says so. `by-decision`: only when a person asks for it, told what it loses. */

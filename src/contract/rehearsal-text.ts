@@ -1,6 +1,6 @@
 /** A rehearsal in words: the same in the plan, at gates, in reports and in `runbook status`. */
 import type { Predictions } from './plan.ts';
-import type { RehearsalVerdict } from './rehearsal.ts';
+import type { RehearsalVerdict } from './evidence/rehearsal.ts';
 
 export function verdictText(verdict: RehearsalVerdict): string {
   switch (verdict.kind) {

@@ -1,4 +1,5 @@
-import type { BackupEvidence, WayBackCost } from './evidence.ts';
+import type { BackupEvidence } from './evidence/backup.ts';
+import type { WayBackCost } from './evidence/restore.ts';
 import type { SealedPlan } from './plan.ts';
 import type { Outcome } from './profile.ts';
 import type { DecisionRecord, Obligation, Refusal, StepRecord } from './status.ts';

@@ -1,4 +1,5 @@
-import type { SwitchState, WayBackCost } from './evidence.ts';
+import type { WayBackCost } from './evidence/restore.ts';
+import type { SwitchState } from './evidence/switches.ts';
 import type { GateName, RecoveryAction } from './messages.ts';
 import type { Outcome, Switch } from './profile.ts';
 

@@ -1,5 +1,5 @@
 /** What a restore takes back, in one phrase: the same at the gate, in `runbook status` and in the report. */
-import type { WayBackCost } from './evidence.ts';
+import type { WayBackCost } from './evidence/restore.ts';
 
 /** Never "nothing" and never "at most" where a table could not be judged; counted at a moment, which is told. */
 export function takenBackText({ basis, since, backupAge, total, unknown, by }: WayBackCost): string {

@@ -1,5 +1,5 @@
 /** The report of a run, read from its history: needs neither a worker nor the object store. */
-import type { ArchivedReport } from '../contract/evidence.ts';
+import type { ArchivedReport } from '../contract/evidence/closeout.ts';
 import { payloadConverter } from '../contract/payload-converter.ts';
 import type { RunReport } from '../contract/report.ts';
 import { type HistoryEvent, messageSenders } from './message-senders.ts';

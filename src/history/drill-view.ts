@@ -9,7 +9,7 @@ import {
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { DRILL_WORKFLOW_TYPE, type DrillPhase, type DrillStatus, drillIdOf, drillStep } from '../contract/drill.ts';
 import { DRILL_ERRORS } from '../contract/errors.ts';
-import type { DrillRecord } from '../contract/evidence.ts';
+import type { DrillRecord } from '../contract/evidence/drill.ts';
 import {
   type ActivityView,
   type ExecutionView,

@@ -1,5 +1,5 @@
 /** Announcements, tickets, notices: one message carried out by an action of the profile. */
-import type { Announcement } from '../contract/evidence.ts';
+import type { Announcement } from '../contract/evidence/actions.ts';
 import type { Action, JsonValue } from '../contract/profile.ts';
 import { lastLine, runCommandAction } from './command-action.ts';
 import { type IntegrationContext, runValues } from './context.ts';

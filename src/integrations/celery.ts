@@ -1,7 +1,7 @@
 /** Pauses and resumes Celery queues through Celery's own remote control, run in the service's Python. */
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
-import type { SwitchState } from '../contract/evidence.ts';
+import type { SwitchState } from '../contract/evidence/switches.ts';
 import { refusal, STEP_ERRORS, StepError } from '../contract/errors.ts';
 import type { Switch } from '../contract/profile.ts';
 import { ProcessNotStarted } from '../process/errors.ts';

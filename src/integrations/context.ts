@@ -1,5 +1,5 @@
 /** What integrations need from their caller. They know nothing of Temporal. */
-import type { RunFacts } from '../contract/evidence.ts';
+import type { RunFacts } from '../contract/evidence/step.ts';
 import type { ConfiguredValue, Profile, SecretReference } from '../contract/profile.ts';
 import type { Redactor } from '../process/redactor.ts';
 import type { TemplateValues } from './template.ts';

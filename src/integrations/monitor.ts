@@ -1,7 +1,7 @@
 /** Reads the profile's measures, and compares what they are after the upgrade with what they were before. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Client } from 'pg';
-import type { MeasuresComparison, MeasuresEvidence } from '../contract/evidence.ts';
+import type { MeasuresComparison, MeasuresEvidence } from '../contract/evidence/measures.ts';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
 import type { Measure } from '../contract/profile.ts';
 import { type OpenConnection, withConnection } from '../postgres/connection.ts';

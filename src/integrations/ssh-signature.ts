@@ -4,7 +4,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { refusal } from '../contract/errors.ts';
-import type { ApprovalVerification } from '../contract/evidence.ts';
+import type { ApprovalVerification } from '../contract/evidence/approval.ts';
 import { samePerson, SIGNATURE_NAMESPACE } from '../contract/messages.ts';
 import type { Signer } from '../contract/profile.ts';
 import { ProcessNotStarted } from '../process/errors.ts';

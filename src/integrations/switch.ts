@@ -1,6 +1,6 @@
 /** Freezes, pauses, silences and notices: told, engaged, released, each confirmed, each fit to be done twice. */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { SwitchState } from '../contract/evidence.ts';
+import type { SwitchState } from '../contract/evidence/switches.ts';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
 import type { Action, JsonValue, Switch } from '../contract/profile.ts';
 import { describeAction, runDocument } from './actions.ts';

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { z } from 'zod';
 import { refusal } from '../contract/errors.ts';
-import type { StaticFinding } from '../contract/rehearsal.ts';
+import type { StaticFinding } from '../contract/evidence/rehearsal.ts';
 import { ProcessFailed, ProcessNotStarted } from '../process/errors.ts';
 import type { Redactor } from '../process/redactor.ts';
 import { requireSuccess, runProcess } from '../process/run.ts';

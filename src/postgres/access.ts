@@ -1,5 +1,6 @@
 import type { Client } from 'pg';
-import type { AccessEvidence, DatabaseIdentity } from '../contract/evidence.ts';
+import type { AccessEvidence } from '../contract/evidence/preconditions.ts';
+import type { DatabaseIdentity } from '../contract/evidence/production.ts';
 import type { ProductionDatabase } from '../contract/profile.ts';
 import { type CapacityNeed, readCapacityNeed } from './restore/capacity.ts';
 import { applicationPrefix, type ConnectionOptions, runTag, withConnection } from './connection.ts';

@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto';
 import type { Client } from 'pg';
-import type { DatabaseIdentity } from '../contract/evidence.ts';
+import type { DatabaseIdentity } from '../contract/evidence/production.ts';
 
 /** Who the database behind this connection is. `pg_control_system()` needs no privilege. */
 export async function readIdentity(client: Client): Promise<DatabaseIdentity> {

@@ -1,5 +1,5 @@
 import type { Client } from 'pg';
-import type { Blocker } from '../contract/evidence.ts';
+import type { Blocker } from '../contract/evidence/upgrade.ts';
 import { qualifiedName } from './identifier.ts';
 import { classFromOutside, getsOnFromOutside, withoutLiterals } from './statement-text.ts';
 

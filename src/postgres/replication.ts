@@ -1,6 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Client } from 'pg';
-import type { ReplicationEvidence } from '../contract/evidence.ts';
+import type { ReplicationEvidence } from '../contract/evidence/production.ts';
 import type { ProductionDatabase } from '../contract/profile.ts';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
 import { isInRecovery } from './identity.ts';

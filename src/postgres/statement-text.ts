@@ -1,4 +1,4 @@
-import type { StatementClass } from '../contract/rehearsal.ts';
+import type { StatementClass } from '../contract/evidence/rehearsal.ts';
 
 /** Literals, quoted names, dollar-quoted bodies and comments; each also where the text was cut inside of it. */
 const PARTS =

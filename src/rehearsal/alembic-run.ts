@@ -4,7 +4,7 @@ import { type AlembicCommandFacts, runAlembic } from '../alembic/command.ts';
 import { lastWords } from '../process/last-words.ts';
 import type { StatementEvent } from '../alembic/statements.ts';
 import { readVersion } from '../alembic/version-table.ts';
-import type { Reporter } from '../contract/rehearsal.ts';
+import type { Reporter } from '../contract/evidence/rehearsal.ts';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
 import { applicationName, withConnection } from '../postgres/connection.ts';
 import { endSessions } from '../postgres/sessions.ts';

@@ -1,9 +1,9 @@
 /** The release that is deployed now, on an upgraded copy: it will run there in production until the new one is deployed. */
 import { setTimeout as pause } from 'node:timers/promises';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
-import type { FlowsEvidence } from '../contract/evidence.ts';
+import type { FlowsEvidence } from '../contract/evidence/dry-run.ts';
 import type { ApplicationProfile } from '../contract/profile.ts';
-import type { DeployedTrial } from '../contract/rehearsal.ts';
+import type { DeployedTrial } from '../contract/evidence/rehearsal.ts';
 import { runDocument } from '../integrations/actions.ts';
 import { withApplication } from '../integrations/application.ts';
 import { runCommandAction } from '../integrations/command-action.ts';

@@ -1,6 +1,6 @@
 /** What the downgrade drops of that which the upgrade made, and how many rows the migration itself had put there. */
 import { type Client, escapeIdentifier } from 'pg';
-import type { DroppedObject } from '../contract/rehearsal.ts';
+import type { DroppedObject } from '../contract/evidence/rehearsal.ts';
 import { countBeyondDefault } from '../postgres/contents/constant-default.ts';
 import { isWantedSql } from '../postgres/contents/extension-tables.ts';
 import { qualifiedName, sqlName } from '../postgres/identifier.ts';

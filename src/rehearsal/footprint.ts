@@ -1,7 +1,7 @@
 /** What an upgrade was seen to do, added up while it runs: a data migration may have more statements than fit in memory. */
 import type { AlembicEvent } from '../alembic/barrier.ts';
 import type { StatementEvent } from '../alembic/statements.ts';
-import type { ArchivedFootprint, LockHeld, StatementTime, UpgradeFootprint } from '../contract/rehearsal.ts';
+import type { ArchivedFootprint, LockHeld, StatementTime, UpgradeFootprint } from '../contract/evidence/rehearsal.ts';
 import type { SampledLock } from './lock-sampling.ts';
 
 /** Entries of an archived footprint: beyond it only the longest statements are kept. */

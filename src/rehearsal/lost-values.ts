@@ -1,6 +1,6 @@
 /** What of the backup's rows and values is gone or changed after upgrade and downgrade, table by table. */
 import { type Client, escapeIdentifier } from 'pg';
-import type { LostValues } from '../contract/rehearsal.ts';
+import type { LostValues } from '../contract/evidence/rehearsal.ts';
 import { type ComparableTable, hashedAlike, readComparableTables } from '../postgres/contents/comparable-tables.ts';
 import { differingLargeObjects } from '../postgres/contents/large-object-difference.ts';
 import {

@@ -1,5 +1,6 @@
 /** Databases of a rehearsal on the scratch server: the restored one, which stays as it is, and copies of it to be spoiled. */
-import type { DatabaseIdentity, RestoreEvidence } from '../contract/evidence.ts';
+import type { DatabaseIdentity } from '../contract/evidence/production.ts';
+import type { RestoreEvidence } from '../contract/evidence/restore.ts';
 import { withConnection } from '../postgres/connection.ts';
 import type { ConnectionTarget } from '../postgres/connection-url.ts';
 import { listMarkedDatabases } from '../postgres/restore/database-mark.ts';

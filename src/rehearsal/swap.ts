@@ -1,7 +1,7 @@
 /** The last part of a restore, timed: a restored database takes the place of an upgraded one while somebody is connected. */
 import { readVersion } from '../alembic/version-table.ts';
 import type { AlembicProfile } from '../contract/profile.ts';
-import type { RehearsalSwap } from '../contract/rehearsal.ts';
+import type { RehearsalSwap } from '../contract/evidence/rehearsal.ts';
 import { withConnection } from '../postgres/connection.ts';
 import { type ConnectionTarget, parseConnectionUrl } from '../postgres/connection-url.ts';
 import { sqlName } from '../postgres/identifier.ts';

@@ -1,6 +1,7 @@
 /** What a trial is given, and what comes of it. The trial itself: `rehearse` in trial.ts. */
 import type { DowngradeCommand } from '../alembic/downgrade-plan.ts';
-import type { ChecksEvidence, GraphEvidence } from '../contract/evidence.ts';
+import type { ChecksEvidence } from '../contract/evidence/checks.ts';
+import type { GraphEvidence } from '../contract/evidence/tooling.ts';
 import type { AlembicProfile, RehearsalProfile } from '../contract/profile.ts';
 import type {
   ArchivedFootprint,
@@ -8,7 +9,7 @@ import type {
   DroppedObject,
   RehearsalVerdict,
   UpgradeFootprint,
-} from '../contract/rehearsal.ts';
+} from '../contract/evidence/rehearsal.ts';
 import type { ConnectionOptions } from '../postgres/connection.ts';
 import type { ConnectionTarget } from '../postgres/connection-url.ts';
 import type { ObjectMap } from '../postgres/catalog/object-map.ts';

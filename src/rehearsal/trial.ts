@@ -3,7 +3,7 @@ import type { Client } from 'pg';
 import { isHidden } from '../alembic/hidden-graph.ts';
 import { rowsAlongPath } from '../alembic/upgrade-path.ts';
 import { versionTableName } from '../archive/ledger.ts';
-import type { ChecksEvidence } from '../contract/evidence.ts';
+import type { ChecksEvidence } from '../contract/evidence/checks.ts';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
 import { judgeSqlAnswer } from '../integrations/checks.ts';
 import { readSingleValue } from '../integrations/single-value.ts';

@@ -1,4 +1,4 @@
-import type { LostValues, RehearsalVerdict } from '../contract/rehearsal.ts';
+import type { LostValues, RehearsalVerdict } from '../contract/evidence/rehearsal.ts';
 import { leftoverLine, MOST_LEFTOVERS } from './leftovers.ts';
 
 /** How two states of one database differ, as far as people care. */

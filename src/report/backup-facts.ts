@@ -1,4 +1,4 @@
-import type { BackupEvidence } from '../contract/evidence.ts';
+import type { BackupEvidence } from '../contract/evidence/backup.ts';
 
 /** What of a backup can be compared after a restore. */
 export const rowsText = ({ rows, tables, sampledTables, largeObjects }: BackupEvidence): string =>

@@ -1,4 +1,4 @@
-import type { WayBackCost } from '../contract/evidence.ts';
+import type { WayBackCost } from '../contract/evidence/restore.ts';
 import { takenBackText } from '../contract/way-back-text.ts';
 import { durationText, timeText } from './quantity.ts';
 

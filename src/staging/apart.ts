@@ -1,5 +1,5 @@
 /** Staging is not production: looked at before anything writes, not believed from a profile. */
-import type { DatabaseIdentity } from '../contract/evidence.ts';
+import type { DatabaseIdentity } from '../contract/evidence/production.ts';
 import { refusal, STEP_ERRORS, StepError } from '../contract/errors.ts';
 import { findConfusion } from '../postgres/access.ts';
 import { type ConnectionOptions, withConnection } from '../postgres/connection.ts';

@@ -1,6 +1,6 @@
 import { CancellationScope, ParentClosePolicy, sleep, startChild, workflowInfo } from '@temporalio/workflow';
 import { WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
-import type { DatabaseIdentity } from '../contract/evidence.ts';
+import type { DatabaseIdentity } from '../contract/evidence/production.ts';
 import { databaseLease, leaseIdOf } from './database-lease.ts';
 import type { Stage } from '../contract/status.ts';
 import { stepRefused } from './failure.ts';

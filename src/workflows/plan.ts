@@ -1,8 +1,9 @@
 /** The plan that is approved, composed from what the run has found out. Pure but for the run it reads. */
-import type { AccessEvidence, ChangeReview, GraphEvidence } from '../contract/evidence.ts';
+import type { AccessEvidence, ChangeReview } from '../contract/evidence/preconditions.ts';
+import type { GraphEvidence } from '../contract/evidence/tooling.ts';
 import type { MigrationPlan, PlannedRehearsal } from '../contract/plan.ts';
 import { type RollbackOffer, rollbackOffer } from '../contract/rehearsal-offer.ts';
-import type { Rehearsal } from '../contract/rehearsal.ts';
+import type { Rehearsal } from '../contract/evidence/rehearsal.ts';
 import type { MigrationRun } from './run.ts';
 import type { DryRun } from './sections/dry-run.ts';
 import type { Rehearsed } from './sections/rehearsal.ts';

@@ -1,6 +1,7 @@
 /** Which ways on exist after trouble. Pure: recovery decisions are a table, and the table is tested. */
 import { takenBackText } from '../contract/way-back-text.ts';
-import type { Arrivals, Reality, WayBackCost } from '../contract/evidence.ts';
+import type { WayBackCost } from '../contract/evidence/restore.ts';
+import type { Arrivals, Reality } from '../contract/evidence/rollback.ts';
 import type { RecoveryAction } from '../contract/messages.ts';
 import type { Profile } from '../contract/profile.ts';
 import type { RollbackOffer } from '../contract/rehearsal-offer.ts';

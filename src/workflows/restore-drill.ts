@@ -22,7 +22,7 @@ import {
   parseDrillRequest,
 } from '../contract/drill.ts';
 import { DRILL_ERRORS } from '../contract/errors.ts';
-import type { DrillInput, DrillRecord, PreparedDrill, RecordDrillInput } from '../contract/evidence.ts';
+import type { DrillInput, DrillRecord, PreparedDrill, RecordDrillInput } from '../contract/evidence/drill.ts';
 import { SEARCH_ATTRIBUTES } from '../contract/search-attributes.ts';
 import { failureText } from './failure.ts';
 import { LOOK, PUT_BACK, TELL, TRANSFER } from './step-policies.ts';

@@ -1,8 +1,11 @@
-import type { Arrivals, BackupEvidence, BackupVerification, FenceEvidence, WayBackCost } from '../contract/evidence.ts';
+import type { BackupEvidence, BackupVerification } from '../contract/evidence/backup.ts';
+import type { FenceEvidence } from '../contract/evidence/fence.ts';
+import type { WayBackCost } from '../contract/evidence/restore.ts';
+import type { Arrivals } from '../contract/evidence/rollback.ts';
 import type { RecoveryAction } from '../contract/messages.ts';
 import type { Predictions, SealedPlan } from '../contract/plan.ts';
 import { rollbackOffer } from '../contract/rehearsal-offer.ts';
-import type { Rehearsal } from '../contract/rehearsal.ts';
+import type { Rehearsal } from '../contract/evidence/rehearsal.ts';
 import type { Outcome } from '../contract/profile.ts';
 import type { MigrationRequest } from '../contract/request.ts';
 import type { DecisionRecord, Obligation, Refusal, RunStatus, Stage, StepRecord, Waiting } from '../contract/status.ts';

@@ -8,13 +8,9 @@ import {
   workflowInfo,
 } from '@temporalio/workflow';
 import type { MigrationActivities } from '../contract/activities.ts';
-import type {
-  AcceptedRequest,
-  ApprovalVerification,
-  RunFacts,
-  StepInput,
-  VerifyApprovalInput,
-} from '../contract/evidence.ts';
+import type { ApprovalVerification, VerifyApprovalInput } from '../contract/evidence/approval.ts';
+import type { AcceptedRequest } from '../contract/evidence/preconditions.ts';
+import type { RunFacts, StepInput } from '../contract/evidence/step.ts';
 import type { Message } from '../contract/messages.ts';
 import type { Profile } from '../contract/profile.ts';
 import type { MigrationRequest } from '../contract/request.ts';

@@ -1,4 +1,4 @@
-import type { Announcement } from '../contract/evidence.ts';
+import type { Announcement } from '../contract/evidence/actions.ts';
 import type { Action } from '../contract/profile.ts';
 import type { MigrationRun } from './run.ts';
 import { TELL } from './step-policies.ts';

@@ -13,7 +13,8 @@ import { captureDump } from '../../src/archive/dump.ts';
 import { type ObjectStore, openObjectStore } from '../../src/archive/object-store.ts';
 import { findPrograms, type PostgresPrograms } from '../../src/archive/programs.ts';
 import { fetchLedger, openBackup } from '../../src/archive/stored-backup.ts';
-import type { BackupEvidence, RestoreEvidence } from '../../src/contract/evidence.ts';
+import type { BackupEvidence } from '../../src/contract/evidence/backup.ts';
+import type { RestoreEvidence } from '../../src/contract/evidence/restore.ts';
 import { restoreFresh } from '../../src/postgres/restore/restore.ts';
 import { createRedactor } from '../../src/process/redactor.ts';
 

@@ -16,7 +16,7 @@ import { createSecretVault } from '../../src/profile/secret-vault.ts';
 import { createToolingActivities } from '../../src/activities/tooling.ts';
 import { sha256 } from '../../src/archive/canonical.ts';
 import { findManifest } from '../../src/archive/manifest.ts';
-import type { StepInput } from '../../src/contract/evidence.ts';
+import type { StepInput } from '../../src/contract/evidence/step.ts';
 import type { MigrationPlan } from '../../src/contract/plan.ts';
 import type { Profile } from '../../src/contract/profile.ts';
 import { createService } from '../fixtures/alembic/service.ts';

@@ -1,6 +1,6 @@
 import { CopyObjectCommand, S3Client } from '@aws-sdk/client-s3';
 import { beforeAll, describe, expect, it } from 'vitest';
-import type { BackupEvidence } from '../../src/contract/evidence.ts';
+import type { BackupEvidence } from '../../src/contract/evidence/backup.ts';
 import { captureDump } from '../../src/archive/dump.ts';
 import { findManifest, writeManifest } from '../../src/archive/manifest.ts';
 import { fetchLedger, openBackup } from '../../src/archive/stored-backup.ts';

@@ -13,7 +13,7 @@ import { captureDump } from '../../src/archive/dump.ts';
 import { recordVerification } from '../../src/archive/manifest.ts';
 import { type ObjectStore, openObjectStore, type StoreLocation } from '../../src/archive/object-store.ts';
 import { verifyStoredBackup } from '../../src/archive/verify.ts';
-import type { BackupEvidence } from '../../src/contract/evidence.ts';
+import type { BackupEvidence } from '../../src/contract/evidence/backup.ts';
 import { freePort } from '../../scripts/stack/free-port.ts';
 import { isAlive, signalProcess } from '../../scripts/stack/process-identity.ts';
 import { type RunningServer, startServer, withFreshPorts } from '../../scripts/stack/server-process.ts';

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { SwitchState } from '../../src/contract/evidence.ts';
+import type { SwitchState } from '../../src/contract/evidence/switches.ts';
 import { STEP_ERRORS, type StepError } from '../../src/contract/errors.ts';
 import type { Switch } from '../../src/contract/profile.ts';
 import type { CeleryMechanism } from '../../src/integrations/celery.ts';

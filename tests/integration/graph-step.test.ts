@@ -11,7 +11,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { ActivityDependencies } from '../../src/activities/dependencies.ts';
 import { readMigrationGraph } from '../../src/activities/graph.ts';
 import { STEP_ERRORS } from '../../src/contract/errors.ts';
-import type { GraphEvidence, GraphInput } from '../../src/contract/evidence.ts';
+import type { GraphEvidence, GraphInput } from '../../src/contract/evidence/tooling.ts';
 import type { Profile } from '../../src/contract/profile.ts';
 import { createSecretVault } from '../../src/profile/secret-vault.ts';
 import { createService as createSource } from '../fixtures/alembic/service.ts';

@@ -2,7 +2,7 @@ import type { ApplicationFailure } from '@temporalio/common';
 import { Client } from 'pg';
 import { describe, expect, test } from 'vitest';
 import { STEP_ERRORS } from '../../src/contract/errors.ts';
-import type { Blocker, UpgradeProgress } from '../../src/contract/evidence.ts';
+import type { Blocker, UpgradeProgress } from '../../src/contract/evidence/upgrade.ts';
 import { query } from '../postgres-service.ts';
 import { useStack } from '../stack.ts';
 import { createGuardedService, everyLock, type GuardedService } from './guarded-service.ts';

@@ -3,7 +3,7 @@ import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { Announcement } from '../../src/contract/evidence.ts';
+import type { Announcement } from '../../src/contract/evidence/actions.ts';
 import { STEP_ERRORS, type StepError } from '../../src/contract/errors.ts';
 import type { CommandAction, HttpAction } from '../../src/contract/profile.ts';
 import { deliver } from '../../src/integrations/actions.ts';

@@ -14,7 +14,8 @@ import type { ActivityDependencies } from '../../src/activities/dependencies.ts'
 import { createOwnStepActivities } from '../../src/activities/own-steps.ts';
 import { createPreconditionActivities } from '../../src/activities/preconditions.ts';
 import { createSecretVault } from '../../src/profile/secret-vault.ts';
-import type { ActionsInput, StepInput } from '../../src/contract/evidence.ts';
+import type { ActionsInput } from '../../src/contract/evidence/actions.ts';
+import type { StepInput } from '../../src/contract/evidence/step.ts';
 import { STEP_ERRORS } from '../../src/contract/errors.ts';
 import type { Action, Check, Measure } from '../../src/contract/profile.ts';
 import type { MigrationRequest } from '../../src/contract/request.ts';

@@ -11,9 +11,9 @@ import { createRehearsalScratchActivities } from '../../src/activities/rehearsal
 import { productionRoles, scratchWorld } from '../../src/activities/rehearsal-world.ts';
 import { releaseAlembic } from '../../src/activities/release-alembic.ts';
 import { upgrade } from '../../src/alembic/upgrade.ts';
-import type { StepInput } from '../../src/contract/evidence.ts';
+import type { StepInput } from '../../src/contract/evidence/step.ts';
 import type { Profile } from '../../src/contract/profile.ts';
-import type { DeployedTrial, RehearsalRestore } from '../../src/contract/rehearsal.ts';
+import type { DeployedTrial, RehearsalRestore } from '../../src/contract/evidence/rehearsal.ts';
 import { loadProfile } from '../../src/profile/load.ts';
 import { createSecretVault } from '../../src/profile/secret-vault.ts';
 import { tryDeployedRelease } from '../../src/rehearsal/deployed.ts';

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createRehearsalScratchActivities } from '../../src/activities/rehearsal-scratch.ts';
-import type { FreshnessInput } from '../../src/contract/rehearsal.ts';
+import type { FreshnessInput } from '../../src/contract/evidence/rehearsal.ts';
 import { createSecretVault } from '../../src/profile/secret-vault.ts';
 import { testRun } from '../integration-context.ts';
 import { createService, execute, query, type TestService } from '../postgres-service.ts';

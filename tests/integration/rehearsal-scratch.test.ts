@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { databaseMark } from '../../src/postgres/restore/database-mark.ts';
 import { rehearsalTarget } from '../../src/rehearsal/login.ts';
 import { trialName, withTrialCopy } from '../../src/rehearsal/scratch.ts';
-import type { RehearsalRestore } from '../../src/contract/rehearsal.ts';
+import type { RehearsalRestore } from '../../src/contract/evidence/rehearsal.ts';
 import type { ConnectionTarget } from '../../src/postgres/connection-url.ts';
 import { createService, execute, query, type TestService, withClient } from '../postgres-service.ts';
 import { createRole, databaseUrl, useStack } from '../stack.ts';

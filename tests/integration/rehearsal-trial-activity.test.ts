@@ -8,9 +8,9 @@ import type { ActivityDependencies } from '../../src/activities/dependencies.ts'
 import { rehearseMigration } from '../../src/activities/rehearsal-trial.ts';
 import { withRunStore } from '../../src/activities/run-store.ts';
 import { readStoredText } from '../../src/activities/stored-text.ts';
-import type { GraphEvidence } from '../../src/contract/evidence.ts';
+import type { GraphEvidence } from '../../src/contract/evidence/tooling.ts';
 import type { AlembicRevision } from '../../src/contract/graph.ts';
-import type { ArchivedFootprint, RehearsalTrialInput } from '../../src/contract/rehearsal.ts';
+import type { ArchivedFootprint, RehearsalTrialInput } from '../../src/contract/evidence/rehearsal.ts';
 import { parseObjectMap } from '../../src/postgres/catalog/object-map.ts';
 import { createSecretVault } from '../../src/profile/secret-vault.ts';
 import { createService as createCheckout, type Revision } from '../fixtures/alembic/service.ts';

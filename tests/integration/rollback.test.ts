@@ -17,7 +17,7 @@ import { upgradeLines } from '../../src/commands/upgrade-texts.ts';
 import { serviceEnvironment } from '../../src/alembic/service-url.ts';
 import { upgrade } from '../../src/alembic/upgrade.ts';
 import { STEP_ERRORS } from '../../src/contract/errors.ts';
-import type { RollbackEvidence, RollbackInput } from '../../src/contract/evidence.ts';
+import type { RollbackEvidence, RollbackInput } from '../../src/contract/evidence/rollback.ts';
 import type { AlembicRevision } from '../../src/contract/graph.ts';
 import type { Profile } from '../../src/contract/profile.ts';
 import { parseConnectionUrl } from '../../src/postgres/connection-url.ts';

@@ -10,7 +10,7 @@ import { createBackupActivities } from '../../src/activities/backup.ts';
 import { createRestoreActivities } from '../../src/activities/restore.ts';
 import { createSecretVault } from '../../src/profile/secret-vault.ts';
 import { createWayBackActivities } from '../../src/activities/way-back.ts';
-import type { RestoreInput } from '../../src/contract/evidence.ts';
+import type { RestoreInput } from '../../src/contract/evidence/restore.ts';
 import type { Profile, SecretReference } from '../../src/contract/profile.ts';
 import { holdMigrationLock } from '../../src/postgres/advisory-lock.ts';
 import { testProfile, testRun } from '../integration-context.ts';

@@ -6,7 +6,7 @@ import { compareWithReality, onProduction, takePicture } from '../../scripts/sce
 import { type Session, withSession } from '../../scripts/scenarios/session.ts';
 import { resetExample } from '../../scripts/stack/example.ts';
 import { withClient } from '../../scripts/stack/postgres-cluster.ts';
-import type { GraphEvidence } from '../../src/contract/evidence.ts';
+import type { GraphEvidence } from '../../src/contract/evidence/tooling.ts';
 import type { SealedPlan } from '../../src/contract/plan.ts';
 import type { Outcome } from '../../src/contract/profile.ts';
 import { writeBriefProfile } from './interruption/brief-profile.ts';

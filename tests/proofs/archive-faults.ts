@@ -11,7 +11,7 @@ import { ownership } from '../../src/archive/object-owner.ts';
 import { type ObjectStore, openObjectStore } from '../../src/archive/object-store.ts';
 import { findPrograms } from '../../src/archive/programs.ts';
 import { verifyStoredBackup } from '../../src/archive/verify.ts';
-import type { BackupEvidence } from '../../src/contract/evidence.ts';
+import type { BackupEvidence } from '../../src/contract/evidence/backup.ts';
 import { Redactor } from '../../src/process/redactor.ts';
 
 export const sentence = '200 flipped bits and 50 truncations of stored objects: all refused, with the place';

@@ -8,7 +8,7 @@ import { type ProfileChanges, writeProfile } from '../../scripts/scenarios/profi
 import { compareWithReality, onProduction, type Picture, takePicture } from '../../scripts/scenarios/reality.ts';
 import { type Session, withSession } from '../../scripts/scenarios/session.ts';
 import { resetExample } from '../../scripts/stack/example.ts';
-import type { UpgradeEvidence } from '../../src/contract/evidence.ts';
+import type { UpgradeEvidence } from '../../src/contract/evidence/upgrade.ts';
 import type { SealedPlan } from '../../src/contract/plan.ts';
 import type { Outcome } from '../../src/contract/profile.ts';
 import type { RunStatus, StepRecord } from '../../src/contract/status.ts';

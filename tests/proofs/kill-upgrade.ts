@@ -5,7 +5,7 @@ import type { ProofCase } from '../../scripts/proof.ts';
 import { type Session, withSession } from '../../scripts/scenarios/session.ts';
 import { isAlive } from '../../scripts/stack/process-identity.ts';
 import { withClient } from '../../scripts/stack/postgres-cluster.ts';
-import type { GraphEvidence } from '../../src/contract/evidence.ts';
+import type { GraphEvidence } from '../../src/contract/evidence/tooling.ts';
 import { alembicProcess, watchFromOutside } from './interruption/outside.ts';
 import { eventually, stepsUnderWay, whereabouts, within } from './interruption/progress.ts';
 import { readStanding, type Standing } from './interruption/standing.ts';

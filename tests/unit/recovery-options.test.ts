@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import type { Reality } from '../../src/contract/evidence.ts';
+import type { Reality } from '../../src/contract/evidence/rollback.ts';
 import type { RecoveryAction } from '../../src/contract/messages.ts';
 import {
   judge,

@@ -1,5 +1,5 @@
 /** A run that was restored after a failed smoke test, with something in every part of its report. */
-import type { BackupEvidence } from '../../src/contract/evidence.ts';
+import type { BackupEvidence } from '../../src/contract/evidence/backup.ts';
 import type { RunReport } from '../../src/contract/report.ts';
 import type { StepRecord } from '../../src/contract/status.ts';
 

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { LiveLines } from '../../src/commands/live-lines.ts';
 import { progressText, waitingLines } from '../../src/commands/run-texts.ts';
 import { statusText } from '../../src/commands/status-text.ts';
-import type { WayBackCost } from '../../src/contract/evidence.ts';
+import type { WayBackCost } from '../../src/contract/evidence/restore.ts';
 import type { MessageSender } from '../../src/contract/report.ts';
 import type { RunStatus, StepRecord } from '../../src/contract/status.ts';
 import type { ActivityView, ExecutionView } from '../../src/history/execution.ts';

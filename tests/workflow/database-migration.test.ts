@@ -2,7 +2,7 @@ import { ApplicationFailure } from '@temporalio/common';
 import { CancelledFailure, Context } from '@temporalio/activity';
 import { describe, expect, it } from 'vitest';
 import { STEP_ERRORS } from '../../src/contract/errors.ts';
-import type { RehearsalVerdict } from '../../src/contract/rehearsal.ts';
+import type { RehearsalVerdict } from '../../src/contract/evidence/rehearsal.ts';
 import type { MigrationPlan } from '../../src/contract/plan.ts';
 import type { Profile } from '../../src/contract/profile.ts';
 import { profile, scriptedActivities, trial } from './scripted-activities.ts';

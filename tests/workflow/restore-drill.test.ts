@@ -9,7 +9,7 @@ import { ensureBundle } from '../../scripts/build-bundle.ts';
 import { programs } from '../../scripts/stack/layout.ts';
 import type { DrillActivities } from '../../src/contract/activities.ts';
 import type { DrillStatus } from '../../src/contract/drill.ts';
-import type { DrillRecord } from '../../src/contract/evidence.ts';
+import type { DrillRecord } from '../../src/contract/evidence/drill.ts';
 import { STEP_ERRORS } from '../../src/contract/errors.ts';
 import { SEARCH_ATTRIBUTE_NAMES } from '../../src/contract/search-attributes.ts';
 import { addSearchAttributes } from '../../src/temporal-setup.ts';

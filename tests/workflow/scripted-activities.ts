@@ -3,19 +3,15 @@
  * waiting, refusals, recovery choices. What the real activities do is tested on real parts in `integration/` and `faults/`.
  */
 import type { MigrationActivities } from '../../src/contract/activities.ts';
-import type {
-  BackupEvidence,
-  DatabaseIdentity,
-  GraphEvidence,
-  ProductionState,
-  Reality,
-  RestoreEvidence,
-  StoredDocument,
-  WayBackCost,
-} from '../../src/contract/evidence.ts';
+import type { BackupEvidence } from '../../src/contract/evidence/backup.ts';
+import type { DatabaseIdentity, ProductionState } from '../../src/contract/evidence/production.ts';
+import type { RestoreEvidence, WayBackCost } from '../../src/contract/evidence/restore.ts';
+import type { Reality } from '../../src/contract/evidence/rollback.ts';
+import type { StoredDocument } from '../../src/contract/evidence/step.ts';
+import type { GraphEvidence } from '../../src/contract/evidence/tooling.ts';
 import type { MigrationPlan } from '../../src/contract/plan.ts';
 import type { Profile } from '../../src/contract/profile.ts';
-import type { RehearsalTrial } from '../../src/contract/rehearsal.ts';
+import type { RehearsalTrial } from '../../src/contract/evidence/rehearsal.ts';
 import type { RunReport } from '../../src/contract/report.ts';
 
 const secret = { kind: 'environment', name: 'SECRET' } as const;

@@ -1,12 +1,7 @@
 /** Activities of a drill that answer as told; what the real ones do is tested in `integration/`. */
 import type { DrillActivities } from '../../src/contract/activities.ts';
-import type {
-  BackupManifest,
-  DrillRecord,
-  DrillRestore,
-  PreparedDrill,
-  RecordDrillInput,
-} from '../../src/contract/evidence.ts';
+import type { BackupManifest } from '../../src/contract/evidence/backup.ts';
+import type { DrillRecord, DrillRestore, PreparedDrill, RecordDrillInput } from '../../src/contract/evidence/drill.ts';
 import { profile } from './scripted-activities.ts';
 
 export const manifest = {

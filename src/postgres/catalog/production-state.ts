@@ -1,5 +1,5 @@
 import type { Client } from 'pg';
-import type { ProductionState } from '../../contract/evidence.ts';
+import type { ProductionState } from '../../contract/evidence/production.ts';
 import { type DatabaseVersion, readVersion, type VersionTableName } from '../../alembic/version-table.ts';
 import { readIdentity } from '../identity.ts';
 import { listInvalidIndexes } from './leftover-indexes.ts';

@@ -1,4 +1,5 @@
-import type { BackupEvidence, TableCost, WayBackCost } from '../../contract/evidence.ts';
+import type { BackupEvidence } from '../../contract/evidence/backup.ts';
+import type { TableCost, WayBackCost } from '../../contract/evidence/restore.ts';
 
 export interface CostSources {
   readonly basis: WayBackCost['basis'];

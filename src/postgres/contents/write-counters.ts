@@ -1,5 +1,5 @@
 import type { Client } from 'pg';
-import type { TableCost } from '../../contract/evidence.ts';
+import type { TableCost } from '../../contract/evidence/restore.ts';
 import { qualifiedName } from '../identifier.ts';
 
 /** Rows written to one table since its statistics began, those of aborted transactions included. */

@@ -1,5 +1,5 @@
 import type { Client } from 'pg';
-import type { DatabaseIdentity } from '../../contract/evidence.ts';
+import type { DatabaseIdentity } from '../../contract/evidence/production.ts';
 import { refusal } from '../../contract/errors.ts';
 import { type ConnectionOptions, withConnection } from '../connection.ts';
 import { parseConnectionUrl } from '../connection-url.ts';

@@ -1,5 +1,5 @@
 import type { Client } from 'pg';
-import type { SwitchState } from '../../contract/evidence.ts';
+import type { SwitchState } from '../../contract/evidence/switches.ts';
 import { refusal, STEP_ERRORS, StepError } from '../../contract/errors.ts';
 import type { JsonValue } from '../../contract/profile.ts';
 import { fenceObstacles, findMissingFenceRights } from './fence-obstacles.ts';

@@ -1,5 +1,5 @@
 import type { Client } from 'pg';
-import type { RecoveryPointEvidence } from '../../contract/evidence.ts';
+import type { RecoveryPointEvidence } from '../../contract/evidence/fence.ts';
 import { refusal } from '../../contract/errors.ts';
 import { runTag } from '../connection.ts';
 import { boundedIdentifier } from '../identifier.ts';

@@ -1,6 +1,6 @@
 import { tmpdir } from 'node:os';
 import type { Client } from 'pg';
-import type { RestoreEvidence } from '../../contract/evidence.ts';
+import type { RestoreEvidence } from '../../contract/evidence/restore.ts';
 import { STEP_ERRORS, StepError } from '../../contract/errors.ts';
 import type { Redactor } from '../../process/redactor.ts';
 import { applicationName, type ConnectionOptions, withConnection } from '../connection.ts';

@@ -1,5 +1,5 @@
 import type { Client } from 'pg';
-import type { RestoreEvidence } from '../../contract/evidence.ts';
+import type { RestoreEvidence } from '../../contract/evidence/restore.ts';
 import { refusal, STEP_ERRORS, StepError } from '../../contract/errors.ts';
 import { compareContents, type DatabaseContents, readContents } from '../contents/contents.ts';
 import { sqlName } from '../identifier.ts';

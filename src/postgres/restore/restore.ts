@@ -1,5 +1,6 @@
 import type { Client } from 'pg';
-import type { DatabaseIdentity, RestoreEvidence } from '../../contract/evidence.ts';
+import type { DatabaseIdentity } from '../../contract/evidence/production.ts';
+import type { RestoreEvidence } from '../../contract/evidence/restore.ts';
 import type { RestoreProfile } from '../../contract/profile.ts';
 import { refusal, STEP_ERRORS, StepError } from '../../contract/errors.ts';
 import { checkCapacity, readCapacityNeed } from './capacity.ts';

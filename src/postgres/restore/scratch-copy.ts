@@ -1,6 +1,6 @@
 /** Copies of a production database on the scratch server: for drills, and whatever else tries something on real rows. */
 import type { Client } from 'pg';
-import type { DatabaseIdentity } from '../../contract/evidence.ts';
+import type { DatabaseIdentity } from '../../contract/evidence/production.ts';
 import { refusal, STEP_ERRORS, StepError } from '../../contract/errors.ts';
 import { type ConnectionOptions, runTag, withConnection } from '../connection.ts';
 import { type ConnectionTarget, inDatabase, parseConnectionUrl } from '../connection-url.ts';

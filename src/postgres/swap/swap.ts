@@ -1,6 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { type Client, escapeLiteral } from 'pg';
-import type { SwapEvidence } from '../../contract/evidence.ts';
+import type { SwapEvidence } from '../../contract/evidence/restore.ts';
 import { refusal, STEP_ERRORS, StepError } from '../../contract/errors.ts';
 import { type ConnectionOptions, runTag, withConnection } from '../connection.ts';
 import { type ConnectionTarget, inDatabase, parseConnectionUrl } from '../connection-url.ts';

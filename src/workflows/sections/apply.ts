@@ -1,5 +1,6 @@
 /** Section 5 of the document: applying the migration in production. */
-import type { MeasuresEvidence, ProductionState } from '../../contract/evidence.ts';
+import type { MeasuresEvidence } from '../../contract/evidence/measures.ts';
+import type { ProductionState } from '../../contract/evidence/production.ts';
 import { takeLease } from '../lease.ts';
 import { engage, lowerFence, raiseFence } from '../obligations.ts';
 import { stepRefused } from '../failure.ts';

@@ -1,5 +1,5 @@
 /** Between sections 4 and 5 of the document: people read the plan and decide. */
-import type { Announcement } from '../../contract/evidence.ts';
+import type { Announcement } from '../../contract/evidence/actions.ts';
 import { messageCommands } from '../../contract/commands.ts';
 import { DIGEST_PREFIX, type MigrationPlan, type SealedPlan } from '../../contract/plan.ts';
 import { predictionText, verdictText } from '../../contract/rehearsal-text.ts';

@@ -1,5 +1,5 @@
 /** Section 3 of the document: backup. */
-import type { BackupEvidence } from '../../contract/evidence.ts';
+import type { BackupEvidence } from '../../contract/evidence/backup.ts';
 import type { MigrationRun } from '../run.ts';
 import { TELL, TRANSFER } from '../step-policies.ts';
 import { ownSteps } from './own-steps.ts';

@@ -1,6 +1,6 @@
 /** Section 8 of the document: closeout. */
 import { upsertSearchAttributes, workflowInfo } from '@temporalio/workflow';
-import type { Announcement } from '../../contract/evidence.ts';
+import type { Announcement } from '../../contract/evidence/actions.ts';
 import type { Outcome } from '../../contract/profile.ts';
 import type { ReportSummary, RunReport } from '../../contract/report.ts';
 import { SEARCH_ATTRIBUTES } from '../../contract/search-attributes.ts';

@@ -1,5 +1,7 @@
 /** Section 4 of the document: migration dry run. */
-import type { DatabaseIdentity, GraphEvidence, SchemaDiffEvidence, StagingEvidence } from '../../contract/evidence.ts';
+import type { SchemaDiffEvidence, StagingEvidence } from '../../contract/evidence/dry-run.ts';
+import type { DatabaseIdentity } from '../../contract/evidence/production.ts';
+import type { GraphEvidence } from '../../contract/evidence/tooling.ts';
 import type { MigrationRun } from '../run.ts';
 import { TRIAL } from '../step-policies.ts';
 import { ownSteps } from './own-steps.ts';

@@ -1,6 +1,6 @@
 /** Section 1 of the document: preconditions. */
 import { upsertSearchAttributes, workflowInfo } from '@temporalio/workflow';
-import type { AccessEvidence, ChangeReview } from '../../contract/evidence.ts';
+import type { AccessEvidence, ChangeReview } from '../../contract/evidence/preconditions.ts';
 import { SEARCH_ATTRIBUTES } from '../../contract/search-attributes.ts';
 import { takeLease } from '../lease.ts';
 import { engage } from '../obligations.ts';

@@ -1,5 +1,6 @@
 /** Section 7 of the document: rollback and restoration. */
-import type { Announcement, Evaluation } from '../../contract/evidence.ts';
+import type { Announcement } from '../../contract/evidence/actions.ts';
+import type { Evaluation } from '../../contract/evidence/rollback.ts';
 import { messageCommands } from '../../contract/commands.ts';
 import type { RecoveryAction } from '../../contract/messages.ts';
 import type { Outcome } from '../../contract/profile.ts';

@@ -1,6 +1,8 @@
 /** Beyond the document: the upgrade and its undo, tried on a copy restored from this run's own backup. */
-import type { BackupEvidence, GraphEvidence, ProductionState } from '../../contract/evidence.ts';
-import type { Rehearsal } from '../../contract/rehearsal.ts';
+import type { BackupEvidence } from '../../contract/evidence/backup.ts';
+import type { ProductionState } from '../../contract/evidence/production.ts';
+import type { GraphEvidence } from '../../contract/evidence/tooling.ts';
+import type { Rehearsal } from '../../contract/evidence/rehearsal.ts';
 import { stepRefused } from '../failure.ts';
 import { disposeOfScratch, oweScratch } from '../obligations.ts';
 import type { MigrationRun } from '../run.ts';

@@ -1,5 +1,5 @@
 /** Section 7.3 of the document: restoration from the backup, and what it costs. */
-import type { RestoreInput, SwapEvidence, SwapInput } from '../../contract/evidence.ts';
+import type { RestoreInput, SwapEvidence, SwapInput } from '../../contract/evidence/restore.ts';
 import { raiseFence, withPoolerPaused } from '../obligations.ts';
 import type { MigrationRun } from '../run.ts';
 import { CHANGE, EXPORT, LOOK, TRANSFER } from '../step-policies.ts';

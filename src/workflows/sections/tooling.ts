@@ -1,5 +1,5 @@
 /** Section 2 of the document: required tooling, and what the release's migrations are. */
-import type { GraphEvidence, ToolingEvidence } from '../../contract/evidence.ts';
+import type { GraphEvidence, ToolingEvidence } from '../../contract/evidence/tooling.ts';
 import { stepRefused } from '../failure.ts';
 import type { MigrationRun } from '../run.ts';
 import { LOOK, TRIAL } from '../step-policies.ts';

@@ -1,6 +1,6 @@
 /** Where an interrupted upgrade stands, read by plain SQL: nothing here uses the object map or what the run has written down. */
 import type { Client } from 'pg';
-import type { Evaluation } from '../../../src/contract/evidence.ts';
+import type { Evaluation } from '../../../src/contract/evidence/rollback.ts';
 
 export interface Standing {
   readonly versionRows: readonly string[];

@@ -1,7 +1,7 @@
 /** Starts an upgrade of the small service that is made to be interrupted, and waits until it is where that is to happen. */
 import type { Client as TemporalClient, WorkflowHandle } from '@temporalio/client';
 import type { Client } from 'pg';
-import type { GraphEvidence } from '../../../src/contract/evidence.ts';
+import type { GraphEvidence } from '../../../src/contract/evidence/tooling.ts';
 import { TASK_QUEUE } from '../../../src/contract/request.ts';
 import { eventually } from './progress.ts';
 import type { TrialService } from './trial-service.ts';

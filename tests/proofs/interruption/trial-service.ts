@@ -9,9 +9,9 @@ import type { Example } from '../../../scripts/stack/example.ts';
 import { root } from '../../../scripts/stack/layout.ts';
 import { withClient } from '../../../scripts/stack/postgres-cluster.ts';
 import { openObjectStore } from '../../../src/archive/object-store.ts';
-import type { StoredDocument } from '../../../src/contract/evidence.ts';
+import type { StoredDocument } from '../../../src/contract/evidence/step.ts';
 import type { Profile } from '../../../src/contract/profile.ts';
-import type { ArchivedFootprint } from '../../../src/contract/rehearsal.ts';
+import type { ArchivedFootprint } from '../../../src/contract/evidence/rehearsal.ts';
 import { loadProfile } from '../../../src/profile/load.ts';
 
 const SOURCES = path.join(root, 'tests', 'fixtures', 'interrupted');

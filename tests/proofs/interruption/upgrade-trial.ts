@@ -11,15 +11,11 @@ import {
   workflowInfo,
 } from '@temporalio/workflow';
 import type { MigrationActivities } from '../../../src/contract/activities.ts';
-import type {
-  Evaluation,
-  GraphEvidence,
-  ProductionState,
-  RollbackEvidence,
-  RunFacts,
-  StoredDocument,
-  UpgradeEvidence,
-} from '../../../src/contract/evidence.ts';
+import type { ProductionState } from '../../../src/contract/evidence/production.ts';
+import type { Evaluation, RollbackEvidence } from '../../../src/contract/evidence/rollback.ts';
+import type { RunFacts, StoredDocument } from '../../../src/contract/evidence/step.ts';
+import type { GraphEvidence } from '../../../src/contract/evidence/tooling.ts';
+import type { UpgradeEvidence } from '../../../src/contract/evidence/upgrade.ts';
 import type { Profile } from '../../../src/contract/profile.ts';
 import { CHANGE, LOOK, PUT_BACK } from '../../../src/workflows/step-policies.ts';
 

@@ -2,8 +2,8 @@
 import { withClient } from '../../../scripts/stack/postgres-cluster.ts';
 import { createAccessActivities } from '../../../src/activities/access.ts';
 import { countArrivals } from '../../../src/activities/arrivals.ts';
-import type { GraphEvidence } from '../../../src/contract/evidence.ts';
-import type { DroppedObject, RehearsalTrial, RehearsalVerdict } from '../../../src/contract/rehearsal.ts';
+import type { GraphEvidence } from '../../../src/contract/evidence/tooling.ts';
+import type { DroppedObject, RehearsalTrial, RehearsalVerdict } from '../../../src/contract/evidence/rehearsal.ts';
 import { withConnection } from '../../../src/postgres/connection.ts';
 import { qualifiedName } from '../../../src/postgres/identifier.ts';
 import { compareData } from '../../../src/rehearsal/data-difference.ts';

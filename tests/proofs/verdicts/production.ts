@@ -5,7 +5,7 @@ import { downgrade } from '../../../src/alembic/downgrade.ts';
 import { upgrade } from '../../../src/alembic/upgrade.ts';
 import { type DatabaseVersion, readVersion } from '../../../src/alembic/version-table.ts';
 import { commandFor, environmentFor, releaseAlembic } from '../../../src/activities/release-alembic.ts';
-import type { GraphEvidence } from '../../../src/contract/evidence.ts';
+import type { GraphEvidence } from '../../../src/contract/evidence/tooling.ts';
 import { captureObjectMap, type ObjectMap, withoutTable } from '../../../src/postgres/catalog/object-map.ts';
 import { withConnection } from '../../../src/postgres/connection.ts';
 import { parseConnectionUrl } from '../../../src/postgres/connection-url.ts';

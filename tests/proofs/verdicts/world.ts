@@ -10,7 +10,7 @@ import type { PostgresServer, StackConnection } from '../../../scripts/stack/con
 import { root, venv } from '../../../scripts/stack/layout.ts';
 import { withClient } from '../../../scripts/stack/postgres-cluster.ts';
 import type { ActivityDependencies } from '../../../src/activities/dependencies.ts';
-import type { RunFacts } from '../../../src/contract/evidence.ts';
+import type { RunFacts } from '../../../src/contract/evidence/step.ts';
 import type { AlembicProfile, Profile, SecretReference } from '../../../src/contract/profile.ts';
 import { sqlName } from '../../../src/postgres/identifier.ts';
 import { createRedactor } from '../../../src/process/redactor.ts';

@@ -2,16 +2,13 @@
  * The rehearsal: the upgrade and its undo, carried out on a scratch database restored from this run's own backup. Small
  * enough for the workflow's history; whole lists are archived and named by `uri`. Durations are milliseconds, sizes bytes.
  */
-import type {
-  BackupEvidence,
-  ChecksEvidence,
-  DatabaseIdentity,
-  FlowsEvidence,
-  GraphEvidence,
-  RestoreEvidence,
-  StepInput,
-  StoredDocument,
-} from './evidence.ts';
+import type { BackupEvidence } from './backup.ts';
+import type { ChecksEvidence } from './checks.ts';
+import type { FlowsEvidence } from './dry-run.ts';
+import type { DatabaseIdentity } from './production.ts';
+import type { RestoreEvidence } from './restore.ts';
+import type { StepInput, StoredDocument } from './step.ts';
+import type { GraphEvidence } from './tooling.ts';
 
 /**
  * How a statement waits: `exclusive` takes locks that keep readers out (most DDL), `concurrent` builds or validates beside
