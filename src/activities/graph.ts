@@ -1,7 +1,8 @@
 import { downgradePlan } from '../alembic/downgrade-plan.ts';
 import { ancestorsOf, overlappingRows, resolveTarget, revisionsById, unknownRevisions } from '../alembic/graph.ts';
 import { hiddenUnknowns, isHiddenGraph } from '../alembic/hidden-graph.ts';
-import { rowsAlongPath, upgradePaths } from '../alembic/upgrade-path.ts';
+import { rowsAtTarget } from '../alembic/reconcile.ts';
+import { upgradePaths } from '../alembic/upgrade-path.ts';
 import { readVersion } from '../alembic/version-table.ts';
 import type { ToolingActivities } from '../contract/activities.ts';
 import { refusal } from '../contract/errors.ts';
@@ -56,7 +57,7 @@ export const readMigrationGraph =
 
       const targets = remainingTargets(graph, startRevisions, target.revisions);
       const path = upgradePaths(graph, knownRows(graph, startRevisions), targets);
-      const end = hidden ? targets : (rowsAlongPath(startRevisions, path).at(-1) ?? startRevisions);
+      const end = rowsAtTarget(startRevisions, { path, targetRevisions: targets });
       const back = downgradePlan(graph, end, startRevisions);
       const evidence: GraphEvidence = {
         startRevisions,

@@ -1,6 +1,5 @@
 import { downgradePlan } from '../alembic/downgrade-plan.ts';
-import { isHiddenGraph } from '../alembic/hidden-graph.ts';
-import { rowsAlongPath } from '../alembic/upgrade-path.ts';
+import { rowsAtTarget } from '../alembic/reconcile.ts';
 import { fetchLedger } from '../archive/stored-backup.ts';
 import type { RehearsalActivities } from '../contract/activities.ts';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
@@ -77,16 +76,16 @@ async function prepare(
 /** The evidence has the commands; the release's own graph tells the version rows after each of them. */
 async function plannedDowngrade(
   deps: ActivityDependencies,
-  { graph: { downgrade, startRevisions, targetRevisions, path } }: RehearsalTrialInput,
+  { graph: plan }: RehearsalTrialInput,
   release: ReleaseAlembic,
   signal: AbortSignal,
 ): Promise<TrialDowngrade> {
+  const { downgrade, startRevisions } = plan;
   if (downgrade.kind === 'impossible') return downgrade;
   const graph = await releaseGraph(deps, release, signal);
-  const end = isHiddenGraph(graph) ? targetRevisions : (rowsAlongPath(startRevisions, path).at(-1) ?? startRevisions);
-  const plan = downgradePlan(graph, end, startRevisions);
-  if (plan.kind === 'planned' && plan.commands.map(({ argument }) => argument).join() === downgrade.commands.join()) {
-    return plan;
+  const known = downgradePlan(graph, rowsAtTarget(startRevisions, plan), startRevisions);
+  if (known.kind === 'planned' && known.commands.map(({ argument }) => argument).join() === downgrade.commands.join()) {
+    return known;
   }
   const last = downgrade.commands.length - 1;
   return {

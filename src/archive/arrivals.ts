@@ -15,11 +15,10 @@ import {
   type CountLimits,
   countObjects,
 } from './arrivals-count.ts';
-import { COMPRESSION, compressed } from './compression.ts';
-import { ENCRYPTION, encrypted } from './encryption.ts';
-import { partSizeFor } from './multipart-upload.ts';
+import { COMPRESSION } from './compression.ts';
+import { ENCRYPTION } from './encryption.ts';
 import type { ObjectStore } from './object-store.ts';
-import { TRANSFER_PATIENCE } from './patience.ts';
+import { PendingUpload, type RowsArchiveKeys, rowsArchiveKeys, storeRows, type Transfer } from './rows-archive.ts';
 import { SalvageSql, type SalvageTable } from './salvage-sql.ts';
 
 export interface ArrivalsRequest {
@@ -42,7 +41,7 @@ export interface ArrivalsRequest {
   readonly progress: (progress: ArrivalsProgress) => void;
 }
 
-export interface ArrivalsProgress {
+export interface ArrivalsProgress extends Transfer {
   readonly phase: 'count' | 'export';
   readonly table: string;
   /** Tables. */
@@ -50,8 +49,6 @@ export interface ArrivalsProgress {
   readonly of: number;
   /** Rows exported so far. */
   readonly rows: number;
-  /** Bytes the store has taken. */
-  readonly stored: number;
 }
 
 /** What is in an archive, readable without the age identity: names and counts, no row of it. */
@@ -89,7 +86,7 @@ export async function countArrivals(request: ArrivalsRequest): Promise<Arrivals>
   const { url, runId, step, signal, dropped, store } = request;
   if (dropped.length === 0) return { objects: [], total: 0, archive: null, unknown: [] };
   await store.abortUploads(arrivalsKeys(request).archive, signal);
-  let uploading: Promise<unknown> = Promise.resolve();
+  const upload = new PendingUpload();
   const session = { runId, step, signal, statementTimeout: 0, idleTimeout: 0 };
   const work = withConnection(url, session, async (client) => {
     await pinFormats(client);
@@ -102,24 +99,16 @@ export async function countArrivals(request: ArrivalsRequest): Promise<Arrivals>
     const found = { objects, total, unknown: counted.unknown };
     if (total === 0) return { ...found, archive: null };
     const snapshotAt = new Date().toISOString();
-    const exporting = exportSources(client, request, counted, { database: await readIdentity(client), snapshotAt });
-    uploading = exporting.catch(() => undefined);
-    return { ...found, archive: await exporting };
+    const database = await readIdentity(client);
+    const archive = await upload.of(exportSources(client, request, counted, { database, snapshotAt }));
+    return { ...found, archive };
   });
   // A cancelled session is gone at once; the upload still has its parts to take back.
-  return work.finally(() => uploading);
+  return work.finally(() => upload.settled);
 }
 
-export const arrivalsKeys = ({
-  folder,
-  name,
-}: Pick<ArrivalsRequest, 'folder' | 'name'>): { readonly archive: string; readonly manifest: string } => ({
-  archive: `${folder}/recovery/${name}.sql.zst.age`,
-  manifest: `${folder}/recovery/${name}.json`,
-});
-
-/** As a backup is: locked and tagged where the profile says so. */
-const KEPT = { as: 'backup' } as const;
+export const arrivalsKeys = ({ folder, name }: Pick<ArrivalsRequest, 'folder' | 'name'>): RowsArchiveKeys =>
+  rowsArchiveKeys(folder, name);
 
 interface SnapshotFacts {
   readonly database: DatabaseIdentity;
@@ -132,34 +121,26 @@ async function exportSources(
   counted: CountedArrivals,
   snapshot: SnapshotFacts,
 ): Promise<StoredDocument> {
-  const { signal, recipients } = request;
+  const { store, recipients, signal } = request;
   const keys = arrivalsKeys(request);
   const schema = `arrivals_${runTag(request.runId)}`;
   const sql = new SalvageSql<'held'>(schema);
-  const store = request.store.patient({ milliseconds: TRANSFER_PATIENCE });
-  let stored = 0;
-  const text = archiveText(client, counted.sources, sql, {
-    about: [
-      `What database ${JSON.stringify(snapshot.database.database)} held at ${snapshot.snapshotAt} in objects that a downgrade drops.`,
-      `See ${store.uri(keys.manifest)} for what is in here and how to load it.`,
-    ],
-    progress: (now) => request.progress({ phase: 'export', ...now, stored }),
+  const { archive } = await storeRows({
+    store,
+    keys,
+    recipients,
+    sizeBytes: snapshot.database.sizeBytes,
+    signal,
+    text: (transfer) =>
+      archiveText(client, counted.sources, sql, {
+        about: [
+          `What database ${JSON.stringify(snapshot.database.database)} held at ${snapshot.snapshotAt} in objects that a downgrade drops.`,
+          `See ${store.uri(keys.manifest)} for what is in here and how to load it.`,
+        ],
+        progress: (now) => request.progress({ phase: 'export', ...now, ...transfer() }),
+      }),
+    manifest: (archive) => manifestOf(request, counted, snapshot, { archive, schema, exported: sql.tables }),
   });
-  const uploaded = await store.upload(
-    keys.archive,
-    encrypted(compressed(text), recipients),
-    {
-      partSize: partSizeFor(snapshot.database.sizeBytes),
-      signal,
-      progress: (bytes) => {
-        stored = bytes;
-      },
-    },
-    KEPT,
-  );
-  const archive = { uri: store.uri(keys.archive), ...uploaded };
-  const manifest = manifestOf(request, counted, snapshot, { archive, schema, exported: sql.tables });
-  await store.put(keys.manifest, JSON.stringify(manifest, undefined, 2), 'application/json', signal, KEPT);
   return archive;
 }
 

@@ -14,11 +14,8 @@ import { type ComparedSessions, type DifferingBuckets, differingRows } from '../
 import { pinFormats } from '../postgres/contents/row-hash.ts';
 import type { DifferingRow } from '../postgres/contents/sorted-merge.ts';
 import type { PairInBoth, PairInOne } from '../postgres/contents/table-pairs.ts';
-import { compressed } from './compression.ts';
-import { encrypted } from './encryption.ts';
-import { partSizeFor } from './multipart-upload.ts';
 import type { ObjectStore } from './object-store.ts';
-import { TRANSFER_PATIENCE } from './patience.ts';
+import { PendingUpload, type RowsArchiveKeys, rowsArchiveKeys, storeRows, type Transfer } from './rows-archive.ts';
 import { salvageManifest, type SalvageFacts } from './salvage-manifest.ts';
 import { type SalvageKind, SalvageSql, type SalvageTarget } from './salvage-sql.ts';
 import { exportSnapshot } from './snapshot.ts';
@@ -40,7 +37,7 @@ export interface SalvageRequest {
   readonly progress: (progress: SalvageProgress) => void;
 }
 
-export interface SalvageProgress {
+export interface SalvageProgress extends Transfer {
   readonly phase: 'compare' | 'export';
   readonly table: string;
   /** Tables. */
@@ -48,10 +45,6 @@ export interface SalvageProgress {
   readonly of: number;
   /** Rows exported so far. */
   readonly rows: number;
-  /** Bytes the store has taken. */
-  readonly stored: number;
-  /** ISO 8601: the store does not answer. */
-  readonly storeSilentSince?: string;
 }
 
 export interface Salvage {
@@ -82,7 +75,7 @@ export async function salvageDifferences(request: SalvageRequest): Promise<Salva
     statementTimeout: 0,
     idleTimeout: 0,
   };
-  const upload = new Pending();
+  const upload = new PendingUpload();
   const work = withConnection(administrator, session, (production) =>
     withConnection(inDatabase(administrator, request.copy), session, async (copy) => {
       const sessions = { production, copy };
@@ -108,25 +101,10 @@ export async function salvageDifferences(request: SalvageRequest): Promise<Salva
   return work.finally(() => upload.settled);
 }
 
-class Pending {
-  settled: Promise<unknown> = Promise.resolve();
-
-  of<T>(work: Promise<T>): Promise<T> {
-    this.settled = work.catch(() => undefined);
-    return work;
-  }
-}
-
-export const salvageKeys = (folder: string): { readonly archive: string; readonly manifest: string } => ({
-  archive: `${folder}/recovery/salvage.sql.zst.age`,
-  manifest: `${folder}/recovery/salvage.json`,
-});
+export const salvageKeys = (folder: string): RowsArchiveKeys => rowsArchiveKeys(folder, 'salvage');
 
 const isEmpty = ({ changed, alone, largeObjects }: DatabaseDifference): boolean =>
   changed.length + alone.length + largeObjects.length === 0;
-
-/** As a backup is: locked and tagged where the profile says so. */
-const KEPT = { as: 'backup' } as const;
 
 /** What nobody but the migration can have written needs no warning. */
 const unknownOf = ({ unknown, added }: DatabaseDifference, { by }: SalvageFacts): readonly string[] => [
@@ -151,56 +129,39 @@ async function exportDifference(
   difference: DatabaseDifference,
   snapshot: SnapshotFacts,
 ): Promise<Salvage> {
-  const { folder, signal } = request;
-  const keys = salvageKeys(folder);
+  const { store, recipients, signal } = request;
+  const keys = salvageKeys(request.folder);
   const schema = `salvage_${runTag(request.runId)}`;
   const sql = new SalvageSql(schema);
   const tables: TableCost[] = [];
-  let stored = 0;
-  let silent: Pick<SalvageProgress, 'storeSilentSince'> = {};
-  const store = request.store.patient({
-    milliseconds: TRANSFER_PATIENCE,
-    silent: (since) => {
-      silent = since === undefined ? {} : { storeSilentSince: since.toISOString() };
-    },
+  const { archive, manifest } = await storeRows({
+    store,
+    keys,
+    recipients,
+    sizeBytes: snapshot.database.sizeBytes,
+    signal,
+    text: (transfer) =>
+      salvageText(sessions, difference, sql, tables, {
+        about: [
+          `Rows that database ${JSON.stringify(snapshot.database.database)} held at ${snapshot.snapshotAt} (${snapshot.lsn}) and the backup of ${request.facts.backup.capturedAt} does not.`,
+          `See ${store.uri(keys.manifest)} for what is in here and how to load it.`,
+        ],
+        progress: (now) => request.progress({ phase: 'export', ...now, ...transfer() }),
+      }),
+    manifest: (archive) =>
+      salvageManifest({
+        facts: request.facts,
+        runId: request.runId,
+        copy: request.copy,
+        schema,
+        snapshot,
+        difference,
+        tables,
+        exported: sql.tables,
+        archive,
+      }),
   });
-  const text = salvageText(sessions, difference, sql, tables, {
-    about: [
-      `Rows that database ${JSON.stringify(snapshot.database.database)} held at ${snapshot.snapshotAt} (${snapshot.lsn}) and the backup of ${request.facts.backup.capturedAt} does not.`,
-      `See ${store.uri(keys.manifest)} for what is in here and how to load it.`,
-    ],
-    progress: (now) => request.progress({ phase: 'export', ...now, stored, ...silent }),
-  });
-  const uploaded = await store.upload(
-    keys.archive,
-    encrypted(compressed(text), request.recipients),
-    {
-      partSize: partSizeFor(snapshot.database.sizeBytes),
-      signal,
-      progress: (bytes) => {
-        stored = bytes;
-      },
-    },
-    KEPT,
-  );
-  const archive = { uri: store.uri(keys.archive), ...uploaded };
-  const manifest = salvageManifest({
-    facts: request.facts,
-    runId: request.runId,
-    copy: request.copy,
-    schema,
-    snapshot,
-    difference,
-    tables,
-    exported: sql.tables,
-    archive,
-  });
-  return {
-    tables,
-    unknown: unknownOf(difference, request.facts),
-    archive,
-    manifest: await store.put(keys.manifest, JSON.stringify(manifest, undefined, 2), 'application/json', signal, KEPT),
-  };
+  return { tables, unknown: unknownOf(difference, request.facts), archive, manifest };
 }
 
 interface Telling {

@@ -1,7 +1,6 @@
 /** The migration and its undo on a copy of the backup: what the upgrade does, and what the way back is worth. */
 import type { Client } from 'pg';
-import { isHidden } from '../alembic/hidden-graph.ts';
-import { rowsAlongPath } from '../alembic/upgrade-path.ts';
+import { rowsAtTarget } from '../alembic/reconcile.ts';
 import { versionTableName } from '../archive/ledger.ts';
 import type { ChecksEvidence } from '../contract/evidence/checks.ts';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
@@ -112,9 +111,7 @@ async function upgradeCopy(request: TrialRequest, before: CopyState) {
 }
 
 function upgradeCommands({ plan }: TrialRequest): readonly TrialCommand[] {
-  const rows = plan.path.some(isHidden)
-    ? plan.targetRevisions
-    : (rowsAlongPath(plan.startRevisions, plan.path).at(-1) ?? plan.startRevisions);
+  const rows = rowsAtTarget(plan.startRevisions, plan);
   const last = plan.targetRevisions.length - 1;
   return plan.targetRevisions.map((argument, index) => ({
     argument,
