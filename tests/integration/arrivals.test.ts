@@ -1,35 +1,18 @@
-import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { promisify } from 'node:util';
-import { zstdDecompressSync } from 'node:zlib';
-import { Decrypter } from 'age-encryption';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { type ArrivalsManifest, type ArrivalsRequest, countArrivals } from '../../src/archive/arrivals.ts';
-import { sha256 } from '../../src/archive/canonical.ts';
 import type { Arrivals } from '../../src/contract/evidence/rollback.ts';
 import type { DroppedObject } from '../../src/contract/evidence/rehearsal.ts';
 import { runTag, withConnection } from '../../src/postgres/connection.ts';
 import { countNewObjects, droppedSince, namesHeld } from '../../src/rehearsal/dropped.ts';
 import { createService, execute, query, type TestService, withClient } from '../postgres-service.ts';
-import { createDatabase, databaseUrl, randomName, useStack } from '../stack.ts';
-import { createKeys, never, openTestStore } from './archive-source.ts';
+import { databaseUrl, randomName, useStack } from '../stack.ts';
+import { never } from './archive-source.ts';
+import { contentsOf, useRowsArchives } from './rows-archive.ts';
 
 const server = useStack().postgres.primary;
-const store = openTestStore();
-const run = promisify(execFile);
-let keys: Awaited<ReturnType<typeof createKeys>>;
-let folder: string;
-beforeAll(async () => {
-  keys = await createKeys();
-  folder = await mkdtemp(join(tmpdir(), 'arrivals-test-'));
-});
-afterAll(async () => {
-  store.close();
-  await rm(folder, { recursive: true, force: true });
-});
+const archives = await useRowsArchives();
+const { store, recipient, fetched } = archives;
 
 const UPGRADE = [
   'CREATE TABLE public.exports (id bigserial PRIMARY KEY, what text, state public.state)',
@@ -71,51 +54,16 @@ const requestOf = (
   store,
   folder: `${randomName('arrivals')}/service/run`,
   name: 'arrivals-1',
-  recipients: [keys.recipient],
+  recipients: [recipient],
   facts: { service: 'notes', releaseTag: 'v2.0.0', changeTicket: 'CHG-7' },
   signal: never(),
   progress: () => undefined,
   ...more,
 });
 
-const fetched = async (uri: string): Promise<Uint8Array> =>
-  (await store.get(uri.slice(store.uri('').length), never()))!;
-
-/** Loads the archive with psql into a database that has nothing of the service; all rows of all tables, as text. */
-async function loaded({ archive }: Arrivals, runId: string): Promise<Record<string, string[]>> {
-  const decrypter = new Decrypter();
-  decrypter.addIdentity(keys.identity);
-  const bytes = await fetched(archive!.uri);
-  expect(sha256(bytes)).toBe(archive!.sha256);
-  const { name, url } = await createDatabase(server, 'arrived');
-  const file = join(folder, `${name}.sql`);
-  await writeFile(file, zstdDecompressSync(await decrypter.decrypt(bytes)));
-  const target = new URL(url);
-  await run(join(server.binDirectory, 'psql'), ['--no-psqlrc', '--set=ON_ERROR_STOP=1', '--quiet', `--file=${file}`], {
-    env: {
-      PATH: process.env['PATH'],
-      PGHOST: target.hostname,
-      PGPORT: target.port,
-      PGDATABASE: name,
-      PGUSER: target.username,
-      PGPASSWORD: decodeURIComponent(target.password),
-    },
-  });
-  const tables = await query<{ name: string }>(
-    url,
-    `SELECT relname AS name FROM pg_class WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) AND relkind = 'r'`,
-    [`arrivals_${runTag(runId)}`],
-  );
-  const contents: Record<string, string[]> = {};
-  for (const table of tables) {
-    const rows = await query<{ row: string }>(
-      url,
-      `SELECT t::text AS row FROM "arrivals_${runTag(runId)}"."${table.name.replaceAll('"', '""')}" t ORDER BY 1`,
-    );
-    contents[table.name] = rows.map(({ row }) => row);
-  }
-  return contents;
-}
+/** Loads the archive; all rows of all its tables, as text. */
+const loaded = async ({ archive }: Arrivals, runId: string): Promise<Record<string, string[]>> =>
+  contentsOf(await archives.loaded(archive!), `arrivals_${runTag(runId)}`);
 
 describe('what came into objects that a downgrade drops', () => {
   it('is nothing while nobody wrote: what the migration put there is no arrival', async () => {

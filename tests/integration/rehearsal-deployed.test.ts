@@ -100,6 +100,16 @@ const telling = (...words: readonly string[]): Partial<Profile['application']> =
   },
 });
 
+const tried = async (input: StepInput, upgraded: string): Promise<DeployedTrial> =>
+  tryDeployedRelease({
+    world: await scratchWorld(dependencies, input, never()),
+    upgraded,
+    application: (await productionRoles(dependencies, input, never())).application,
+    context: integrationContext(dependencies, input, tools),
+    stateDirectory: dependencies.stateDirectory,
+    progress: () => undefined,
+  });
+
 /** The deployed release on a copy that was upgraded, after `spoil` has had it. */
 const onUpgraded = (
   input: StepInput,
@@ -123,14 +133,7 @@ const onUpgraded = (
       });
       expect(result).toMatchObject({ kind: 'exited', code: 0 });
       await spoil(database);
-      const trial = await tryDeployedRelease({
-        world,
-        upgraded: database,
-        application: roles.application,
-        context: integrationContext(dependencies, input, tools),
-        stateDirectory: dependencies.stateDirectory,
-        progress: () => undefined,
-      });
+      const trial = await tried(input, database);
       await after(database);
       return trial;
     });
@@ -191,32 +194,14 @@ describe('the deployed release on the upgraded copy', { timeout: 180_000 }, () =
     ['the beginning of an unknown commit', telling('echo', 'abcdef0'), 'abcdef0', 'give the full name of the commit'],
   ])('fails, before anything is made, where the profile’s command tells %s', async (_name, change, release, why) => {
     const input = withProfile(change);
-    const trial = await asActivity(async () =>
-      tryDeployedRelease({
-        world: await scratchWorld(dependencies, input, never()),
-        upgraded: 'no_such_database',
-        application: (await productionRoles(dependencies, input, never())).application,
-        context: integrationContext(dependencies, input, tools),
-        stateDirectory: dependencies.stateDirectory,
-        progress: () => undefined,
-      }),
-    );
+    const trial = await asActivity(() => tried(input, 'no_such_database'));
     expect(trial).toEqual({ kind: 'failed', release, why: expect.stringContaining(why) });
   });
 
   it('is not tried where the profile does not tell which it is', async () => {
     const { deployed: _none, ...application } = step.profile.application;
     const input = { ...step, profile: { ...step.profile, application } };
-    const trial = await asActivity(async () =>
-      tryDeployedRelease({
-        world: await scratchWorld(dependencies, input, never()),
-        upgraded: 'no_such_database',
-        application: (await productionRoles(dependencies, input, never())).application,
-        context: integrationContext(dependencies, input, tools),
-        stateDirectory: dependencies.stateDirectory,
-        progress: () => undefined,
-      }),
-    );
+    const trial = await asActivity(() => tried(input, 'no_such_database'));
     expect(trial).toMatchObject({ kind: 'not-tried', why: expect.stringContaining('application.deployed') });
   });
 });

@@ -1,12 +1,5 @@
-import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { promisify } from 'node:util';
-import { zstdDecompressSync } from 'node:zlib';
-import { Decrypter } from 'age-encryption';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { sha256 } from '../../src/archive/canonical.ts';
 import {
   type Salvage,
@@ -17,22 +10,15 @@ import {
 import type { SalvageManifest } from '../../src/archive/salvage-manifest.ts';
 import { runTag } from '../../src/postgres/connection.ts';
 import { createService, execute, query, type TestService } from '../postgres-service.ts';
-import { createDatabase, databaseUrl, randomName, useStack } from '../stack.ts';
-import { createKeys, never, openTestStore } from './archive-source.ts';
+import { databaseUrl, randomName, useStack } from '../stack.ts';
+import { never } from './archive-source.ts';
+import { contentsOf, useRowsArchives } from './rows-archive.ts';
 
 const server = useStack().postgres.primary;
-const store = openTestStore();
-const run = promisify(execFile);
-let keys: Awaited<ReturnType<typeof createKeys>>;
-let folder: string;
-beforeAll(async () => {
-  keys = await createKeys();
-  folder = await mkdtemp(join(tmpdir(), 'salvage-test-'));
-});
-afterAll(async () => {
-  store.close();
-  await rm(folder, { recursive: true, force: true });
-});
+const { store, recipient, fetched, sqlOf, loaded } = await useRowsArchives();
+
+const manifestOf = async ({ manifest }: Salvage): Promise<SalvageManifest> =>
+  JSON.parse(Buffer.from(await fetched(manifest!.uri)).toString('utf8')) as SalvageManifest;
 
 interface Restored {
   readonly service: TestService;
@@ -60,7 +46,7 @@ const requestOf = ({ service, copy }: Restored, more: Partial<SalvageRequest> = 
   step: 'recovery.salvage',
   store,
   folder: `${randomName('salvage')}/service/run`,
-  recipients: [keys.recipient],
+  recipients: [recipient],
   facts: {
     service: 'notes',
     releaseTag: 'v2.0.0',
@@ -72,55 +58,6 @@ const requestOf = ({ service, copy }: Restored, more: Partial<SalvageRequest> = 
   progress: () => undefined,
   ...more,
 });
-
-const fetched = async (uri: string): Promise<Uint8Array> =>
-  (await store.get(uri.slice(store.uri('').length), never()))!;
-
-async function sqlOf({ archive }: Salvage): Promise<string> {
-  const decrypter = new Decrypter();
-  decrypter.addIdentity(keys.identity);
-  return Buffer.from(zstdDecompressSync(await decrypter.decrypt(await fetched(archive!.uri)))).toString('utf8');
-}
-
-const manifestOf = async ({ manifest }: Salvage): Promise<SalvageManifest> =>
-  JSON.parse(Buffer.from(await fetched(manifest!.uri)).toString('utf8')) as SalvageManifest;
-
-/** Loads the archive with psql into a database that has nothing of the service. */
-async function loaded(salvage: Salvage): Promise<{ readonly url: string }> {
-  const { name, url } = await createDatabase(server, 'salvaged');
-  const file = join(folder, `${name}.sql`);
-  await writeFile(file, await sqlOf(salvage));
-  const target = new URL(url);
-  await run(join(server.binDirectory, 'psql'), ['--no-psqlrc', '--set=ON_ERROR_STOP=1', '--quiet', `--file=${file}`], {
-    env: {
-      PATH: process.env['PATH'],
-      PGHOST: target.hostname,
-      PGPORT: target.port,
-      PGDATABASE: name,
-      PGUSER: target.username,
-      PGPASSWORD: decodeURIComponent(target.password),
-    },
-  });
-  return { url };
-}
-
-/** All rows of all loaded tables, as text. */
-async function contentsOf(url: string, schema: string): Promise<Record<string, string[]>> {
-  const tables = await query<{ name: string }>(
-    url,
-    `SELECT relname AS name FROM pg_class WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) AND relkind = 'r'`,
-    [schema],
-  );
-  const contents: Record<string, string[]> = {};
-  for (const { name } of tables) {
-    const rows = await query<{ row: string }>(
-      url,
-      `SELECT t::text AS row FROM "${schema}"."${name.replaceAll('"', '""')}" t ORDER BY 1`,
-    );
-    contents[name] = rows.map(({ row }) => row);
-  }
-  return contents;
-}
 
 describe('salvage', () => {
   it('exports what only production has: psql loads exactly those rows', async () => {
@@ -151,7 +88,7 @@ describe('salvage', () => {
 
     const manifest = await manifestOf(salvage);
     expect(manifest.schema).toBe(`salvage_${runTag(request.runId)}`);
-    const { url } = await loaded(salvage);
+    const url = await loaded(salvage.archive!);
     expect(await contentsOf(url, manifest.schema)).toEqual({
       exports__inserted: ['(1,)', '(2,"")'],
       notes__deleted: ['(7)', '(8)'],
@@ -233,7 +170,7 @@ describe('salvage', () => {
       'salvage.sql.zst.age',
     ]);
     expect((await manifestOf(second)).tables[0]?.inserted).toBe(2);
-    expect(await sqlOf(second)).toContain('9002\tnewer');
+    expect(await sqlOf(second.archive!)).toContain('9002\tnewer');
   });
 
   it('takes names of every kind, long ones that begin alike, and types of the service and of all arrays', async () => {
@@ -258,7 +195,7 @@ describe('salvage', () => {
     );
     const salvage = await salvageDifferences(requestOf(world));
     const { schema } = await manifestOf(salvage);
-    const { url } = await loaded(salvage);
+    const url = await loaded(salvage.archive!);
     const contents = await contentsOf(url, schema);
     expect(Object.keys(contents).sort()).toEqual(
       [
@@ -317,7 +254,7 @@ describe('salvage', () => {
     const salvage = await salvageDifferences(requestOf(world));
     expect(salvage.tables).toEqual([{ table: 'large objects', inserted: 2, updated: 1, deleted: 1 }]);
     const { schema } = await manifestOf(salvage);
-    const { url } = await loaded(salvage);
+    const url = await loaded(salvage.archive!);
     const objects = await query(
       url,
       `SELECT oid::int, length(string_agg(data, '' ORDER BY page)) AS bytes, md5(string_agg(data, '' ORDER BY page)) AS md5
@@ -361,8 +298,8 @@ describe('salvage', () => {
       }),
     );
     await written;
-    expect(await sqlOf(salvage)).toContain('9001\tbefore');
-    expect(await sqlOf(salvage)).not.toContain('9002\tafter');
+    expect(await sqlOf(salvage.archive!)).toContain('9001\tbefore');
+    expect(await sqlOf(salvage.archive!)).not.toContain('9002\tafter');
   });
 
   it('is cancelled in the midst of the export: no object, no upload and no session stays', async () => {
