@@ -43,7 +43,7 @@ export async function listEarlierRuns(
 /**
  * Findings: the newest run that ended without closing out and that neither this request nor that of a later run names as
  * looked after; and a `reconciledRun` that names no such run. Whoever has looked after a run has looked after what was
- * there before it. A workflow reset terminates a run and goes on with it as another: what that one came to counts.
+ * there before it.
  */
 export async function unreconciledRuns(
   client: Client,
@@ -58,13 +58,9 @@ export async function unreconciledRuns(
   }
   if (!earlier.some(isBroken)) return findings;
   const settled = new Set([reconciledRun]);
-  const resumed = new Set<string>();
   // Newest first: a run can only have been settled by the requests of those that came after it.
   for (const run of earlier) {
     if (settled.has(run.runId)) break;
-    const start = await startOf(client, workflowId, run.runId);
-    if (resumed.has(start.originalRunId)) continue;
-    resumed.add(start.originalRunId);
     if (isBroken(run)) {
       const how = run.status === 'TERMINATED' ? 'terminated' : 'timed out';
       findings.push(
@@ -72,7 +68,7 @@ export async function unreconciledRuns(
       );
       break;
     }
-    settled.add(start.reconciledRun);
+    settled.add(await reconciledBy(client, workflowId, run.runId));
   }
   return findings;
 }
@@ -92,27 +88,19 @@ async function listRuns(client: Client, workflowId: string): Promise<EarlierRun[
 const currentStatus = async (client: Client, workflowId: string, runId: string): Promise<string> =>
   (await client.workflow.getHandle(workflowId, runId).describe()).status.name;
 
-interface RunStart {
-  /** The run this one was reset from, at first; its own id where there was no reset. */
-  readonly originalRunId: string;
-  /** Of its request. */
-  readonly reconciledRun?: string;
-}
-
-/** The first event of a run's history holds both. */
-async function startOf(client: Client, workflowId: string, runId: string): Promise<RunStart> {
+/** The `reconciledRun` of a run's own request: the first event of its history holds it. */
+async function reconciledBy(client: Client, workflowId: string, runId: string): Promise<string | undefined> {
   const { history } = await client.workflowService.getWorkflowExecutionHistory({
     namespace: client.options.namespace,
     execution: { workflowId, runId },
     maximumPageSize: 1,
   });
-  const started = history?.events?.[0]?.workflowExecutionStartedEventAttributes;
-  const originalRunId = started?.originalExecutionRunId || runId;
+  const payload = history?.events?.[0]?.workflowExecutionStartedEventAttributes?.input?.payloads?.[0];
   try {
-    const request: unknown = JSON.parse(Buffer.from(started?.input?.payloads?.[0]?.data ?? []).toString('utf8'));
+    const request: unknown = JSON.parse(Buffer.from(payload?.data ?? []).toString('utf8'));
     const named = (request as { readonly reconciledRun?: unknown } | null)?.reconciledRun;
-    return typeof named === 'string' ? { originalRunId, reconciledRun: named } : { originalRunId };
+    return typeof named === 'string' ? named : undefined;
   } catch {
-    return { originalRunId };
+    return undefined;
   }
 }

@@ -206,8 +206,6 @@ test('an own step answers with what its program says', async () => {
 
 /** `COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION` of Temporal's API. */
 const COMPLETE_WORKFLOW = 4;
-/** Events of a history: started, task scheduled, task started, task completed. */
-const FIRST_TASK_COMPLETED = 4;
 
 describe('a request', () => {
   const request: MigrationRequest = {
@@ -227,8 +225,8 @@ describe('a request', () => {
   };
   const terminate = (workflowId: string, runId: string) =>
     dependencies.client.workflow.getHandle(workflowId, runId).terminate('test');
-  /** Answers the run's task as a worker would whose workflow says this. */
-  const workOn = async (workflowId: string, commands: readonly object[]): Promise<void> => {
+  /** Ends the run as a worker would whose workflow returns at once. */
+  const complete = async (workflowId: string): Promise<void> => {
     const { taskQueue } = await dependencies.client.workflow.getHandle(workflowId).describe();
     const { workflowService } = connection;
     const { taskToken } = await connection.withDeadline(Date.now() + 10_000, () =>
@@ -237,22 +235,8 @@ describe('a request', () => {
     await workflowService.respondWorkflowTaskCompleted({
       namespace: 'default',
       taskToken,
-      commands: [...commands],
+      commands: [{ commandType: COMPLETE_WORKFLOW, completeWorkflowExecutionCommandAttributes: {} }],
     });
-  };
-  /** The workflow returns at once. */
-  const complete = (workflowId: string): Promise<void> =>
-    workOn(workflowId, [{ commandType: COMPLETE_WORKFLOW, completeWorkflowExecutionCommandAttributes: {} }]);
-  /** Back to the first task, which terminates the run and goes on with it as another. */
-  const reset = async (workflowId: string, runId: string): Promise<string> => {
-    const answer = await dependencies.client.workflowService.resetWorkflowExecution({
-      namespace: 'default',
-      workflowExecution: { workflowId, runId },
-      reason: 'test',
-      requestId: randomUUID(),
-      workflowTaskFinishEventId: FIRST_TASK_COMPLETED as never,
-    });
-    return answer.runId;
   };
   const accept = (
     workflowId: string,
@@ -338,30 +322,6 @@ describe('a request', () => {
     const third = await startRun(workflowId, request);
     expect((await accept(workflowId, third)).previousRun).toEqual({ runId: second, status: 'COMPLETED' });
     await terminate(workflowId, third);
-  });
-
-  test('after a workflow reset goes by what came of the execution that went on', async () => {
-    const workflowId = randomName('migrate-reset');
-    const first = await startRun(workflowId, request);
-    await workOn(workflowId, []);
-    const second = await reset(workflowId, first);
-    const third = await reset(workflowId, second);
-    await complete(workflowId);
-    const next = await startRun(workflowId, request);
-    expect((await accept(workflowId, next)).previousRun).toEqual({ runId: third, status: 'COMPLETED' });
-    await terminate(workflowId, next);
-  });
-
-  test('after a workflow reset whose execution was terminated is refused, and names that one', async () => {
-    const workflowId = randomName('migrate-reset-terminated');
-    const first = await startRun(workflowId, request);
-    await workOn(workflowId, []);
-    const second = await reset(workflowId, first);
-    await terminate(workflowId, second);
-    const next = await startRun(workflowId, request);
-    expect(findingsOf(await failureOf(accept(workflowId, next)))).toEqual([expect.stringContaining(second)]);
-    expect((await accept(workflowId, next, { reconciledRun: second })).previousRun?.runId).toBe(second);
-    await terminate(workflowId, next);
   });
 
   test('that names a run nobody terminated is refused', async () => {
