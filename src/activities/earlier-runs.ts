@@ -43,7 +43,8 @@ export async function listEarlierRuns(
 /**
  * Findings: the newest run that ended without closing out and that neither this request nor that of a later run names as
  * looked after; and a `reconciledRun` that names no such run. Whoever has looked after a run has looked after what was
- * there before it.
+ * there before it. A workflow reset terminates a run too: what that had switched after the event it was reset to, the
+ * execution that went on took for what it found.
  */
 export async function unreconciledRuns(
   client: Client,

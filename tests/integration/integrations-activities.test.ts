@@ -206,6 +206,8 @@ test('an own step answers with what its program says', async () => {
 
 /** `COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION` of Temporal's API. */
 const COMPLETE_WORKFLOW = 4;
+/** Events of a history: started, task scheduled, task started, task completed. */
+const FIRST_TASK_COMPLETED = 4;
 
 describe('a request', () => {
   const request: MigrationRequest = {
@@ -225,8 +227,8 @@ describe('a request', () => {
   };
   const terminate = (workflowId: string, runId: string) =>
     dependencies.client.workflow.getHandle(workflowId, runId).terminate('test');
-  /** Ends the run as a worker would whose workflow returns at once. */
-  const complete = async (workflowId: string): Promise<void> => {
+  /** Answers the run's task as a worker would whose workflow says this. */
+  const workOn = async (workflowId: string, commands: readonly object[]): Promise<void> => {
     const { taskQueue } = await dependencies.client.workflow.getHandle(workflowId).describe();
     const { workflowService } = connection;
     const { taskToken } = await connection.withDeadline(Date.now() + 10_000, () =>
@@ -235,9 +237,12 @@ describe('a request', () => {
     await workflowService.respondWorkflowTaskCompleted({
       namespace: 'default',
       taskToken,
-      commands: [{ commandType: COMPLETE_WORKFLOW, completeWorkflowExecutionCommandAttributes: {} }],
+      commands: [...commands],
     });
   };
+  /** The workflow returns at once. */
+  const complete = (workflowId: string): Promise<void> =>
+    workOn(workflowId, [{ commandType: COMPLETE_WORKFLOW, completeWorkflowExecutionCommandAttributes: {} }]);
   const accept = (
     workflowId: string,
     runId: string,
@@ -322,6 +327,25 @@ describe('a request', () => {
     const third = await startRun(workflowId, request);
     expect((await accept(workflowId, third)).previousRun).toEqual({ runId: second, status: 'COMPLETED' });
     await terminate(workflowId, third);
+  });
+
+  test('after a workflow reset is refused, for the execution that went on does not know what the first had switched', async () => {
+    const workflowId = randomName('migrate-reset');
+    const first = await startRun(workflowId, request);
+    await workOn(workflowId, []);
+    await dependencies.client.workflowService.resetWorkflowExecution({
+      namespace: 'default',
+      workflowExecution: { workflowId, runId: first },
+      reason: 'test',
+      requestId: randomUUID(),
+      workflowTaskFinishEventId: FIRST_TASK_COMPLETED as never,
+    });
+    await complete(workflowId);
+    const next = await startRun(workflowId, request);
+    expect(findingsOf(await failureOf(accept(workflowId, next)))).toEqual([expect.stringContaining(first)]);
+    const accepted = await accept(workflowId, next, { reconciledRun: first });
+    expect(accepted.previousRun).toMatchObject({ status: 'COMPLETED' });
+    await terminate(workflowId, next);
   });
 
   test('that names a run nobody terminated is refused', async () => {

@@ -47,7 +47,7 @@ export const run = (say: (line: string) => void): Promise<readonly ProofCase[]> 
         ['erin', 'frank', 'dana', 'stranger'].map((name) => createSshKey(folder, name)),
       );
       const keys: Keys = { erin: erin!, frank: frank!, dana: dana!, stranger: stranger! };
-      // The execution that a reset terminates has to be reconciled by a person before the next run: it comes last.
+      // What an execution that was reset had switched, a person looks after before the next run: it comes last.
       const late = await afterItsTime(session, keys, say);
       return [...(await atTheGate(session, keys, say)), ...late];
     } finally {
