@@ -3,6 +3,7 @@ import { StepError } from '../contract/errors.ts';
 import { addAbort } from './abort.ts';
 import { addApprove } from './approve.ts';
 import { addBackup } from './backup.ts';
+import { addCheck } from './check.ts';
 import { CommandError, EXIT_CODES, type ExitCode } from './command-error.ts';
 import type { CommandContext } from './context.ts';
 import { addDrill } from './drill.ts';
@@ -22,6 +23,7 @@ import { addWorker } from './worker.ts';
 
 const COMMANDS = [
   addSetup,
+  addCheck,
   addWorker,
   addStart,
   addStatus,

@@ -5,13 +5,17 @@ export function durationText(milliseconds: number): string {
   if (milliseconds < 1000) return `${Math.round(milliseconds)} ms`;
   if (milliseconds < 59_950) return `${(milliseconds / 1000).toFixed(1)} s`;
   const seconds = Math.round(milliseconds / 1000);
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${twoDigits(seconds % 60)} s`;
+  if (seconds < 3600) return inTwo(Math.floor(seconds / 60), 'min', seconds % 60, 's');
   const minutes = Math.round(seconds / 60);
-  if (minutes < 48 * 60) return `${Math.floor(minutes / 60)} h ${twoDigits(minutes % 60)} min`;
-  return `${Math.floor(minutes / 1440)} d ${Math.floor((minutes % 1440) / 60)} h`;
+  if (minutes < 48 * 60) return inTwo(Math.floor(minutes / 60), 'h', minutes % 60, 'min');
+  return inTwo(Math.floor(minutes / 1440), 'd', Math.floor((minutes % 1440) / 60), 'h');
 }
 
-const twoDigits = (value: number): string => String(value).padStart(2, '0');
+/** `4 min 05 s`; a round one, as limits are, without the rest: `4 h`. */
+const inTwo = (whole: number, unit: string, rest: number, smaller: string): string =>
+  rest === 0
+    ? `${whole} ${unit}`
+    : `${whole} ${unit} ${String(rest).padStart(smaller === 'h' ? 1 : 2, '0')} ${smaller}`;
 
 const UNITS = ['bytes', 'kB', 'MB', 'GB', 'TB'];
 

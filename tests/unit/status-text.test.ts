@@ -51,7 +51,7 @@ describe('the status of a run', () => {
     expect(statusText(view(), now)).toBe(
       [
         'run          migrate-whisper-transcriber, 0190b5a4-0000-7000-8000-000000000001',
-        'started      2026-11-22 22:00:00 UTC, 2 min 00 s ago',
+        'started      2026-11-22 22:00:00 UTC, 2 min ago',
         'change       whisper-transcriber v2.1.0 for CHG-1042, requested by dana@example.com',
         'stage        before-upgrade',
       ].join('\n'),
@@ -98,7 +98,7 @@ describe('the status of a run', () => {
     );
     expect(text.split('\n').slice(0, 3)).toEqual([
       'PROBLEM      no worker polls the task queue database-migrations: start one with runbook worker',
-      'PROBLEM      workflow task failing since 2026-11-22 22:01:00 UTC (1 min 00 s, attempt 7): TypeError: x at y',
+      'PROBLEM      workflow task failing since 2026-11-22 22:01:00 UTC (1 min, attempt 7): TypeError: x at y',
       'PROBLEM      the step backup.capture is paused by somebody: temporal activity unpause',
     ]);
   });
@@ -178,7 +178,7 @@ describe('the status of a run', () => {
       'step         apply.upgrade: alembic upgrade 0004 (for 10.0 s)',
       '             attempt 1 of 5, started',
       '             heartbeat 1.0 s ago: phase alembic upgrade, target 0004, revision 0003, try 2',
-      '             BLOCKED by pid 4711 (reporting), role "analytics", idle in transaction: AccessExclusiveLock on public.users waits; its transaction is open for 4 min 00 s, its last query ended 3 min 20 s ago',
+      '             BLOCKED by pid 4711 (reporting), role "analytics", idle in transaction: AccessExclusiveLock on public.users waits; its transaction is open for 4 min, its last query ended 3 min 20 s ago',
       '             BLOCKED by prepared transaction order 7, role "shop", prepared: AccessExclusiveLock on public.users waits; its transaction is open for 1.0 s, its last query ended 1.0 s ago',
       '             statement for 2.0 s: ALTER TABLE users ADD COLUMN age INTEGER',
       '             index of public.notes 45 %, building index',
@@ -188,9 +188,9 @@ describe('the status of a run', () => {
 
   test('shows the window with the point of no return', () => {
     const text = statusText(view({}, { stage: 'upgrade', windowEnd: at(3720), pointOfNoReturn: at(720) }), now);
-    expect(text).toContain('window       ends 2026-11-22 23:02:00 UTC (in 1 h 00 min)');
+    expect(text).toContain('window       ends 2026-11-22 23:02:00 UTC (in 1 h)');
     expect(text).toContain(
-      '\n             point of no return 2026-11-22 22:12:00 UTC (in 10 min 00 s): an upgrade that still runs is stopped then',
+      '\n             point of no return 2026-11-22 22:12:00 UTC (in 10 min): an upgrade that still runs is stopped then',
     );
   });
 
@@ -312,16 +312,16 @@ describe('what a run waits for', () => {
         now,
       ),
     ).toEqual([
-      '1 approval(s) (given by erin) of plan abababababab until 2026-11-22 22:12:00 UTC (in 10 min 00 s)',
+      '1 approval(s) (given by erin) of plan abababababab until 2026-11-22 22:12:00 UTC (in 10 min)',
       `runbook approve svc --by you@example.com --plan ${'ab'.repeat(32)}`,
       'runbook reject svc --by you@example.com --reason why',
     ]);
   });
 
   test('QA, the window, a decision', () => {
-    expect(waitingLines({ for: 'qa', gate: 'qa', until: at(60) }, { service }, now)[0]).toContain('(1 min 00 s ago)');
+    expect(waitingLines({ for: 'qa', gate: 'qa', until: at(60) }, { service }, now)[0]).toContain('(1 min ago)');
     expect(waitingLines({ for: 'window', until: at(180) }, { service }, now)).toEqual([
-      'the change window to open at 2026-11-22 22:03:00 UTC (in 1 min 00 s)',
+      'the change window to open at 2026-11-22 22:03:00 UTC (in 1 min)',
     ]);
     expect(
       waitingLines(
