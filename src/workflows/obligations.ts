@@ -15,9 +15,11 @@ const SCRATCH = 'rehearsal databases';
 export async function engage(run: MigrationRun, stepId: string, kinds: readonly Switch['kind'][]): Promise<void> {
   for (const entry of run.profile.switches.filter(({ kind }) => kinds.includes(kind))) {
     const { name, kind } = entry;
-    const before = await run.step(`${stepId}/${name}/before`, `State of ${name} before`, LOOK, (activities) =>
-      activities.readSwitch({ ...run.input(), switch: entry }),
-    );
+    const before =
+      owedBy(run, name)?.before ??
+      (await run.step(`${stepId}/${name}/before`, `State of ${name} before`, LOOK, (activities) =>
+        activities.readSwitch({ ...run.input(), switch: entry }),
+      ));
     run.state.setObligation({ name, kind, before, status: 'engaging' });
     await run.step(`${stepId}/${name}`, `${VERBS[kind]}: ${name}`, TELL, (activities) =>
       activities.engageSwitch({ ...run.input(), switch: entry }),
@@ -25,6 +27,10 @@ export async function engage(run: MigrationRun, stepId: string, kinds: readonly 
     run.state.setObligation({ name, kind, before, status: 'engaged' });
   }
 }
+
+/** What is still to be put back is not read anew: what is found now may be the run's own doing. */
+const owedBy = (run: MigrationRun, name: string): Obligation | undefined =>
+  run.state.owed().find((obligation) => obligation.name === name);
 
 const VERBS: Record<Switch['kind'], string> = {
   freeze: 'Freeze',
@@ -66,10 +72,15 @@ export async function disposeOfScratch(run: MigrationRun, stepId: string): Promi
 /** Raises the fence where the profile asks for one: from here on nobody but the migration writes to production. */
 export async function raiseFence(run: MigrationRun, stepId: string): Promise<void> {
   if (run.profile.fence.kind === 'none') return;
-  const before = await run.step(`${stepId}/before`, 'What the fence will have to put back', LOOK, (activities) =>
-    activities.readFence(run.input()),
-  );
-  run.state.setObligation({ name: FENCE, kind: 'fence', before, status: 'engaging' });
+  const owed = owedBy(run, FENCE);
+  const before =
+    owed?.before ??
+    (await run.step(`${stepId}/before`, 'What the fence will have to put back', LOOK, (activities) =>
+      activities.readFence(run.input()),
+    ));
+  // One that was up, and could not be lifted for certain, surely was raised.
+  const status = owed === undefined || owed.status === 'engaging' ? 'engaging' : 'engaged';
+  run.state.setObligation({ name: FENCE, kind: 'fence', before, status });
   run.state.fence = await run.step(
     stepId,
     'Production read-only for all but the migration, tried as the service',

@@ -243,6 +243,78 @@ describe('a restore', () => {
     );
   });
 
+  it('that is done again puts back what was found before the first, not what the first has left switched', async () => {
+    const is = { fence: 'released', pooler: 'released' };
+    let [raised, resumed, swaps] = [0, 0, 0];
+    const failing = (why: string) => ApplicationFailure.nonRetryable(why, STEP_ERRORS.stateUnexpected);
+    const { activities } = scriptedActivities(
+      (state) => ({
+        runChecks: async () => {
+          if (state.reality.kind === 'fully-applied' && is.fence === 'released') throw failing('playback is broken');
+          return { checks: [] };
+        },
+        readSwitch: async ({ switch: { kind } }) => ({
+          state: kind === 'pooler' && is.pooler === 'engaged' ? 'engaged' : 'released',
+          detail: {},
+        }),
+        engageSwitch: async ({ switch: { kind } }) => {
+          if (kind === 'pooler') is.pooler = 'engaged';
+          return { state: 'engaged', detail: {} };
+        },
+        releaseSwitch: async ({ switch: { kind }, before }) => {
+          if (kind !== 'pooler') return before;
+          resumed += 1;
+          if (resumed === 1) throw failing('the pooler does not answer');
+          is.pooler = before.state;
+          return before;
+        },
+        readFence: async () => ({ state: is.fence === 'engaged' ? 'engaged' : 'released', detail: {} }),
+        engageFence: async () => {
+          raised += 1;
+          is.fence = 'engaged';
+          if (raised === 2) throw failing('sessions remain that could write');
+          const counters = { uri: '', sha256: '', bytes: 1 };
+          return { state: { state: 'engaged', detail: {} }, since: '', endedSessions: 0, tried: '', counters };
+        },
+        releaseFence: async ({ before }) => {
+          is.fence = before.state;
+          return before;
+        },
+        swapDatabases: async () => {
+          swaps += 1;
+          if (swaps === 1) throw failing('a superuser is connected');
+          state.reality = { kind: 'unchanged' };
+          return {
+            database: 'whisper',
+            keptAside: 'whisper_before_1',
+            endedSessions: 1,
+            shutOut: 10,
+            standbySessions: 0,
+            quarantineUntil: '',
+            versionRows: ['0001'],
+            openItems: [],
+          };
+        },
+      }),
+      {
+        fence: { kind: 'read-only' },
+        switches: [...profile.switches, { ...profile.switches[0]!, name: 'pooler', kind: 'pooler' }],
+        recovery: { ...profile.recovery, rollback: 'never' },
+      },
+    );
+    const end = await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await handle.signal('approve', approval);
+      for (let time = 1; time <= 2; time += 1) {
+        await until(handle, atGate('recovery'));
+        await handle.executeUpdate('recover', { args: [{ by: 'erin', action: 'restore', reason: 'broken' }] });
+      }
+      return endOf(handle);
+    });
+    expect(end.outcome).toBe('restored');
+    expect(is).toEqual({ fence: 'released', pooler: 'released' });
+  });
+
   it('does not wait for an export that fails: the database kept aside has the rows', async () => {
     const { activities } = scriptedActivities(
       (state) => ({
