@@ -4,6 +4,7 @@ import type { StepInput } from '../contract/evidence/step.ts';
 import type { AlembicGraph } from '../contract/graph.ts';
 import type { Profile, SecretReference } from '../contract/profile.ts';
 import { inspectPrograms, type PostgresPrograms } from '../archive/programs.ts';
+import { trySignatures } from '../integrations/ssh-signature-trial.ts';
 import { withConnection } from '../postgres/connection.ts';
 import { readIdentity } from '../postgres/identity.ts';
 import { collectSecretReferences } from '../profile/secret-references.ts';
@@ -19,6 +20,7 @@ export function createToolingActivities(dependencies: ActivityDependencies): Pic
         const secretsResolved = await resolveEverySecret(dependencies, input.profile, tools, findings);
         tools.progress({ phase: 'programs' });
         const programs = await findProgramsOfServer(dependencies, input, tools, findings);
+        await findings.collect(() => verifySignatures(dependencies, input.profile, tools), 'approvals.signers: ');
         const graph = await findings.collect(
           () => loadAlembic(dependencies, input, tools),
           `Alembic at ${input.run.releaseTag}: `,
@@ -107,6 +109,16 @@ async function findProgramsOfServer(
   });
   for (const finding of inspected.findings) findings.add(finding);
   return inspected.programs;
+}
+
+/** Whoever may sign must not learn at the gate, at night, that nobody can read the signature. */
+async function verifySignatures(
+  { secrets }: ActivityDependencies,
+  { approvals }: Profile,
+  { signal }: StepTools,
+): Promise<void> {
+  if (approvals.signers.length === 0 && approvals.signatures === 'optional') return;
+  await trySignatures({ signal, redactor: secrets.redactor });
 }
 
 /** A secret that does not resolve has been named already. */

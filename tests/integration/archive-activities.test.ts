@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { execFile } from 'node:child_process';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
@@ -257,6 +257,58 @@ describe('verifyTooling', () => {
       expect.stringMatching(/^Alembic at v1\.1\.0: .*\.venv\/bin\/python/),
     ]);
     for (const finding of findings) expect(String(failure)).toContain(finding);
+  });
+
+  describe('where approvals may be signed', () => {
+    const approvals = (signers: Profile['approvals']['signers']): Partial<Profile> => ({
+      approvals: { ...profile.approvals, signatures: 'optional', signers },
+    });
+    const signer = { name: 'erin@example.com', key: 'ssh-ed25519 AAAA' };
+
+    /** The programs of this host but for one, or with another in its place. */
+    async function withSshKeygen<T>(script: string | undefined, work: () => Promise<T>): Promise<T> {
+      const before = process.env['PATH'] ?? '';
+      const folder = await mkdtemp(join(tmpdir(), 'no-ssh-keygen-'));
+      try {
+        for (const other of before.split(':')) {
+          for (const name of await readdir(other).catch(() => [])) {
+            if (name !== 'ssh-keygen') await symlink(join(other, name), join(folder, name)).catch(() => undefined);
+          }
+        }
+        if (script !== undefined) await writeFile(join(folder, 'ssh-keygen'), script, { mode: 0o755 });
+        process.env['PATH'] = folder;
+        return await work();
+      } finally {
+        process.env['PATH'] = before;
+        await rm(folder, { recursive: true, force: true });
+      }
+    }
+
+    it('names ssh-keygen when it is missing, beside whatever else is', async () => {
+      const failure: unknown = await withSshKeygen(undefined, () =>
+        verify({ ...approvals([signer]), postgresPrograms: '/no/such/folder' }),
+      ).catch((error: unknown) => error);
+      expect(failure).toMatchObject({ type: 'StepRefused', nonRetryable: true });
+      const { findings } = (failure as { details: [{ findings: string[] }] }).details[0];
+      expect(findings).toHaveLength(4);
+      expect(findings.at(-1)).toMatch(/^approvals\.signers: .*ssh-keygen \(OpenSSH 8\.2 or newer\) on the PATH/);
+    });
+
+    it('names it when it is too old to verify', async () => {
+      const old = '#!/bin/sh\necho "unknown option -- Y" >&2\nexit 1\n';
+      await expect(withSshKeygen(old, () => verify(approvals([signer])))).rejects.toMatchObject({
+        type: 'StepRefused',
+        message: expect.stringMatching(
+          /^approvals\.signers: ssh-keygen could not look .*unknown option -- Y/,
+        ) as string,
+      });
+    });
+
+    it('does without it when nobody can sign', async () => {
+      await expect(withSshKeygen(undefined, () => verify(approvals([])))).resolves.toMatchObject({
+        python: expect.stringMatching(/^3\./) as string,
+      });
+    });
   });
 
   it('names the commit that is gone, and tries again where production merely does not answer', async () => {
