@@ -2,12 +2,15 @@ import { join, resolve } from 'node:path';
 import { stackParts } from './connection.ts';
 import type { StackPart } from './connection.ts';
 import { stackRoot } from './layout.ts';
+import { olderMajors, postgresOfMajor } from './postgres-versions.ts';
 import { isAlive } from './process-identity.ts';
 import { attachStack, startStack, stopStack } from './stack.ts';
 
 const usage = `usage: node scripts/stack/cli.ts up [DIRECTORY] [--parts=${stackParts.join(',')}] [--fresh]
        node scripts/stack/cli.ts down|status [DIRECTORY]
-DIRECTORY is .stack/dev by default. "up" leaves the servers running; "down" stops exactly those it started.`;
+       node scripts/stack/cli.ts postgres MAJOR
+DIRECTORY is .stack/dev by default. "up" leaves the servers running; "down" stops exactly those it started.
+"postgres" fetches PostgreSQL of an older major version (${olderMajors.join(', ')}) and prints the folder of its programs, for STACK_POSTGRES_BIN.`;
 
 const [command, ...rest] = process.argv.slice(2);
 const directory = resolve(rest.find((word) => !word.startsWith('--')) ?? join(stackRoot, 'dev'));
@@ -17,6 +20,7 @@ const commands = new Map<string | undefined, () => Promise<void>>([
   ['up', up],
   ['down', down],
   ['status', status],
+  ['postgres', postgres],
 ]);
 
 const chosen = commands.get(command);
@@ -27,6 +31,12 @@ if (chosen === undefined) {
 
 async function down(): Promise<void> {
   say(`${await stopStack(directory)} servers stopped in ${directory}`);
+}
+
+async function postgres(): Promise<void> {
+  const major = olderMajors.find((known) => String(known) === rest[0]);
+  if (major === undefined) throw new Error(`which major version? ${olderMajors.join(', ')} can be fetched`);
+  console.log(await postgresOfMajor(major));
 }
 
 async function up(): Promise<void> {

@@ -20,9 +20,11 @@ export const programs = {
   redisCli: join(venv.bin, 'redis-cli'),
 } as const;
 
-/** Folder of PostgreSQL's server and client programs.
+/** Folder of PostgreSQL's server and client programs: the packaged ones, or those of `STACK_POSTGRES_BIN`.
  * @throws Error when `scripts/setup` has not run. */
 export function postgresBinDirectory(): string {
+  const chosen = process.env['STACK_POSTGRES_BIN'];
+  if (chosen !== undefined) return resolve(chosen);
   const found = globSync('lib/python*/site-packages/embedded_postgres/pginstall/bin', { cwd: venvDirectory })[0];
   if (found === undefined || !existsSync(venv.python))
     throw new Error('the Python environment is missing: run scripts/setup');

@@ -1,7 +1,7 @@
 /** Takes one server of a running stack away, and brings it back at the same address on the same data. */
 import { join } from 'node:path';
 import type { StackConnection } from './connection.ts';
-import { startCluster } from './postgres-cluster.ts';
+import { type ClusterOptions, startCluster } from './postgres-cluster.ts';
 import { isAlive } from './process-identity.ts';
 import { startS3 } from './s3.ts';
 import { type RunningServer, stopServer } from './server-process.ts';
@@ -40,10 +40,15 @@ async function bringBack(stack: StackConnection, part: StoppablePart): Promise<v
   const state = await readState(stack.directory);
   if (state === undefined) throw new Error('the stack was stopped meanwhile');
   const options = { directory: join(stack.directory, part), lifetime: state.lifetime, port: portOf(stack, part) };
-  const started =
-    part === 's3' ? await startS3(options) : await startCluster({ ...options, name: part, durability: 'flushed' });
+  const started = part === 's3' ? await startS3(options) : await startCluster({ ...options, ...primaryOf(stack) });
   await recordServers(stack.directory, [started.process]);
 }
+
+const primaryOf = ({ postgres }: StackConnection): Pick<ClusterOptions, 'name' | 'durability' | 'binDirectory'> => ({
+  name: 'primary',
+  durability: 'flushed',
+  binDirectory: postgres.primary?.binDirectory ?? '',
+});
 
 function portOf({ s3, postgres }: StackConnection, part: StoppablePart): number {
   const port = part === 's3' ? Number(new URL(s3?.endpoint ?? '').port) : postgres.primary?.port;

@@ -7,7 +7,6 @@ import { promisify } from 'node:util';
 import pg from 'pg';
 import type { PostgresReplica, PostgresServer } from './connection.ts';
 import { freePort } from './free-port.ts';
-import { postgresBinDirectory } from './layout.ts';
 import { handOver, unprivileged } from './privileges.ts';
 import { startServer, withFreshPorts } from './server-process.ts';
 import type { Lifetime, RunningServer, StopPolicy } from './server-process.ts';
@@ -26,6 +25,8 @@ export interface ClusterOptions {
   readonly durability: 'flushed' | 'quick';
   /** The one it had, where it is to come back at its old address. Default: a free one. */
   readonly port?: number;
+  /** Folder of the server's and the client programs. Its data stays of this major version. */
+  readonly binDirectory: string;
 }
 
 export interface RunningCluster<S extends PostgresServer = PostgresServer> {
@@ -45,7 +46,7 @@ export const postgresStopPolicy: StopPolicy = {
 /** Starts a cluster, made first where there is none yet. */
 export async function startCluster(options: ClusterOptions): Promise<RunningCluster> {
   const data = join(options.directory, 'data');
-  if (!existsSync(data)) await initialise(options.directory);
+  if (!existsSync(data)) await initialise(options);
   return withFreshPorts(async () => {
     const port = options.port ?? (await freePort());
     return serve({ ...options, data, port, password: await storedPassword(options.directory) });
@@ -61,7 +62,7 @@ export async function startReplica(
   const data = join(options.directory, 'data');
   const password = await storedPassword(primaryDirectory);
   const replication = await ensureReplicationRole(primary.server, primaryDirectory);
-  if (!existsSync(data)) await copyPrimary(options.directory, primary.server, replication);
+  if (!existsSync(data)) await copyPrimary(options, primary.server, replication);
   const conninfo = Object.entries({
     host,
     port: primary.server.port,
@@ -80,7 +81,7 @@ export async function startReplica(
   return { ...replica, server: { ...replica.server, name: replicaName } };
 }
 
-async function initialise(directory: string): Promise<void> {
+async function initialise({ directory, binDirectory }: ClusterOptions): Promise<void> {
   await mkdir(directory, { recursive: true, mode: 0o711 });
   const password = randomBytes(18).toString('base64url');
   const passwordFile = join(directory, 'password');
@@ -91,7 +92,7 @@ async function initialise(directory: string): Promise<void> {
   handOver(fresh, unprivileged());
   handOver(passwordFile, unprivileged());
   // The C locale of UTF-8: the same on every machine, and the packaged server has no ICU. No sync: the folder is new and replaceable.
-  await unprivilegedRun('initdb', [
+  await unprivilegedRun(join(binDirectory, 'initdb'), [
     '--pgdata',
     fresh,
     '--username',
@@ -110,7 +111,11 @@ async function initialise(directory: string): Promise<void> {
   await rename(fresh, join(directory, 'data'));
 }
 
-async function copyPrimary(directory: string, primary: PostgresServer, password: string): Promise<void> {
+async function copyPrimary(
+  { directory, binDirectory }: Pick<ClusterOptions, 'directory' | 'binDirectory'>,
+  primary: PostgresServer,
+  password: string,
+): Promise<void> {
   await mkdir(directory, { recursive: true, mode: 0o711 });
   const fresh = join(directory, 'data.new');
   await rm(fresh, { recursive: true, force: true });
@@ -123,7 +128,7 @@ async function copyPrimary(directory: string, primary: PostgresServer, password:
     );
   });
   await unprivilegedRun(
-    'pg_basebackup',
+    join(binDirectory, 'pg_basebackup'),
     [
       '--pgdata',
       fresh,
@@ -159,10 +164,9 @@ interface Serve extends Omit<ClusterOptions, 'durability' | 'port'> {
 }
 
 async function serve(options: Serve): Promise<RunningCluster> {
-  const { data, port, password } = options;
+  const { data, port, password, binDirectory } = options;
   await configure(options);
   const superuserUrl = `postgresql://postgres:${password}@${host}:${port}/postgres`;
-  const binDirectory = postgresBinDirectory();
   const process = await startServer({
     name: options.name,
     program: join(binDirectory, 'postgres'),
@@ -252,11 +256,7 @@ async function unprivilegedRun(
   environment: Readonly<Record<string, string>> = {},
 ): Promise<void> {
   const privileges = unprivileged();
-  const command = [
-    ...(privileges.kind === 'namespace' ? privileges.prefix : []),
-    join(postgresBinDirectory(), program),
-    ...args,
-  ];
+  const command = [...(privileges.kind === 'namespace' ? privileges.prefix : []), program, ...args];
   await run(command[0] ?? '', command.slice(1), {
     cwd: '/',
     env: { PATH: process.env['PATH'] ?? '/usr/bin:/bin', LC_ALL: 'C.UTF-8', TZ: 'UTC', ...environment },

@@ -23,6 +23,8 @@ export interface StackOptions {
   readonly lifetime?: Lifetime;
   /** `keep` starts on what an earlier stack in this folder left (quicker), `fresh` deletes it first. Default `keep`. */
   readonly data?: 'keep' | 'fresh';
+  /** Folder of PostgreSQL's programs, for servers of another version. Default: the packaged ones, see `postgresBinDirectory`. */
+  readonly postgresBin?: string;
   /** Told one line for each part, with the seconds it took. */
   readonly onProgress?: (line: string) => void;
 }
@@ -61,6 +63,8 @@ export async function startStack(options: StackOptions): Promise<Stack> {
         directory,
         lifetime,
         servers,
+        // says at once when the set-up has not run
+        binDirectory: options.postgresBin ?? postgresBinDirectory(),
         onProgress: options.onProgress ?? (() => {}),
       });
       const state: StackState = { lifetime, owner, servers, connection };
@@ -107,12 +111,12 @@ interface Surroundings {
   readonly lifetime: Lifetime;
   /** Receives each server as soon as it runs, so that a failure elsewhere stops it. */
   readonly servers: RunningServer[];
+  readonly binDirectory: string;
   readonly onProgress: (line: string) => void;
 }
 
 async function startParts(parts: ReadonlySet<StackPart>, surroundings: Surroundings): Promise<StackConnection> {
-  const { lifetime, servers } = surroundings;
-  postgresBinDirectory(); // says at once when the set-up has not run
+  const { lifetime, servers, binDirectory } = surroundings;
   const folder = (part: StackPart): string => join(surroundings.directory, part);
   const start = async <T extends { readonly process: RunningServer }>(
     part: StackPart,
@@ -134,12 +138,16 @@ async function startParts(parts: ReadonlySet<StackPart>, surroundings: Surroundi
     part: 'primary' | 'staging' | 'scratch',
     durability: 'flushed' | 'quick',
   ): Promise<RunningCluster | undefined> =>
-    start(part, () => startCluster({ name: part, directory: folder(part), lifetime, durability }));
+    start(part, () => startCluster({ name: part, directory: folder(part), lifetime, durability, binDirectory }));
   const primaryAndReplica = async (): Promise<StackConnection['postgres']> => {
     const primary = await cluster('primary', 'flushed');
     if (primary === undefined) return {};
     const replica = await start('replica', () =>
-      startReplica({ name: 'replica', directory: folder('replica'), lifetime }, primary, folder('primary')),
+      startReplica(
+        { name: 'replica', directory: folder('replica'), lifetime, binDirectory },
+        primary,
+        folder('primary'),
+      ),
     );
     return { primary: primary.server, ...(replica === undefined ? {} : { replica: replica.server }) };
   };
