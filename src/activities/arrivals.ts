@@ -1,11 +1,9 @@
-import { Context } from '@temporalio/activity';
 import { countArrivals as count } from '../archive/arrivals.ts';
 import type { RecoveryActivities } from '../contract/activities.ts';
-import { runTag } from '../postgres/connection.ts';
 import { runStep } from './activity-step.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { withMigrationLock } from './migration-lock.ts';
-import { withRunStore } from './run-store.ts';
+import { rowsArchiveName, withRunStore } from './run-store.ts';
 
 const STEP = 'recovery.arrivals';
 
@@ -25,7 +23,7 @@ export const countArrivals =
             step: STEP,
             store,
             folder,
-            name: archiveName(),
+            name: rowsArchiveName('arrivals'),
             recipients: profile.backup.recipients,
             facts: { service, releaseTag, changeTicket },
             signal,
@@ -34,10 +32,3 @@ export const countArrivals =
         }),
       ),
     );
-
-/** An attempt replaces what the one before it has stored, another count does not, nor one of a reset run. */
-function archiveName(): string {
-  const { activityId, workflowExecution } = Context.current().info;
-  const repetition = /#(\d+)$/.exec(activityId)?.[1] ?? '1';
-  return `arrivals-${runTag(workflowExecution?.runId ?? '')}-${repetition}`;
-}

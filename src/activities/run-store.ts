@@ -1,6 +1,8 @@
+import { Context } from '@temporalio/activity';
 import type { StepInput, StoredDocument } from '../contract/evidence/step.ts';
 import { runFolder } from '../archive/backup-names.ts';
 import { type ObjectStore, openObjectStore } from '../archive/object-store.ts';
+import { runTag } from '../postgres/connection.ts';
 import type { SecretVault } from '../profile/secret-vault.ts';
 
 /** The part of the bucket that belongs to one run: `<prefix>/<service>/<first run id>/`. */
@@ -14,6 +16,16 @@ export interface RunStore {
    * happens to be a password must not change what is compared.
    */
   readonly record: (name: string, text: string) => Promise<StoredDocument>;
+}
+
+/**
+ * Name of an archive of rows. An attempt replaces what the one before it has stored; another count or export does not, nor one of
+ * a reset run: the rows of the earlier one may be gone from production by then.
+ */
+export function rowsArchiveName(kind: 'arrivals' | 'salvage'): string {
+  const { activityId, workflowExecution } = Context.current().info;
+  const repetition = /#(\d+)$/.exec(activityId)?.[1] ?? '1';
+  return `${kind}-${runTag(workflowExecution?.runId ?? '')}-${repetition}`;
 }
 
 /** Opens the run's store with credentials resolved for this step, and closes it after. */

@@ -13,7 +13,7 @@ import { counterDelta, readCounters } from '../postgres/contents/write-counters.
 import { runStep, type StepTools } from './activity-step.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { withMigrationLock } from './migration-lock.ts';
-import { type RunStore, withRunStore } from './run-store.ts';
+import { rowsArchiveName, type RunStore, withRunStore } from './run-store.ts';
 
 type Needed = Pick<ActivityDependencies, 'secrets'>;
 
@@ -114,6 +114,7 @@ async function salvage(
     step: SALVAGE,
     store,
     folder,
+    name: rowsArchiveName('salvage'),
     recipients: profile.backup.recipients,
     facts: {
       service,

@@ -31,6 +31,8 @@ export interface SalvageRequest {
   readonly store: ObjectStore;
   /** See `runFolder`. */
   readonly folder: string;
+  /** Of this export. Another one must have another name: it may come after the swap, when its rows are gone from production. */
+  readonly name: string;
   readonly recipients: readonly string[];
   readonly facts: SalvageFacts;
   readonly signal: AbortSignal;
@@ -61,10 +63,10 @@ export const LARGE_OBJECTS = 'large objects';
  * Compares production with the restored copy row by row and exports what only production has: the rows inserted and updated
  * there as they are now, with all of production's columns, and the keys of the rows deleted. One archive of plain SQL,
  * compressed, encrypted, streamed to the store, with a manifest beside it; nothing where nothing differs. Both databases are
- * only read, production in one snapshot. Running it again replaces what an earlier attempt stored.
+ * only read, production in one snapshot. Running it again under the same name replaces what an earlier attempt stored.
  */
 export async function salvageDifferences(request: SalvageRequest): Promise<Salvage> {
-  const keys = salvageKeys(request.folder);
+  const keys = salvageKeys(request);
   await request.store.abortUploads(keys.archive, request.signal);
   const administrator = parseConnectionUrl(request.url);
   const session: ConnectionOptions = {
@@ -101,7 +103,7 @@ export async function salvageDifferences(request: SalvageRequest): Promise<Salva
   return work.finally(() => upload.settled);
 }
 
-export const salvageKeys = (folder: string): RowsArchiveKeys => rowsArchiveKeys(folder, 'salvage');
+const salvageKeys = ({ folder, name }: SalvageRequest): RowsArchiveKeys => rowsArchiveKeys(folder, name);
 
 const isEmpty = ({ changed, alone, largeObjects }: DatabaseDifference): boolean =>
   changed.length + alone.length + largeObjects.length === 0;
@@ -130,7 +132,7 @@ async function exportDifference(
   snapshot: SnapshotFacts,
 ): Promise<Salvage> {
   const { store, recipients, signal } = request;
-  const keys = salvageKeys(request.folder);
+  const keys = salvageKeys(request);
   const schema = `salvage_${runTag(request.runId)}`;
   const sql = new SalvageSql(schema);
   const tables: TableCost[] = [];

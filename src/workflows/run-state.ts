@@ -55,8 +55,8 @@ export class RunState {
   isBackupBehindFence = false;
   /** What a restore would take back, as far as it is known. */
   wayBack: WayBackCost | undefined;
-  /** URI of the rows that a restore took back, exported before the swap. */
-  salvaged: string | undefined;
+  /** URIs of the rows that restores took back, each exported before its swap. */
+  readonly salvaged: string[] = [];
   /** What a rollback would drop beyond the migration's own; undefined where it was not, or could not be, counted. */
   arrivals: Arrivals | undefined;
   /** Of the latest backup. */

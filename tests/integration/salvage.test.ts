@@ -46,6 +46,7 @@ const requestOf = ({ service, copy }: Restored, more: Partial<SalvageRequest> = 
   step: 'recovery.salvage',
   store,
   folder: `${randomName('salvage')}/service/run`,
+  name: 'salvage-1',
   recipients: [recipient],
   facts: {
     service: 'notes',
@@ -166,11 +167,22 @@ describe('salvage', () => {
     await execute(world.service.migratorUrl, `INSERT INTO public.users (id, name) VALUES (9002, 'newer')`);
     const second = await salvageDifferences(request);
     expect((await store.list(request.folder, never())).map(({ key }) => key.split('/').at(-1))).toEqual([
-      'salvage.json',
-      'salvage.sql.zst.age',
+      'salvage-1.json',
+      'salvage-1.sql.zst.age',
     ]);
     expect((await manifestOf(second)).tables[0]?.inserted).toBe(2);
     expect(await sqlOf(second.archive!)).toContain('9002\tnewer');
+  });
+
+  it('leaves what another export stored: after a swap whose answer was lost its rows are gone from production', async () => {
+    const world = await restored();
+    const request = requestOf(world);
+    await execute(world.service.migratorUrl, `INSERT INTO public.users (id, name) VALUES (9001, 'new')`);
+    const first = await salvageDifferences(request);
+    // As the swap leaves it: what is production now holds what the copy does.
+    await execute(world.service.migratorUrl, 'DELETE FROM public.users WHERE id = 9001');
+    expect((await salvageDifferences({ ...request, name: 'salvage-2' })).archive).toBeNull();
+    expect(await sqlOf(first.archive!)).toContain('9001\tnew');
   });
 
   it('takes names of every kind, long ones that begin alike, and types of the service and of all arrays', async () => {
@@ -318,7 +330,7 @@ describe('salvage', () => {
     });
     await expect(salvageDifferences(request)).rejects.toThrow('stopped by the test');
     expect(await store.list(request.folder, never())).toEqual([]);
-    expect(await store.abortUploads(`${request.folder}/recovery/salvage.sql.zst.age`, never())).toBe(0);
+    expect(await store.abortUploads(`${request.folder}/recovery/salvage-1.sql.zst.age`, never())).toBe(0);
     const sessions = `SELECT count(*)::int AS n FROM pg_stat_activity WHERE datname IN ('${world.service.database}', '${world.copy}')`;
     await expect.poll(async () => (await query<{ n: number }>(server.superuserUrl, sessions))[0]?.n).toBe(0);
   });

@@ -5,7 +5,7 @@ import { STEP_ERRORS } from '../../src/contract/errors.ts';
 import type { RehearsalVerdict } from '../../src/contract/evidence/rehearsal.ts';
 import type { MigrationPlan } from '../../src/contract/plan.ts';
 import type { Profile } from '../../src/contract/profile.ts';
-import { profile, scriptedActivities, trial } from './scripted-activities.ts';
+import { profile, scriptedActivities, trial, wayBack } from './scripted-activities.ts';
 import { atGate, endOf, runMigration, until } from './running.ts';
 
 const digest = 'ab'.repeat(32);
@@ -245,7 +245,7 @@ describe('a restore', () => {
 
   it('that is done again puts back what was found before the first, not what the first has left switched', async () => {
     const is = { fence: 'released', pooler: 'released' };
-    let [raised, resumed, swaps] = [0, 0, 0];
+    let [raised, resumed, exports, swaps] = [0, 0, 0, 0];
     const failing = (why: string) => ApplicationFailure.nonRetryable(why, STEP_ERRORS.stateUnexpected);
     const { activities } = scriptedActivities(
       (state) => ({
@@ -280,6 +280,11 @@ describe('a restore', () => {
           is.fence = before.state;
           return before;
         },
+        salvageRows: async ({ backup: { uri } }) => {
+          exports += 1;
+          const archive = exports === 1 ? { uri: `${uri}/salvage-1`, sha256: '', bytes: 1 } : null;
+          return { cost: wayBack('comparison', undefined), archive, manifest: archive };
+        },
         swapDatabases: async () => {
           swaps += 1;
           if (swaps === 1) throw failing('a superuser is connected');
@@ -313,6 +318,8 @@ describe('a restore', () => {
     });
     expect(end.outcome).toBe('restored');
     expect(is).toEqual({ fence: 'released', pooler: 'released' });
+    // What the first try exported may be nowhere else by then.
+    expect(end.summary?.openItems).toContainEqual(expect.stringMatching(/brought back \(exported: \S+salvage-1;/));
   });
 
   it('does not wait for an export that fails: the database kept aside has the rows', async () => {

@@ -207,7 +207,7 @@ export const trial = (): RehearsalTrial => ({
   log: document,
 });
 
-const wayBack = (basis: WayBackCost['basis'], fencedSince: string | undefined): WayBackCost => ({
+export const wayBack = (basis: WayBackCost['basis'], fencedSince: string | undefined): WayBackCost => ({
   basis,
   since: '',
   backupAge: 60_000,

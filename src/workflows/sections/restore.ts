@@ -66,7 +66,7 @@ export async function restore(run: MigrationRun, before: Before): Promise<void> 
 
 /** Production was written until the swap: what came after the export is in the replaced database alone. */
 function broughtBackText({ state }: MigrationRun, { keptAside, quarantineUntil }: SwapEvidence): string {
-  const exported = state.salvaged === undefined ? 'nothing was exported' : `exported: ${state.salvaged}`;
+  const exported = state.salvaged.length === 0 ? 'nothing was exported' : `exported: ${state.salvaged.join(', ')}`;
   return `rows that users wrote after the backup wait to be brought back (${exported}; those between the export and the swap are in database ${keptAside} only, kept until ${quarantineUntil}). Sequences stand where the backup had them: new rows may have taken numbers of these`;
 }
 
@@ -89,7 +89,8 @@ async function salvage(run: MigrationRun, input: SwapInput): Promise<void> {
       (activities) => activities.salvageRows(input),
     );
     run.state.wayBack = cost;
-    run.state.salvaged = archive?.uri;
+    // An export of an earlier try is kept: a swap whose answer was lost has taken its rows out of production.
+    if (archive) run.state.salvaged.push(archive.uri);
   } catch (error) {
     run.troubleOf(error);
     run.state.openItems.push(
