@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { messageCommands } from '../contract/commands.ts';
+import { approveCommands } from '../contract/commands.ts';
 import { DIGEST_PREFIX, type SealedPlan } from '../contract/plan.ts';
 import { planFacts, schemaChanges } from '../report/plan-facts.ts';
 import type { TemporalAddress } from '../temporal-connection.ts';
@@ -67,6 +67,6 @@ export function planText({ plan, digest, uri }: SealedPlan): string {
     ),
     ...listed('Warnings', plan.warnings),
     '',
-    `${messageCommands(service, 'approve', { by: 'you@example.com', planDigest: digest }).runbook}${plan.approvals.signatures === 'required' ? ' --sign ~/.ssh/id_ed25519' : ''}`,
+    approveCommands(service, digest, plan.approvals.signatures).runbook,
   ].join('\n');
 }

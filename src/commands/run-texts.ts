@@ -1,5 +1,5 @@
 /** Parts of a run in words, shared by `status`, `watch` and `start --wait`. */
-import { messageCommands } from '../contract/commands.ts';
+import { approveCommands, messageCommands } from '../contract/commands.ts';
 import { DIGEST_PREFIX } from '../contract/plan.ts';
 import type { RunStatus, Waiting } from '../contract/status.ts';
 import type { ActivityView } from '../history/execution.ts';
@@ -55,11 +55,11 @@ export function waitingLines(
   const by = 'you@example.com';
   switch (waiting.for) {
     case 'approval': {
-      const { planDigest, missing, approvedBy, until } = waiting;
+      const { planDigest, signatures, missing, approvedBy, until } = waiting;
       const given = approvedBy.length === 0 ? '' : ` (given by ${approvedBy.join(', ')})`;
       return [
-        `${missing} approval(s)${given} of plan ${planDigest.slice(0, DIGEST_PREFIX)} until ${timeText(until)} (${left(until, now)})`,
-        messageCommands(service, 'approve', { by, planDigest }).runbook,
+        `${missing} ${signatures === 'required' ? 'signed ' : ''}approval(s)${given} of plan ${planDigest.slice(0, DIGEST_PREFIX)} until ${timeText(until)} (${left(until, now)})`,
+        approveCommands(service, planDigest, signatures).runbook,
         messageCommands(service, 'reject', { by, reason: 'why' }).runbook,
       ];
     }

@@ -20,6 +20,19 @@ export function messageCommands(service: string, name: string, fields: Readonly<
   };
 }
 
+/**
+ * The commands that approve a plan. A signature is made by `runbook` alone, from a key that each approver names; by hand it is
+ * described in the operator's guide.
+ */
+export function approveCommands(
+  service: string,
+  planDigest: string,
+  signatures: 'optional' | 'required' | undefined,
+): Pick<PasteReady, 'runbook'> & Partial<PasteReady> {
+  const commands = messageCommands(service, 'approve', { by: 'you@example.com', planDigest });
+  return signatures === 'required' ? { runbook: `${commands.runbook} --sign ~/.ssh/id_ed25519` } : commands;
+}
+
 const OPTION_OF: Readonly<Record<string, string>> = { planDigest: '--plan' };
 
 /** One POSIX shell word. */

@@ -54,6 +54,8 @@ export type Waiting =
       readonly for: 'approval';
       readonly gate: 'production';
       readonly planDigest: string;
+      /** Absent where a run was begun before it was told. */
+      readonly signatures?: 'optional' | 'required';
       readonly missing: number;
       readonly approvedBy: readonly string[];
       readonly until: string;

@@ -1,4 +1,4 @@
-import { messageCommands } from '../contract/commands.ts';
+import { approveCommands } from '../contract/commands.ts';
 import type { RunStatus } from '../contract/status.ts';
 
 /** The Markdown that the Temporal UI shows as current details of a run. */
@@ -36,16 +36,13 @@ function waitingLines(status: RunStatus): string[] {
   if (!waiting) return [];
   switch (waiting.for) {
     case 'approval': {
-      const commands = messageCommands(service, 'approve', { by: 'you@example.com', planDigest: waiting.planDigest });
       const given = waiting.approvedBy.length > 0 ? ` (given by ${waiting.approvedBy.join(', ')})` : '';
       return [
         '',
         `Waits for **${waiting.missing}** approval(s)${given} of plan \`${waiting.planDigest}\` until ${waiting.until}`,
         '',
         '```',
-        commands.runbook,
-        commands.temporal,
-        commands.tctl,
+        ...Object.values(approveCommands(service, waiting.planDigest, waiting.signatures)),
         '```',
       ];
     }

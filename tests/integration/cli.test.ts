@@ -717,6 +717,13 @@ describe('a signed approval', () => {
         expect(plan.stdout).toContain(`plan ${digest}\n`);
         expect(plan.stdout).toContain('Rehearsed: ');
         expect(plan.stdout).toMatch(new RegExp(`runbook approve ${service} .* --plan ${digest} --sign`));
+        const status = await cli.runbook('status', service);
+        expect(status.stdout).toContain('1 signed approval(s) of plan ');
+        const [, toPaste = ''] = /runbook (approve .*)/.exec(status.stdout) ?? [];
+        const watching = cli.begin('watch', service);
+        await watching.says(`runbook ${toPaste}`);
+        watching.kill('SIGINT');
+        await watching.ended;
         const json = JSON.parse((await cli.runbook('plan', service, '--json')).stdout) as SealedPlan;
         expect(canonicalDigest(json.plan)).toBe(digest);
 
@@ -744,7 +751,9 @@ describe('a signed approval', () => {
         expect(await cli.runbook('approve', service, '--by', 'erin@example.com', '--sign', erin.file)).toMatchObject({
           code: 2,
         });
-        expect(await cli.runbook(...words('erin@example.com'), '--sign', erin.file)).toEqual({
+        // The command is the one that status and watch print, with one's own name and key.
+        const own = toPaste.replace('you@example.com', 'erin@example.com').replace('~/.ssh/id_ed25519', erin.file);
+        expect(await cli.runbook(...own.split(' '))).toEqual({
           code: 0,
           stdout: 'approval of the gate production by erin@example.com counted\n',
           stderr: '',

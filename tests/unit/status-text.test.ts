@@ -4,10 +4,11 @@ import { progressText, waitingLines } from '../../src/commands/run-texts.ts';
 import { statusText } from '../../src/commands/status-text.ts';
 import type { WayBackCost } from '../../src/contract/evidence/restore.ts';
 import type { MessageSender } from '../../src/contract/report.ts';
-import type { RunStatus, StepRecord } from '../../src/contract/status.ts';
+import type { RunStatus, StepRecord, Waiting } from '../../src/contract/status.ts';
 import type { ActivityView, ExecutionView } from '../../src/history/execution.ts';
 import type { RunEvent } from '../../src/history/follow.ts';
 import type { RunView } from '../../src/history/run-view.ts';
+import { detailsMarkdown } from '../../src/workflows/details.ts';
 import { at } from './report-sample.ts';
 
 const now = Date.parse(at(120));
@@ -316,6 +317,25 @@ describe('what a run waits for', () => {
       `runbook approve svc --by you@example.com --plan ${'ab'.repeat(32)}`,
       'runbook reject svc --by you@example.com --reason why',
     ]);
+  });
+
+  test('a signed approval: with the option that signs', () => {
+    const waiting: Waiting = {
+      for: 'approval',
+      gate: 'production',
+      planDigest: 'ab'.repeat(32),
+      signatures: 'required',
+      missing: 2,
+      approvedBy: [],
+      until: at(720),
+    };
+    const [what, approve = ''] = waitingLines(waiting, { service }, now);
+    expect(what).toMatch(/^2 signed approval\(s\) of plan/);
+    expect(approve).toBe(`runbook approve svc --by you@example.com --plan ${'ab'.repeat(32)} --sign ~/.ssh/id_ed25519`);
+    // The page of the run in the UI says the same, and offers nothing that would be refused.
+    const details = detailsMarkdown({ ...status, service, waiting });
+    expect(details).toContain(`${approve}\n`);
+    expect(details).not.toContain('tctl');
   });
 
   test('QA, the window, a decision', () => {

@@ -1,6 +1,6 @@
 /** Between sections 4 and 5 of the document: people read the plan and decide. */
 import type { Announcement } from '../../contract/evidence/actions.ts';
-import { messageCommands } from '../../contract/commands.ts';
+import { approveCommands, messageCommands } from '../../contract/commands.ts';
 import { DIGEST_PREFIX, type MigrationPlan, type SealedPlan } from '../../contract/plan.ts';
 import { predictionText, verdictText } from '../../contract/rehearsal-text.ts';
 import { nextRuling } from '../gate.ts';
@@ -75,6 +75,7 @@ async function awaitApprovals(run: MigrationRun, sealed: SealedPlan): Promise<'a
       for: 'approval',
       gate: 'production',
       planDigest: sealed.digest,
+      signatures: approvals.signatures,
       missing: approvals.required,
       approvedBy: [],
       until: new Date(until).toISOString(),
@@ -119,8 +120,7 @@ function gateMessage(
   until: number,
 ): Announcement {
   const short = digest.slice(0, DIGEST_PREFIX);
-  const approve = messageCommands(plan.service, 'approve', { by: 'you@example.com', planDigest: digest });
-  const isSigned = plan.approvals.signatures === 'required';
+  const approve = approveCommands(plan.service, digest, plan.approvals.signatures);
   const reject = messageCommands(plan.service, 'reject', { by: 'you@example.com', reason: 'why' });
   const backup = run.state.latestBackup;
   const text = [
@@ -137,8 +137,7 @@ function gateMessage(
     `Backup: ${backup ? `${backup.uri}, ${backup.capturedAt}` : 'none'}`,
     `Plan: ${uri}, digest ${digest}`,
     `Needed: ${plan.approvals.required} ${plan.approvals.signatures === 'required' ? 'signed ' : ''}approval(s), not by the requester, until ${new Date(until).toISOString()}.`,
-    `Approve: ${approve.runbook}${isSigned ? ' --sign ~/.ssh/id_ed25519' : ''}`,
-    ...(isSigned ? [] : [`     or: ${approve.temporal}`, `     or: ${approve.tctl}`]),
+    `Approve: ${Object.values(approve).join('\n     or: ')}`,
     `Reject:  ${reject.runbook}`,
   ].join('\n');
   return {
@@ -152,7 +151,7 @@ function gateMessage(
       planDigest: digest,
       plan: uri,
       until: new Date(until).toISOString(),
-      commands: { runbook: approve.runbook, temporal: approve.temporal, tctl: approve.tctl },
+      commands: { ...approve },
     },
   };
 }
