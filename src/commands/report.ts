@@ -16,10 +16,12 @@ import { endText } from './run-texts.ts';
 
 const FORMATS = ['json', 'markdown', 'html'] as const;
 export type ReportFormat = (typeof FORMATS)[number];
+/** As the archived file ends. */
+const SHORT = 'md';
 
 export interface ReportOptions extends TemporalAddress {
   readonly run?: string;
-  readonly format?: ReportFormat;
+  readonly format?: ReportFormat | typeof SHORT;
   readonly profiles?: string;
 }
 
@@ -78,19 +80,20 @@ export function addReport(program: Command, { output }: CommandContext): void {
     .description('how a run ended: its summary and where its report is archived, or the report itself')
     .argument('<service>', 'name of the service')
     .option('--run <id>', 'an earlier run; default the last one')
-    .addOption(new Option('--format <format>', 'print the report itself').choices(FORMATS))
+    .addOption(
+      new Option('--format <format>', `print the report itself; ${SHORT} is markdown`).choices([...FORMATS, SHORT]),
+    )
     .option('--profiles <folder>', 'with --format: fetch the archived document, with the secrets the profile refers to')
     .addHelpText(
       'after',
       '\nWithout --profiles the report is rendered from the history of the workflow: neither a worker nor the object store is\nneeded.\n\nExamples:\n  runbook report whisper-transcriber\n  runbook report whisper-transcriber --format html > report.html',
     )
     .action(async (service: string, options: ReportOptions) => {
+      const format = options.format === SHORT ? 'markdown' : options.format;
       await withClient(options, async (client) => {
         const found = await findReport(client, service, options.run);
         output.print(
-          options.format === undefined
-            ? summaryText(found)
-            : await document(found, service, options.format, options.profiles),
+          format === undefined ? summaryText(found) : await document(found, service, format, options.profiles),
         );
       });
     });

@@ -152,7 +152,7 @@ describe('a run from start to success', () => {
     expect(summary.stdout).toContain('succeeded: Applied');
     expect(summary.stdout).toMatch(new RegExp(`report: s3://${stack.s3.bucket}/runbook/.*/report\\.json\\n`));
 
-    for (const format of ['json', 'markdown', 'html']) {
+    for (const format of ['json', 'markdown', 'md', 'html']) {
       const rendered = await cli.runbook('report', service, '--format', format);
       const archived = await cli.runbook('report', service, '--format', format, '--profiles', cli.profiles);
       expect(archived).toMatchObject({ code: 0, stderr: '' });
