@@ -27,10 +27,23 @@ export class RollbackArrivals {
     this.#step = step;
   }
 
-  /** None behind a fence, and where nothing is dropped. */
+  /** Not behind a fence, and not where nothing is dropped. */
+  get isCounting(): boolean {
+    return this.#input.arrivals !== null && this.#input.dropped.length > 0;
+  }
+
+  get notes(): readonly string[] {
+    return [...this.#notes];
+  }
+
+  /** What tries before this one left open. */
+  remember(notes: readonly string[]): void {
+    for (const note of notes) this.#notes.add(note);
+  }
+
   get handlers(): Pick<AlembicCommandOptions, 'keepWritersOut' | 'atWritersKeptOut'> {
-    const { arrivals, dropped } = this.#input;
-    if (arrivals === null || dropped.length === 0) return {};
+    if (!this.isCounting) return {};
+    const { dropped } = this.#input;
     return {
       keepWritersOut: [...new Set(dropped.map(({ table }) => sqlNameOf(table)))],
       atWritersKeptOut: (told) => this.#keptOut(told),
@@ -43,9 +56,9 @@ export class RollbackArrivals {
     this.#unknownFromOutside = await this.#count('told');
   }
 
-  /** Of a command that ended well. */
+  /** Of a command that ended well, or that has moved production before it failed. */
   commandEnded({ command, barrier, reporter }: Pick<AlembicCommandFacts, 'command' | 'barrier' | 'reporter'>): void {
-    if (this.handlers.atWritersKeptOut === undefined || this.#heard > 0) return;
+    if (!this.isCounting || this.#heard > 0) return;
     if (barrier === 'held' && reporter.kind === 'loaded') return;
     this.#tellUnknown(this.#unknownFromOutside);
     this.#notes.add(

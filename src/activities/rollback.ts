@@ -12,12 +12,13 @@ import { BlockerRegister } from '../postgres/blocker-register.ts';
 import { withConnection } from '../postgres/connection.ts';
 import { runStep, type StepTools } from './activity-step.ts';
 import { lastWords } from '../process/last-words.ts';
-import { BoundedLog } from './bounded-log.ts';
+import { ProgramLog } from '../process/program-log.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { type GuardedProduction, withGuardedProduction } from './production-guard.ts';
 import { readProduction } from './production-reading.ts';
 import { commandFor, environmentFor, type ReleaseAlembic, releaseAlembic, releaseGraph } from './release-alembic.ts';
 import { RollbackArrivals } from './rollback-arrivals.ts';
+import { RollbackRecord } from './rollback-record.ts';
 import { type RunStore, withRunStore } from './run-store.ts';
 import { readStoredObjectMap } from './stored-text.ts';
 import { asBlockers, UpgradeTelling } from './upgrade-progress.ts';
@@ -42,9 +43,10 @@ export const rollBackProduction =
           deps,
           input,
           { step: STEP, signal: tools.signal, invalidBefore: input.before.invalidIndexes, progress: tools.progress },
-          (production) => {
+          async (production) => {
             const arrivals = new RollbackArrivals(input, production, STEP);
-            return rollBack({ deps, input, tools, store, production, arrivals });
+            const record = await RollbackRecord.read(store, production.signal);
+            return rollBack({ deps, input, tools, store, production, arrivals, record });
           },
         ),
       ),
@@ -57,12 +59,13 @@ interface Rollback {
   readonly store: RunStore;
   readonly production: GuardedProduction;
   readonly arrivals: RollbackArrivals;
+  readonly record: RollbackRecord;
 }
 
 async function rollBack(rollback: Rollback): Promise<RollbackEvidence> {
   const { deps, input, tools, store, production } = rollback;
   const release = await releaseAlembic(deps, input, tools);
-  const log = new BoundedLog();
+  const log = new ProgramLog();
   const watched: WatchedContext = {
     deps,
     input,
@@ -80,25 +83,29 @@ async function rollBack(rollback: Rollback): Promise<RollbackEvidence> {
   try {
     for (let attempt = 1; ; attempt += 1) {
       const from = await readHere(rollback);
+      if (attempt === 1) rollback.arrivals.remember(rollback.record.notesOf(from.state));
       const planned = await plan(rollback, release, from.state.versionRows);
       await rollback.arrivals.beforeAlembic();
+      await recordStanding(rollback, from);
       const began = Date.now();
       const end = await runPlanned(rollback, release, planned, watched, attempt);
       const facts = end.result;
       commands.push(...facts.filter(hasSucceeded).map(({ command }) => command.replace(/^downgrade /, '')));
       const failed = facts.find((one) => !hasSucceeded(one));
       if (failed === undefined) break;
+      await recordFailed(rollback, failed);
       const lockOut = lockedOut(failed, end);
       if (lockOut === undefined || !(await mayTryAgain(rollback, from, attempt))) {
         throw commandFailed(deps, failed, lockOut, watched.register.words(began));
       }
-      log.add('stderr', `[migration-runbook] try ${attempt}: ${lockOut}`);
+      log.note(`try ${attempt}: ${lockOut}`);
       await awaitNextTry(rollback, watched, attempt, began);
     }
   } finally {
     await store.archive('recovery/alembic.log', log.text, 'text/plain').catch(() => undefined);
   }
   const compared = await compareWithBefore(rollback);
+  await recordStanding(rollback, null);
   return {
     ...compared,
     commands,
@@ -165,7 +172,9 @@ function runPlanned(
         rollback.arrivals.commandEnded(facts);
         if (index + 1 < commands.length) await rollback.arrivals.beforeAlembic();
         tell(commands[index + 1]);
-        await compareRows(rollback, commands[index]!);
+        const reading = await readHere(rollback);
+        await recordStanding(rollback, reading);
+        compareRows(reading, commands[index]!);
       },
     }),
   );
@@ -200,9 +209,22 @@ async function awaitNextTry(
 const readHere = ({ input, production: { administrator, migrator, signal } }: Rollback): Promise<ProductionReading> =>
   readProduction(input, { administrator, migratorRole: migrator.user, step: STEP, signal });
 
-async function compareRows(rollback: Rollback, { argument, rowsAfter }: PlannedCommand): Promise<void> {
+/** Behind a fence, and where nothing is dropped, nothing is counted: then there is nothing to write down. */
+async function recordStanding({ arrivals, record }: Rollback, reading: ProductionReading | null): Promise<void> {
+  if (!arrivals.isCounting) return;
+  await record.write(arrivals.notes, reading && reading.state);
+}
+
+/** A command that failed may have committed revisions before that. */
+async function recordFailed(rollback: Rollback, failed: AlembicCommandFacts): Promise<void> {
+  if (!rollback.arrivals.isCounting) return;
+  const reading = await readHere(rollback);
+  if (rollback.record.hasMoved(reading.state)) rollback.arrivals.commandEnded(failed);
+  await recordStanding(rollback, reading);
+}
+
+function compareRows({ state: { versionRows } }: ProductionReading, { argument, rowsAfter }: PlannedCommand): void {
   if (rowsAfter === null) return;
-  const { versionRows } = (await readHere(rollback)).state;
   if (versionRows.join() === rowsAfter.join()) return;
   throw new StepError(
     STEP_ERRORS.stateUnexpected,

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { access, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -414,6 +414,46 @@ describe('what comes in after it was counted', () => {
     expect(uncounted).toContain('"alembic downgrade 0002" could not be held');
   });
 
+  test('what a try that did not end well left uncounted is told by the next', async () => {
+    const { profile } = world.input;
+    const wrapper = join(home, 'dies');
+    const python = stack.venv.python;
+    await writeFile(wrapper, `#!/bin/sh\n${python} -E -m alembic downgrade "$1" && kill -KILL $$\n`, { mode: 0o755 });
+    const dying = { ...profile, alembic: { ...profile.alembic, commands: { downgrade: [wrapper, '{{revision}}'] } } };
+    expect((await failureOf(rollBack({ dropped, arrivals: shown, profile: dying }))).type).toBe(
+      STEP_ERRORS.processFailed,
+    );
+    expect(await versionRows()).toEqual(['0002']);
+    const { commands, uncounted } = await rollBack({ dropped, arrivals: shown });
+    expect(commands).toEqual([]);
+    expect(uncounted).toContain('"alembic downgrade 0002" could not be held');
+  });
+
+  test('what a killed attempt dropped is told as perhaps not counted', async () => {
+    const { profile } = world.input;
+    const wrapper = join(home, 'lingers');
+    const python = stack.venv.python;
+    const done = join(home, 'done');
+    await writeFile(wrapper, `#!/bin/sh\n${python} -E -m alembic downgrade "$1"; touch ${done}; exec sleep 60\n`, {
+      mode: 0o755,
+    });
+    const slow = { ...profile, alembic: { ...profile.alembic, commands: { downgrade: [wrapper, '{{revision}}'] } } };
+    const environment = new MockActivityEnvironment();
+    const lost = environment.run(rollBackProduction(deps), {
+      ...world.input,
+      dropped,
+      arrivals: shown,
+      profile: slow,
+    });
+    lost.catch(() => undefined);
+    while (!(await exists(done))) await delay(20);
+    environment.cancel();
+    await lost.catch(() => undefined);
+    expect(await versionRows()).toEqual(['0002']);
+    const { uncounted } = await rollBack({ dropped, arrivals: shown });
+    expect(uncounted).toContain('on the way from r2 to 0002 may not have been counted');
+  });
+
   test('a migrator that may not lock goes through, and it is told', async () => {
     await execute(
       world.service.superuserUrl,
@@ -423,6 +463,12 @@ describe('what comes in after it was counted', () => {
     expect(uncounted).toContain('the migrator may not lock "public"."moods"');
   });
 });
+
+const exists = (path: string): Promise<boolean> =>
+  access(path).then(
+    () => true,
+    () => false,
+  );
 
 async function isWaiting(): Promise<boolean> {
   const rows = await query(
