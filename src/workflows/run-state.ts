@@ -20,6 +20,7 @@ export type Trouble =
   | { readonly kind: 'lease-lost'; readonly message: string };
 
 const REFUSALS_KEPT = 20;
+const NOTES_KEPT = 20;
 
 /**
  * Everything a run knows about itself, without Temporal: the timeline, the stage, decisions, refusals, obligations. The
@@ -75,6 +76,8 @@ export class RunState {
   private readonly request: MigrationRequest;
   private readonly now: () => Date;
   private checksFrom = 0;
+  private notes = 0;
+  private furtherNotes: DecisionRecord | undefined;
 
   constructor(request: MigrationRequest, now: () => Date) {
     this.request = request;
@@ -126,6 +129,29 @@ export class RunState {
 
   decide(decision: Omit<DecisionRecord, 'at'>): void {
     this.decisions.push({ at: this.time(), ...decision });
+  }
+
+  /**
+   * A message that decides nothing any more. Anybody may send any number, and what is kept of a run travels as one payload of 2 MB
+   * at most, over which the server ends the run: the first ones are kept, the others counted.
+   */
+  note(decision: Omit<DecisionRecord, 'at'>): void {
+    this.notes += 1;
+    if (this.notes <= NOTES_KEPT) return this.decide(decision);
+    if (this.furtherNotes) this.decisions.splice(this.decisions.indexOf(this.furtherNotes), 1);
+    const further = this.notes - NOTES_KEPT;
+    this.furtherNotes = {
+      at: this.time(),
+      by: decision.by,
+      what: `${decision.what}, the last of ${further} more like it`,
+    };
+    this.decisions.push(this.furtherNotes);
+  }
+
+  /** Steps whose failure a person has called a false alarm, and that have not been done again since. */
+  get overruled(): readonly string[] {
+    const ids = this.timeline.map(({ id }) => id.replace(/#\d+$/, ''));
+    return [...new Set(ids)].filter((id) => this.isOverruled(id));
   }
 
   refuse(message: string, why: string, by?: string): void {

@@ -295,12 +295,13 @@ export class MigrationRun {
         this.openGate = undefined;
         break;
       case 'abort':
-        this.state.decide({ by: ruling.by, what: 'abort', reason: ruling.reason });
+        if (this.interruption) this.state.note({ by: ruling.by, what: 'abort (the run stops already)' });
+        else this.state.decide({ by: ruling.by, what: 'abort', reason: ruling.reason });
         if (this.state.stage !== 'before-upgrade') this.state.intervened = true;
         this.interrupt({ kind: 'abort', by: ruling.by, reason: ruling.reason, cancelled: false });
         break;
       case 'noted':
-        this.state.decide({ by: ruling.by, what: `${message.name} (recorded, not acted on: ${ruling.why})` });
+        this.state.note({ by: ruling.by, what: `${message.name} (recorded, not acted on: ${ruling.why})` });
         break;
       case 'refused':
         this.refuse(message.name, ruling.why, ruling.by);

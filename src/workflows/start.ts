@@ -37,7 +37,7 @@ export function refuseRequest(args: readonly unknown[], findings: readonly strin
   const verdict = `Refused, nothing was touched: ${findings.join('; ')}.`;
   const summary: ReportSummary = {
     outcome: 'aborted',
-    verdict,
+    verdict: verdict.slice(0, 4000),
     service: text('service'),
     releaseTag: text('releaseTag'),
     changeTicket: text('changeTicket'),
@@ -45,7 +45,7 @@ export function refuseRequest(args: readonly unknown[], findings: readonly strin
     backup: null,
     keptAside: null,
     openItems: [],
-    findings,
+    findings: findings.slice(0, 50).map((finding) => finding.slice(0, 1000)),
     report: null,
   };
   const example =

@@ -9,7 +9,7 @@ export function verdictOf(outcome: Outcome, state: RunState): string {
   const revisions = state.plan ? `${state.plan.plan.startRevisions.join(', ') || 'no revision'}` : 'its revision';
   switch (outcome) {
     case 'succeeded':
-      return `Applied: production is at ${state.plan?.plan.targetRevision ?? 'the target'}; smoke tests and validation passed.`;
+      return `Applied: production is at ${state.plan?.plan.targetRevision ?? 'the target'}; ${checkedText(state)}.`;
     case 'aborted':
       return `Aborted${why}: production is unchanged.`;
     case 'rolled-back':
@@ -19,6 +19,12 @@ export function verdictOf(outcome: Outcome, state: RunState): string {
     case 'handed-over':
       return `Handed over to people${why}: production is as reported; see what is open.`;
   }
+}
+
+function checkedText({ overruled }: RunState): string {
+  return overruled.length === 0
+    ? 'smoke tests and validation passed'
+    : `of smoke tests and validation ${overruled.slice(0, 10).join(', ')} failed and was overruled by a person, the rest passed`;
 }
 
 function rolledBackText({ rehearsal }: RunState): string {

@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { Obligation } from '../../src/contract/status.ts';
 import { RunState, type Trouble, troubleText } from '../../src/workflows/run-state.ts';
+import { verdictOf } from '../../src/workflows/verdict.ts';
 
 const request = {
   service: 'whisper-transcriber',
@@ -196,4 +197,36 @@ describe('trouble in words', () => {
     [{ kind: 'lease-lost', message: 'gone' }, 'gone'],
   ];
   test.each(cases)('%j: %s', (trouble, text) => expect(troubleText(trouble)).toBe(text));
+});
+
+describe('messages that decide nothing any more', () => {
+  test('are kept up to a bound, then counted: what is kept of a run has to fit into one payload', () => {
+    state.decide({ by: 'erin', what: 'approve', gate: 'production' });
+    for (let count = 0; count < 10_000; count += 1) state.note({ by: 'b'.repeat(1000), what: `abort ${count}` });
+    state.decide({ by: 'erin', what: 'recover: retry', gate: 'recovery' });
+    state.note({ by: 'frank', what: 'abort again' });
+    expect(JSON.stringify(state.status()).length).toBeLessThan(40_000);
+    const { decisions } = state.status();
+    expect(decisions[0]?.what).toBe('approve');
+    expect(decisions.at(-2)?.what).toBe('recover: retry');
+    expect(decisions.at(-1)).toMatchObject({ by: 'frank', what: 'abort again, the last of 9981 more like it' });
+  });
+});
+
+describe('the verdict of a run that succeeded', () => {
+  const step = (id: string, status: 'done' | 'failed'): void => {
+    state.beginStep(id, '');
+    state.endStep(id, { status });
+  };
+
+  test('names what failed and was overruled, unless it was done again and passed', () => {
+    step('apply.smoke', 'failed');
+    step('validation.schema', 'failed');
+    state.overrule('apply.smoke');
+    state.overrule('validation.schema');
+    step('apply.smoke#2', 'done');
+    expect(verdictOf('succeeded', state)).toContain('validation.schema failed and was overruled by a person');
+    step('validation.schema#2', 'done');
+    expect(verdictOf('succeeded', state)).toContain('smoke tests and validation passed.');
+  });
 });

@@ -853,6 +853,7 @@ describe('the gate recovery', () => {
       return endOf(handle);
     });
     expect(end.outcome).toBe('succeeded');
+    expect(end.summary?.verdict).toContain('apply.smoke, apply.smoke-writes failed and was overruled by a person');
     expect(world.calls.filter((call) => call === 'runChecks')).toHaveLength(2);
     expect(world.reports.at(-1)?.timeline.filter(({ status }) => status === 'overruled')).toHaveLength(2);
   });
