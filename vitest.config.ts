@@ -3,8 +3,8 @@ import { defineConfig } from 'vitest/config';
 // Two files at a time where servers are used: the stack is one for all of them, and a small machine has two cores.
 const onServers = {
   globalSetup: ['tests/stack-setup.ts'],
-  testTimeout: 60_000,
-  hookTimeout: 60_000,
+  testTimeout: 120_000,
+  hookTimeout: 120_000,
   maxWorkers: 2,
 };
 
@@ -19,7 +19,7 @@ export default defineConfig({
         test: {
           name: 'workflow',
           include: ['tests/{workflow,replay}/**/*.test.ts'],
-          testTimeout: 60_000,
+          testTimeout: 120_000,
           hookTimeout: 120_000,
           maxWorkers: 1,
           sequence: { groupOrder: 1 },
