@@ -8,6 +8,7 @@ import type {
   RecoveryPointInput,
   ReleaseFenceInput,
 } from '../contract/evidence/fence.ts';
+import type { ArchivedFootprint } from '../contract/evidence/rehearsal.ts';
 import type { StepInput, StoredDocument } from '../contract/evidence/step.ts';
 import type { SwitchState } from '../contract/evidence/switches.ts';
 import type { Fence, Switch } from '../contract/profile.ts';
@@ -237,7 +238,10 @@ async function prove(
   const { counters, unsettled } = await asAdministrator(input, url, tools, 'production', (client) =>
     settledCounters(client, { signal: tools.signal, progress: tools.progress }),
   );
-  const { written, unknown } = counterDelta(before, counters);
+  const isOthers = await othersWrites(input, before, store, tools.signal);
+  const delta = counterDelta(before, counters);
+  const written = delta.written.filter(({ table }) => isOthers(table));
+  const unknown = delta.unknown.filter(isOthers);
   const untold = [...unsettled, ...unknown.map((table) => `${table}: its counters cannot tell`)];
   return {
     held: written.length === 0 && untold.length === 0,
@@ -245,6 +249,23 @@ async function prove(
     unknown: untold.slice(0, 50),
     counters: await recordCounters(store, counters),
   };
+}
+
+/**
+ * Before the migration every write is somebody else's. Once it has begun, those are that go to tables which were there before and
+ * which it was not seen to write when it was rehearsed, up and down.
+ */
+async function othersWrites(
+  { footprint }: FenceHeldInput,
+  before: TableCounters,
+  store: RunStore,
+  signal: AbortSignal,
+): Promise<(table: string) => boolean> {
+  if (footprint === undefined) return () => true;
+  const { writes = [] } = JSON.parse(await readStoredText(store, footprint, signal)) as ArchivedFootprint;
+  const there = new Set(before.tables.map(({ table }) => table));
+  const own = new Set(writes);
+  return (table) => there.has(table) && !own.has(table);
 }
 
 async function createRecoveryPoint(

@@ -28,6 +28,7 @@ export const BUILT_IN_STEPS: ReadonlySet<string> = new Set([
   'validation.schema',
   'recovery.evaluate',
   'recovery.arrivals',
+  'recovery.fence-held',
   'recovery.rollback',
   'recovery.cost',
   'recovery.fence',

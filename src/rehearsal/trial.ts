@@ -10,6 +10,7 @@ import { type ConnectionOptions, withConnection } from '../postgres/connection.t
 import type { ConnectionTarget } from '../postgres/connection-url.ts';
 import { listInvalidIndexes } from '../postgres/catalog/leftover-indexes.ts';
 import { captureObjectMap, type ObjectMap, withoutTable } from '../postgres/catalog/object-map.ts';
+import { counterDelta, readCounters } from '../postgres/contents/write-counters.ts';
 import { queryFailure } from '../postgres/database-error.ts';
 import { type CommandsRun, runCommands, type TrialCommand } from './alembic-run.ts';
 import { type ComparedData, compareData } from './data-difference.ts';
@@ -33,6 +34,17 @@ interface CopyState extends Objects {
 }
 
 export const rehearse: Rehearse = async (request) => {
+  const counters = await inCopy(request, readCounters);
+  const result = await tryAll(request);
+  if (result.kind !== 'rehearsed') return result;
+  // Nobody else is in the copy.
+  const { written, unknown } = counterDelta(counters, await inCopy(request, readCounters));
+  const changed = new Set([...written.map(({ table }) => table), ...unknown]);
+  const writes = counters.tables.map(({ table }) => table).filter((table) => changed.has(table));
+  return { ...result, footprint: { ...result.footprint, writes } };
+};
+
+const tryAll: Rehearse = async (request) => {
   const { plan, session } = request;
   const { names, ways, ...before } = await inCopy(request, async (client) => ({
     ...(await readState(client, request)),

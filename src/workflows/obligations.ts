@@ -81,6 +81,7 @@ export async function raiseFence(run: MigrationRun, stepId: string): Promise<voi
   // One that was up, and could not be lifted for certain, surely was raised.
   const status = owed === undefined || owed.status === 'engaging' ? 'engaging' : 'engaged';
   run.state.setObligation({ name: FENCE, kind: 'fence', before, status });
+  run.state.fenceDoubt = undefined;
   run.state.fence = await run.step(
     stepId,
     'Production read-only for all but the migration, tried as the service',

@@ -52,6 +52,8 @@ export class RunState {
   keptAside: string | undefined;
   /** While it is up. */
   fence: FenceEvidence | undefined;
+  /** Why it is not proven that nobody went round the fence while the migration ran; undefined where it is, or was not asked. */
+  fenceDoubt: string | undefined;
   /** The latest backup was taken while the fence was up: by the order of the steps, for clocks differ. */
   isBackupBehindFence = false;
   /** What a restore would take back, as far as it is known. */
@@ -172,6 +174,11 @@ export class RunState {
     return this.obligations
       .filter(({ status }) => status === 'engaging' || status === 'engaged' || status === 'open')
       .reverse();
+  }
+
+  /** The fence, where it is up and nobody is known to have gone round it: then only the migration has written. */
+  get provenFence(): FenceEvidence | undefined {
+    return this.fenceDoubt === undefined ? this.fence : undefined;
   }
 
   get latestBackup(): BackupEvidence | undefined {

@@ -10,10 +10,11 @@ import { Client } from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createFenceActivities } from '../../src/activities/fence.ts';
 import { inspectFenceAccess } from '../../src/activities/fence-access.ts';
+import { withRunStore } from '../../src/activities/run-store.ts';
 import { createSecretVault } from '../../src/profile/secret-vault.ts';
 import { STEP_ERRORS } from '../../src/contract/errors.ts';
 import type { FenceEvidence } from '../../src/contract/evidence/fence.ts';
-import type { StepInput } from '../../src/contract/evidence/step.ts';
+import type { StepInput, StoredDocument } from '../../src/contract/evidence/step.ts';
 import type { SwitchState } from '../../src/contract/evidence/switches.ts';
 import type { Profile, SecretReference } from '../../src/contract/profile.ts';
 import { withConnection } from '../../src/postgres/connection.ts';
@@ -91,8 +92,8 @@ const readFence = (input: StepInput) => asActivity(() => activities.readFence(in
 const raise = (input: StepInput) => asActivity(() => activities.engageFence(input));
 const lower = (input: StepInput, before: SwitchState, raised: 'surely' | 'perhaps' = 'surely') =>
   asActivity(() => activities.releaseFence({ ...input, before, raised }));
-const prove = (input: StepInput, fence: FenceEvidence) =>
-  asActivity(() => activities.proveFenceHeld({ ...input, fence }));
+const prove = (input: StepInput, fence: FenceEvidence, footprint?: StoredDocument) =>
+  asActivity(() => activities.proveFenceHeld({ ...input, fence, ...(footprint && { footprint }) }));
 
 const failureOf = async (work: Promise<unknown>): Promise<ApplicationFailure> => {
   const error = await work.then(
@@ -424,6 +425,31 @@ describe('the counters', () => {
       expect(proof.written).toEqual([{ table: 'public.notes', inserted: 2, updated: 0, deleted: 0 }]);
     });
   }, 40_000);
+
+  it('tell others’ writes from those that the rehearsed migration makes, once it has begun', async () => {
+    const { service, input } = await createRun();
+    const fence = await raise(input);
+    const rehearsed = (writes?: readonly string[]) =>
+      withRunStore(secrets, input, new AbortController().signal, ({ record }) =>
+        record(`footprint-${randomUUID()}.json`, JSON.stringify({ statements: [], locks: [], writes })),
+      );
+    await execute(
+      service.migratorUrl,
+      `UPDATE public.users SET name = name || '!'`,
+      'CREATE TABLE public.moods (m text)',
+      `INSERT INTO public.moods VALUES ('calm')`,
+    );
+    expect(await prove(input, fence)).toMatchObject({ held: false });
+    expect(await prove(input, fence, await rehearsed(['public.users']))).toMatchObject({ held: true });
+    // What the rehearsal does not tell is not known to be the migration's.
+    expect(await prove(input, fence, await rehearsed())).toMatchObject({ held: false });
+    await withClient(service.applicationUrl, async (client) => {
+      await client.query('SET default_transaction_read_only = off');
+      await client.query(WRITE);
+    });
+    const proof = await prove(input, fence, await rehearsed(['public.users']));
+    expect(proof).toMatchObject({ held: false, written: [{ table: 'public.notes', inserted: 1 }] });
+  }, 60_000);
 
   it('give away a writer who is still at it, and large objects', async () => {
     const { service, input } = await createRun();

@@ -393,6 +393,7 @@ describe('the footprint', () => {
     expect(locks.get('AccessExclusiveLock public.users')!.milliseconds).toBeGreaterThanOrEqual(200);
     expect(locks.get('ShareLock public.notes')!.milliseconds).toBeGreaterThanOrEqual(200);
     expect(footprint.locksBy).toBe('statements');
+    expect(footprint.writes).toEqual(['public.alembic_version', 'public.users']);
     expect(upgrade.walBytes).toBeGreaterThan(0);
     expect(upgrade.milliseconds).toBeGreaterThanOrEqual(200);
   });

@@ -169,6 +169,44 @@ describe('the fence', () => {
     );
   });
 
+  it('that somebody went round during the upgrade starts no recovery by itself: what he wrote is counted and exported', async () => {
+    let proofs = 0;
+    const { world, activities } = scriptedActivities(
+      (state) => ({
+        upgradeProduction: async () => {
+          state.reality = { kind: 'partly-applied', revisions: [], clean: 'yes', why: 'stopped' };
+          throw ApplicationFailure.nonRetryable('the upgrade failed', STEP_ERRORS.processFailed);
+        },
+        proveFenceHeld: async ({ footprint }) => {
+          proofs += 1;
+          const written = [{ table: 'public.payments', inserted: 3, updated: 0, deleted: 0 }];
+          const counters = { uri: '', sha256: '', bytes: 1 };
+          const held = footprint === undefined;
+          return { held, written: held ? [] : written, unknown: [], counters };
+        },
+      }),
+      {
+        fence: { kind: 'read-only' },
+        recovery: { ...profile.recovery, rollback: 'automatic', restore: 'automatic' },
+      },
+    );
+    const end = await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await handle.signal('approve', approval);
+      const status = await until(handle, atGate('recovery'));
+      expect(JSON.stringify(status.waiting)).toContain(
+        'somebody wrote behind the fence, or may have: public.payments (+3 ~0 -0)',
+      );
+      expect(status.wayBack?.by).toBe('anybody');
+      await handle.executeUpdate('recover', { args: [{ by: 'erin', action: 'restore', reason: 'broken' }] });
+      return endOf(handle);
+    });
+    expect(end.outcome).toBe('restored');
+    expect(proofs).toBe(2);
+    expect(world.calls).toEqual(expect.arrayContaining(['countArrivals', 'salvageRows']));
+    expect(end.summary?.openItems).toContainEqual(expect.stringContaining('wait to be brought back'));
+  });
+
   it('stays up through a restore: what is taken back is the migration’s own, said at the gate', async () => {
     const { world, activities } = scriptedActivities(
       (state) => ({

@@ -23,11 +23,14 @@ export interface ReleaseFenceInput extends StepInput {
 
 export interface FenceHeldInput extends StepInput {
   readonly fence: FenceEvidence;
+  /** Once the migration has begun: `ArchivedFootprint` of its rehearsal, whose `writes` are the migration's own. */
+  readonly footprint?: StoredDocument;
 }
 
 /** Did anybody write since the fence went up? By the tables' counters. */
 export interface FenceHeld {
   readonly held: boolean;
+  /** Tables that the migration does not write. */
   readonly written: readonly TableCost[];
   /** What the counters cannot tell, in words: then the fence counts as not held. */
   readonly unknown: readonly string[];

@@ -82,6 +82,8 @@ export interface ArchivedFootprint {
   readonly locks: readonly LockHeld[];
   /** `statements`: looked at after every statement. `sampled`: from outside, so short ones may be missing. */
   readonly locksBy: 'statements' | 'sampled';
+  /** Tables that were there before and that the upgrade or the downgrade wrote, by their counters; `LARGE_OBJECTS` among them. */
+  readonly writes?: readonly string[];
 }
 
 /** Values or rows that were there at the backup and are not after upgrade and downgrade. */

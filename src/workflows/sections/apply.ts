@@ -1,4 +1,5 @@
 /** Section 5 of the document: applying the migration in production. */
+import type { FenceHeld } from '../../contract/evidence/fence.ts';
 import type { MeasuresEvidence } from '../../contract/evidence/measures.ts';
 import type { ProductionState } from '../../contract/evidence/production.ts';
 import { takeLease } from '../lease.ts';
@@ -126,16 +127,22 @@ async function proveFenceHeld(run: MigrationRun): Promise<void> {
   );
   run.judge('apply.fence/verdict', 'The fence has held', () => {
     if (!held) {
-      const tables = written
-        .slice(0, 5)
-        .map(({ table, inserted, updated, deleted }) => `${table} (+${inserted} ~${updated} -${deleted})`);
       throw stepRefused(
-        `somebody wrote behind the fence, or may have: ${[...tables, ...unknown.slice(0, 5)].join(', ')}. Find out who switches default_transaction_read_only off, or use the service’s maintenance mode`,
+        `${writersText(written, unknown)}. Find out who switches default_transaction_read_only off, or use the service’s maintenance mode`,
       );
     }
     return { since: fence.since };
   });
 }
+
+/** By the counters: who it was they do not tell. */
+export const writersText = (written: FenceHeld['written'], unknown: FenceHeld['unknown']): string =>
+  `somebody wrote behind the fence, or may have: ${[
+    ...written
+      .slice(0, 5)
+      .map(({ table, inserted, updated, deleted }) => `${table} (+${inserted} ~${updated} -${deleted})`),
+    ...unknown.slice(0, 5),
+  ].join(', ')}`;
 
 /** Only a backup taken behind the fence holds everything: then a restore loses nothing. */
 const needsRefresh = ({ profile, state }: MigrationRun): boolean =>

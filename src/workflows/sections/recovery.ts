@@ -11,9 +11,9 @@ import { rollbackOfferOf } from '../plan.ts';
 import { arrivalsText, judge, realityText, retryFrom, type Situation, wayBackText } from '../recovery-options.ts';
 import type { MigrationRun } from '../run.ts';
 import { type Trouble, troubleText } from '../run-state.ts';
-import { CHANGE, EXPORT, PUT_BACK, TRIAL } from '../step-policies.ts';
+import { CHANGE, EXPORT, LOOK, PUT_BACK, TRIAL } from '../step-policies.ts';
 import { tell } from '../telling.ts';
-import type { Before } from './apply.ts';
+import { type Before, writersText } from './apply.ts';
 import type { Reviewed } from '../plan.ts';
 import { ownSteps } from './own-steps.ts';
 import { estimateWayBack, restore } from './restore.ts';
@@ -35,6 +35,7 @@ export async function recover(run: MigrationRun, first: Trouble, reviewed: Revie
   for (;;) {
     run.enter('recovery');
     const evaluation = await evaluate(run, reviewed, before);
+    await proveFenceStillHeld(run, reviewed, evaluation);
     await countArrivals(run, reviewed, before, evaluation);
     const situation = situationOf(run, reviewed, trouble, evaluation, tried);
     const verdict = judge(situation);
@@ -79,6 +80,33 @@ async function evaluate(run: MigrationRun, { tooling }: Reviewed, before: Before
   }
 }
 
+/**
+ * A fence holds well-behaved clients. Before anything is taken back without asking, or said to take back no row of the users',
+ * the counters tell again whether only the migration has written. Unknown is not held.
+ */
+async function proveFenceStillHeld(
+  run: MigrationRun,
+  { rehearsed: { rehearsal } }: Reviewed,
+  evaluation: Evaluation | undefined,
+): Promise<void> {
+  const { fence } = run.state;
+  const kind = evaluation?.reality.kind;
+  if (fence === undefined || kind === 'unchanged') return;
+  run.state.fenceDoubt = 'whether somebody wrote behind the fence could not be found out';
+  if (kind === undefined) return;
+  try {
+    const { held, written, unknown } = await run.step(
+      'recovery.fence-held',
+      'Only the migration wrote behind the fence',
+      LOOK,
+      (activities) => activities.proveFenceHeld({ ...run.input(), fence, footprint: rehearsal.trial.upgrade.document }),
+    );
+    run.state.fenceDoubt = held ? undefined : writersText(written, unknown);
+  } catch (error) {
+    run.troubleOf(error);
+  }
+}
+
 /** What came into objects that a rollback would drop is counted, and exported, before anybody decides. */
 async function countArrivals(
   run: MigrationRun,
@@ -90,7 +118,7 @@ async function countArrivals(
   const kind = evaluation?.reality.kind;
   if (kind !== 'fully-applied' && kind !== 'partly-applied') return;
   if (rollbackOfferOf(run, rehearsal) === 'not-offered' || tooling.graph.downgrade.kind !== 'planned') return;
-  const { fence } = run.state;
+  const { provenFence: fence } = run.state;
   if (fence !== undefined) {
     run.state.arrivals = run.judge('recovery.arrivals', 'Nothing of the users’ can have come: the fence is up', () => ({
       objects: [],
@@ -133,9 +161,9 @@ const situationOf = (
   rollbackOffer: rollbackOfferOf(run, rehearsal),
   arrivals: arrivalsOf(run),
   backupVerified: run.state.latestBackup !== undefined,
-  isFenced: run.state.fence !== undefined,
+  isFenced: run.state.provenFence !== undefined,
   restore:
-    run.profile.recovery.restore === 'automatic' && run.state.fence !== undefined && run.state.isBackupBehindFence
+    run.profile.recovery.restore === 'automatic' && run.state.provenFence !== undefined && run.state.isBackupBehindFence
       ? 'automatic'
       : 'ask',
   tried,
@@ -162,7 +190,7 @@ async function rollBack(
 ): Promise<void> {
   const { verdict } = rehearsal.trial;
   const expectedLeftovers = verdict.kind === 'lossy' || verdict.kind === 'leftovers' ? verdict.objects : [];
-  const { arrivals, fence } = run.state;
+  const { arrivals, provenFence: fence } = run.state;
   const { uncounted } = await run.step('recovery.rollback', 'The planned Alembic downgrade', CHANGE, (activities) =>
     activities.rollBackProduction({
       ...run.input(),
@@ -231,10 +259,11 @@ async function askPerson(
   situation: Situation,
   actions: readonly RecoveryAction[],
 ): Promise<RecoveryAction> {
-  const { wayBack, arrivals } = run.state;
+  const { wayBack, arrivals, fence, fenceDoubt } = run.state;
   const facts = [
     troubleText(situation.trouble),
     realityText(situation.reality),
+    fence === undefined ? '' : (fenceDoubt ?? ''),
     actions.includes('rollback') ? arrivalsText(arrivals) : '',
     actions.includes('rollback') ? rehearsedText(run) : '',
     actions.includes('restore') ? wayBackText(wayBack) : '',

@@ -21,9 +21,9 @@ export async function estimateWayBack(run: MigrationRun, before: Before): Promis
 }
 
 function restoreInput(run: MigrationRun, before: Before): RestoreInput {
-  const { latestBackup: backup, fence, isBackupBehindFence } = run.state;
+  const { latestBackup: backup, provenFence, isBackupBehindFence } = run.state;
   if (!backup) throw new Error('restore was offered without a verified backup');
-  const fencedSince = fence && isBackupBehindFence ? backup.capturedAt : undefined;
+  const fencedSince = provenFence && isBackupBehindFence ? backup.capturedAt : undefined;
   return { ...run.input(), backup, before: before.state, ...(fencedSince !== undefined && { fencedSince }) };
 }
 
