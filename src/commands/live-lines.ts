@@ -1,6 +1,7 @@
 /** A followed run as lines: one for each thing that happened, and one on a terminal that is refreshed while a step runs. */
 import { durationText, clockText, timeText } from '../report/quantity.ts';
-import { STATUS_SYMBOLS } from '../report/timeline.ts';
+import { shortened } from '../report/said-once.ts';
+import { errorOf, STATUS_SYMBOLS } from '../report/timeline.ts';
 import type { RunEvent } from '../history/follow.ts';
 import type { ActivityView } from '../history/execution.ts';
 import { oneLine } from './one-line.ts';
@@ -14,6 +15,8 @@ const TELL_EVERY = 10_000;
 export class LiveLines {
   private readonly output: Output;
   private readonly told = new Map<string, number>();
+  /** Causes told in full: the trouble, the question and the verdict that come of one name it again. */
+  private readonly causes: string[] = [];
   /** Who was named in a line of his own: that cannot wait. */
   private readonly blockers = new Set<string>();
 
@@ -31,16 +34,17 @@ export class LiveLines {
         this.progress(event, now);
         break;
       case 'step-ended': {
-        const { id, summary, status, startedAt, endedAt, error } = event.step;
+        const { id, summary, status, startedAt, endedAt } = event.step;
+        const error = errorOf(event.step);
         const took = endedAt === undefined ? '' : durationText(Date.parse(endedAt) - Date.parse(startedAt));
         output.print(
-          `${clockText(endedAt ?? startedAt)} ${STATUS_SYMBOLS[status]} ${id}  ${oneLine(summary)}  ${status === 'done' ? '' : `${status}, `}${took}${error === undefined ? '' : `: ${oneLine(error)}`}`,
+          `${clockText(endedAt ?? startedAt)} ${STATUS_SYMBOLS[status]} ${id}  ${oneLine(summary)}  ${status === 'done' ? '' : `${status}, `}${took}${error === undefined ? '' : `: ${this.once(error)}`}`,
         );
         break;
       }
       case 'waiting': {
         const [what = '', ...commands] = waitingLines(event.waiting, event.status, now);
-        output.print(`${this.clock(now)} … waits for ${what}`);
+        output.print(`${this.clock(now)} … waits for ${this.once(what)}`);
         for (const command of commands) output.print(`             ${command}`);
         break;
       }
@@ -59,7 +63,7 @@ export class LiveLines {
         break;
       }
       case 'trouble':
-        output.print(`${this.clock(now)} ! ${oneLine(event.text)}`);
+        output.print(`${this.clock(now)} ! ${this.once(event.text)}`);
         break;
       case 'silent':
         output.print(
@@ -70,7 +74,7 @@ export class LiveLines {
         const { closedAt, startedAt } = event.execution;
         const took =
           closedAt === undefined ? '' : ` after ${durationText(Date.parse(closedAt) - Date.parse(startedAt))}`;
-        output.print(`${closedAt === undefined ? '' : timeText(closedAt)}${took}: ${endText(event.end)}`);
+        output.print(`${closedAt === undefined ? '' : timeText(closedAt)}${took}: ${this.once(endText(event.end))}`);
         if (event.end.kind === 'ended') {
           for (const item of event.end.summary?.openItems ?? []) output.print(`still open: ${oneLine(item)}`);
           if (event.end.summary?.report) output.print(`report: ${event.end.summary.report}`);
@@ -90,6 +94,14 @@ export class LiveLines {
     if (this.output.isTerminal || now - (this.told.get(step.id) ?? now) < TELL_EVERY) return;
     this.told.set(step.id, now);
     this.output.print(line);
+  }
+
+  /** In one line, with what has been told in full above cut to its beginning. */
+  private once(text: string): string {
+    const line = oneLine(text);
+    const told = shortened(line, this.causes, 'above');
+    this.causes.push(line);
+    return told;
   }
 
   private clock(now: number): string {

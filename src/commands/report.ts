@@ -12,7 +12,7 @@ import { CommandError } from './command-error.ts';
 import { withClient, withConnectionOptions, withRun } from './connection.ts';
 import type { CommandContext } from './context.ts';
 import { oneLine } from './one-line.ts';
-import { endText } from './run-texts.ts';
+import { endLines, endText } from './run-texts.ts';
 
 const FORMATS = ['json', 'markdown', 'html'] as const;
 export type ReportFormat = (typeof FORMATS)[number];
@@ -65,9 +65,8 @@ export function summaryText({ execution, end, inHistory }: FoundReport): string 
   const summary = end.kind === 'ended' ? end.summary : undefined;
   const archived = inHistory?.archived;
   return [
-    endText(end),
+    ...endLines(end),
     `run ${execution.runId}, ${execution.startedAt} to ${execution.closedAt ?? ''}`,
-    ...(summary?.findings ?? []).map((finding) => `finding: ${oneLine(finding)}`),
     ...(summary?.openItems ?? inHistory?.report.openItems ?? []).map((item) => `still open: ${oneLine(item)}`),
     ...(archived
       ? [`report: ${archived.json.uri}`, `        ${archived.markdown.uri}`, `        ${archived.html.uri}`]

@@ -1,10 +1,12 @@
 /** Parts of a run in words, shared by `status`, `watch` and `start --wait`. */
 import { approveCommands, messageCommands } from '../contract/commands.ts';
+import { refusal } from '../contract/errors.ts';
 import { DIGEST_PREFIX } from '../contract/plan.ts';
 import type { RunStatus, Waiting } from '../contract/status.ts';
 import type { ActivityView } from '../history/execution.ts';
 import type { RunEnd } from '../history/run-end.ts';
 import { durationText, sizeText, timeText } from '../report/quantity.ts';
+import { says } from '../report/said-once.ts';
 import { oneLine } from './one-line.ts';
 import { toldByUpgrade, UPGRADE_PARTS, upgradeLines } from './upgrade-texts.ts';
 
@@ -83,6 +85,19 @@ export function endText(end: RunEnd): string {
   return end.kind === 'ended'
     ? `${end.outcome}: ${oneLine(end.verdict)}`
     : `ended without an outcome, ${oneLine(end.how)}`;
+}
+
+/** The end with its findings a line each, none said twice. */
+export function endLines(end: RunEnd): readonly string[] {
+  const text = endText(end);
+  if (end.kind !== 'ended' || !end.summary) return [text];
+  const findings = end.summary.findings.map(oneLine);
+  const numbered = oneLine(refusal(findings).message);
+  const isNumbered = findings.length > 1 && text.includes(numbered);
+  return [
+    isNumbered ? text.replace(numbered, () => `${findings.length} findings`) : text,
+    ...findings.filter((finding) => isNumbered || !says(text, finding)).map((finding) => `finding: ${finding}`),
+  ];
 }
 
 export const since = (iso: string, now: number): string => durationText(Math.max(0, now - Date.parse(iso)));

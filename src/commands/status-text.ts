@@ -6,9 +6,10 @@ import type { RunStatus, StepRecord } from '../contract/status.ts';
 import type { ActivityView } from '../history/execution.ts';
 import type { RunView } from '../history/run-view.ts';
 import { clockText, durationText, timeText } from '../report/quantity.ts';
+import { says } from '../report/said-once.ts';
 import { recordedSender, senderText } from '../report/recorded-sender.ts';
 import { oneLine } from './one-line.ts';
-import { activityLines, endText, left, since, waitingLines } from './run-texts.ts';
+import { activityLines, endLines, left, since, waitingLines } from './run-texts.ts';
 
 /** @param now milliseconds since the epoch */
 export function statusText(view: RunView, now: number): string {
@@ -56,16 +57,15 @@ function executionRows({ execution, end }: RunView, now: number): Row[] {
       'started',
       `${timeText(startedAt)}, ${closedAt === undefined ? `${durationText(took)} ago` : `took ${durationText(took)}`}`,
     ],
-    ...(end ? row('outcome', endLines(end)) : []),
+    ...(end ? row('outcome', outcomeLines(end)) : []),
   ];
 }
 
-function endLines(end: NonNullable<RunView['end']>): readonly string[] {
-  if (end.kind === 'lost') return [endText(end), 'look at the database and at what the run had switched, by hand'];
+function outcomeLines(end: NonNullable<RunView['end']>): readonly string[] {
+  if (end.kind === 'lost') return [...endLines(end), 'look at the database and at what the run had switched, by hand'];
   const { summary } = end;
   return [
-    endText(end),
-    ...(summary?.findings ?? []).map((finding) => `finding: ${oneLine(finding)}`),
+    ...endLines(end),
     ...(summary?.openItems ?? []).map((item) => `still open: ${oneLine(item)}`),
     ...(summary?.report ? [`report: ${summary.report}`] : []),
   ];
@@ -79,11 +79,18 @@ function workflowRows(status: RunStatus, view: RunView, now: number): Row[] {
   if (waiting) rows.push(...row('waits for', waitingLines(waiting, status, now)));
   if (!view.end) rows.push(...windowRows(status, now));
   if (status.planDigest !== undefined) rows.push(['plan', status.planDigest]);
-  if (status.trouble !== undefined) rows.push(['trouble', oneLine(status.trouble)]);
+  if (status.trouble !== undefined && !isSaidAlready(status.trouble, view, waiting)) {
+    rows.push(['trouble', oneLine(status.trouble)]);
+  }
   if (status.wayBack && !view.end) rows.push(...wayBackRows(status.wayBack));
   rows.push(...obligationRows(status), ...decisionRows(status, view.senders), ...refusalRows(status, view.senders));
   return rows;
 }
+
+/** The verdict of an end, and why a person is to decide, tell the trouble themselves. */
+const isSaidAlready = (trouble: string, { end }: RunView, waiting: RunStatus['waiting']): boolean =>
+  (end?.kind === 'ended' && says(oneLine(end.verdict), oneLine(trouble))) ||
+  (waiting?.for === 'recovery' && says(oneLine(waiting.why), oneLine(trouble)));
 
 function windowRows({ windowEnd, pointOfNoReturn }: RunStatus, now: number): Row[] {
   return row('window', [

@@ -37,6 +37,7 @@ ul.plain > li { padding: .45rem 0; border-bottom: 1px solid var(--line); break-i
 .bar { height: 3px; border-radius: 2px; background: var(--link); opacity: .6; }
 .done { color: var(--good); } .failed, .open { color: var(--bad); } .stopped, .overruled, .kept, .engaged, .engaging { color: var(--warn); }
 .wait { color: var(--dim); padding-left: 1.9rem !important; }
+.found { margin: .1rem 0; font-size: .92em; }
 .error { color: var(--bad); margin: .2rem 0; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; margin: .6rem 0; }

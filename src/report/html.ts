@@ -1,14 +1,23 @@
 /** The report as one HTML file that needs nothing else. Pure. */
 import type { SealedPlan } from '../contract/plan.ts';
 import type { RunReport } from '../contract/report.ts';
-import { evidenceText, hasEvidence } from './evidence-text.ts';
+import type { StepRecord } from '../contract/status.ts';
+import { shownEvidence } from './evidence-text.ts';
 import { STYLE } from './html-style.ts';
 import { Html, html, nothing } from './html-text.ts';
 import { planFacts, schemaChanges } from './plan-facts.ts';
 import { durationText, sizeText, timeText } from './quantity.ts';
+import { errorText, leadingFacts, timeFacts, troubleText, verdictText } from './report-facts.ts';
 import { rowsText } from './backup-facts.ts';
 import { recordedSender, senderText } from './recorded-sender.ts';
-import { STATUS_SYMBOLS, type TimelineEntry, type TimelineSection, timelineSections } from './timeline.ts';
+import {
+  errorOf,
+  STATUS_SYMBOLS,
+  type TimelineEntry,
+  type TimelineSection,
+  timelineSections,
+  tookText,
+} from './timeline.ts';
 import { wayBackRows, wayBackSentence } from './way-back-facts.ts';
 
 /** The verdict comes first, then what is still to do, then everything that led to it. */
@@ -28,6 +37,9 @@ export function renderHtml(report: RunReport): string {
 <main>
 <h1>${`Migration of ${report.service} to ${report.releaseTag}`}</h1>
 ${verdict(report)}
+<h2>Open</h2>
+${openItems(report)}
+<h2>Facts</h2>
 ${facts(report)}
 <h2>Plan</h2>
 ${report.plan ? planText(report.plan) : html`<p>The run ended before there was a plan.</p>`}
@@ -43,8 +55,6 @@ ${wayBack(report)}
 ${obligations(report)}
 <h2>Refused messages</h2>
 ${refusals(report)}
-<h2 id="open">Open</h2>
-${openItems(report)}
 </main>
 </body>
 </html>
@@ -54,23 +64,24 @@ ${openItems(report)}
 const verdict = (report: RunReport): Html =>
   html`<section class="verdict ${report.outcome}">
 <p class="outcome">${report.outcome}</p>
-<p>${report.verdict}</p>
-${report.trouble === null ? nothing : html`<p class="dim">What went wrong: ${report.trouble}</p>`}
-${report.openItems.length === 0 ? nothing : html`<p><a href="#open">Still open: ${report.openItems.length}</a></p>`}
+<p>${verdictText(report)}</p>
+${trouble(report)}
 </section>`;
 
-function facts(report: RunReport): Html {
-  const took = Math.max(0, Date.parse(report.endedAt) - Date.parse(report.startedAt));
-  return definitions([
+function trouble(report: RunReport): Html {
+  const text = troubleText(report);
+  return text === undefined ? nothing : html`<p class="dim">What went wrong: ${text}</p>`;
+}
+
+const facts = (report: RunReport): Html =>
+  definitions([
+    ...leadingFacts(report),
     ['Change ticket', report.changeTicket],
     ['Requested by', report.requestedBy],
     ['Commit', report.commit === null ? 'not known' : html`<code>${report.commit}</code>`],
-    ['Started', timeText(report.startedAt)],
-    ['Ended', `${timeText(report.endedAt)}, after ${durationText(took)}`],
+    ...timeFacts(report),
     ['Workflow', html`<code>${report.workflowId}</code>, run <code>${report.runId}</code>`],
-    ['Person intervened', report.intervened ? 'yes: a retrospective is due' : 'no'],
   ]);
-}
 
 function planText({ plan, digest, uri }: SealedPlan): Html {
   const changes = schemaChanges(plan);
@@ -124,33 +135,46 @@ function timeline(report: RunReport): Html {
       entries.map((entry) => (entry.kind === 'step' ? (entry.milliseconds ?? 0) : 0)),
     ),
   );
-  return html`${sections.map((section) => sectionText(section, longest))}`;
+  return html`${sections.map((section) => sectionText(section, longest, report))}`;
 }
 
-const sectionText = ({ title, milliseconds, entries }: TimelineSection, longest: number): Html =>
+const sectionText = ({ title, milliseconds, entries }: TimelineSection, longest: number, report: RunReport): Html =>
   html`<h3>${title} <small>${durationText(milliseconds)}</small></h3>
-<ul class="plain">${entries.map((entry) => entryText(entry, longest))}</ul>
+<ul class="plain">${entries.map((entry) => entryText(entry, longest, report))}</ul>
 `;
 
-function entryText(entry: TimelineEntry, longest: number): Html {
+function entryText(entry: TimelineEntry, longest: number, report: RunReport): Html {
   if (entry.kind === 'wait') {
     return html`<li class="wait">${timeText(entry.since)}: waited ${durationText(entry.milliseconds)}</li>
 `;
   }
   const { step, milliseconds } = entry;
+  const error = errorOf(step);
   const share = Math.round((100 * (milliseconds ?? 0)) / longest);
   return html`<li class="step">
 <span class="${step.status}" title="${step.status}">${STATUS_SYMBOLS[step.status]}</span>
 <span>${step.summary}</span>
-<span class="took">${milliseconds === undefined ? 'not ended' : durationText(milliseconds)}</span>
+<span class="took">${tookText(entry)}</span>
 <div>
 ${share > 0 ? html`<div class="bar" style="width:${share}%"></div>` : nothing}
 <span class="dim"><code>${step.id}</code> · ${timeText(step.startedAt)} · <span class="${step.status}">${step.status}</span></span>
-${step.error === undefined ? nothing : html`<p class="error">${step.error}</p>`}
-${hasEvidence(step.evidence) ? html`<details><summary>Evidence</summary><pre>${evidenceText(step.evidence)}</pre></details>` : nothing}
+${error === undefined ? nothing : html`<p class="error">${errorText(error, report)}</p>`}
+${evidence(step)}
 </div>
 </li>
 `;
+}
+
+function evidence(step: StepRecord): Html {
+  const shown = shownEvidence(step);
+  switch (shown.kind) {
+    case 'none':
+      return nothing;
+    case 'sentence':
+      return html`<p class="found">${shown.text}</p>`;
+    case 'document':
+      return html`${shown.lead === '' ? nothing : html`<p class="found">${shown.lead}</p>`}<details><summary>Evidence</summary><pre>${shown.text}</pre></details>`;
+  }
 }
 
 function backups({ backups: taken }: RunReport): Html {
@@ -169,7 +193,7 @@ function backups({ backups: taken }: RunReport): Html {
 }
 
 function wayBack({ wayBack: cost }: RunReport): Html {
-  if (cost === null) return html`<p>Nobody had to know.</p>`;
+  if (cost === null) return html`<p>Not worked out: no restore was considered.</p>`;
   const rows = wayBackRows(cost);
   return html`<p>${wayBackSentence(cost)}</p>${rows.length === 0 ? nothing : table(['Table', 'Inserted', 'Updated', 'Deleted'], rows)}`;
 }

@@ -1,29 +1,33 @@
 /** The report as Markdown (GitHub flavored), for tickets and repositories. Pure. */
 import type { SealedPlan } from '../contract/plan.ts';
 import type { RunReport } from '../contract/report.ts';
-import { evidenceText, hasEvidence } from './evidence-text.ts';
+import type { StepRecord } from '../contract/status.ts';
+import { shownEvidence } from './evidence-text.ts';
 import { code, fenced, list, plain, table } from './markdown-text.ts';
 import { planFacts, schemaChanges } from './plan-facts.ts';
 import { durationText, sizeText, timeText } from './quantity.ts';
+import { errorText, leadingFacts, timeFacts, troubleText, verdictText } from './report-facts.ts';
 import { rowsText } from './backup-facts.ts';
 import { recordedSender, senderText } from './recorded-sender.ts';
-import { STATUS_SYMBOLS, type TimelineSection, timelineSections } from './timeline.ts';
+import { errorOf, STATUS_SYMBOLS, type TimelineSection, timelineSections, tookText } from './timeline.ts';
 import { wayBackRows, wayBackSentence } from './way-back-facts.ts';
 
 /** The verdict comes first, then what is still to do, then everything that led to it. */
 export function renderMarkdown(report: RunReport): string {
   return `${[
     `# Migration of ${plain(report.service)} to ${plain(report.releaseTag)}: ${report.outcome}`,
-    `**${plain(report.verdict)}**`,
-    ...(report.openItems.length > 0 ? [`Still open: ${report.openItems.length}, see [below](#open).`] : []),
+    `**${plain(verdictText(report))}**`,
+    ...trouble(report),
+    '## Open',
+    openItems(report),
+    '## Facts',
     facts(report),
-    ...(report.trouble === null ? [] : [`**What went wrong:** ${plain(report.trouble)}`]),
     '## Plan',
     report.plan ? planText(report.plan) : 'The run ended before there was a plan.',
     '## Decisions',
     decisions(report),
     '## Timeline',
-    ...timelineSections(report.timeline).map(sectionText),
+    ...timelineSections(report.timeline).map((section) => sectionText(section, report)),
     '## Backups',
     backups(report),
     '## What a restore takes back',
@@ -32,26 +36,26 @@ export function renderMarkdown(report: RunReport): string {
     obligations(report),
     '## Refused messages',
     refusals(report),
-    '## Open',
-    openItems(report),
   ].join('\n\n')}\n`;
+}
+
+function trouble(report: RunReport): readonly string[] {
+  const text = troubleText(report);
+  return text === undefined ? [] : [`**What went wrong:** ${plain(text)}`];
 }
 
 const facts = (report: RunReport): string =>
   table(
     ['', ''],
     [
+      ...leadingFacts(report).map(([name, text]) => [name, plain(text)]),
       ['Change ticket', plain(report.changeTicket)],
       ['Requested by', plain(report.requestedBy)],
       ['Commit', report.commit === null ? 'not known' : code(report.commit)],
-      ['Started', timeText(report.startedAt)],
-      ['Ended', `${timeText(report.endedAt)}, after ${durationText(duration(report))}`],
+      ...timeFacts(report),
       ['Workflow', `${code(report.workflowId)}, run ${code(report.runId)}`],
-      ['A person had to intervene', report.intervened ? 'yes: a retrospective is due' : 'no'],
     ],
   );
-
-const duration = (report: RunReport): number => Math.max(0, Date.parse(report.endedAt) - Date.parse(report.startedAt));
 
 function planText({ plan, digest, uri }: SealedPlan): string {
   const changes = schemaChanges(plan);
@@ -97,18 +101,29 @@ function decisions({ decisions: records, senders = [] }: RunReport): string {
   ].join('\n\n');
 }
 
-function sectionText({ title, milliseconds, entries }: TimelineSection): string {
+function sectionText({ title, milliseconds, entries }: TimelineSection, report: RunReport): string {
   const lines = entries.map((entry) => {
     if (entry.kind === 'wait') return `- ${timeText(entry.since)} waited ${durationText(entry.milliseconds)}`;
     const { step } = entry;
-    const took = entry.milliseconds === undefined ? 'not ended' : durationText(entry.milliseconds);
-    const error = step.error === undefined ? '' : ` — ${plain(step.error)}`;
+    const error = errorOf(step);
     return [
-      `- ${timeText(step.startedAt)} ${STATUS_SYMBOLS[step.status]} ${code(step.id)} ${plain(step.summary)}: **${step.status}**, ${took}${error}`,
-      ...(hasEvidence(step.evidence) ? [folded(evidenceText(step.evidence))] : []),
+      `- ${timeText(step.startedAt)} ${STATUS_SYMBOLS[step.status]} ${code(step.id)} ${plain(step.summary)}: **${step.status}**, ${tookText(entry)}${error === undefined ? '' : ` — ${plain(errorText(error, report))}`}`,
+      ...evidence(step),
     ].join('\n');
   });
   return [`### ${title} (${durationText(milliseconds)})`, lines.join('\n')].join('\n\n');
+}
+
+function evidence(step: StepRecord): readonly string[] {
+  const shown = shownEvidence(step);
+  switch (shown.kind) {
+    case 'none':
+      return [];
+    case 'sentence':
+      return [`  - ${plain(shown.text)}`];
+    case 'document':
+      return [...(shown.lead === '' ? [] : [`  - ${plain(shown.lead)}`]), folded(shown.text)];
+  }
 }
 
 /** Indented, so that it belongs to the list's item. */
@@ -134,7 +149,7 @@ function backups({ backups: taken }: RunReport): string {
 }
 
 function wayBack({ wayBack: cost }: RunReport): string {
-  if (cost === null) return 'Nobody had to know.';
+  if (cost === null) return 'Not worked out: no restore was considered.';
   const rows = wayBackRows(cost);
   return [
     plain(wayBackSentence(cost)),

@@ -33,7 +33,7 @@ export function planFacts(plan: MigrationPlan): readonly (readonly [string, stri
     ['Rewritten', plan.rehearsal.rewrites.map(({ relation }) => relation).join(', ') || 'nothing'],
     [
       'Time limits',
-      `lock ${durationText(plan.guard.lockTimeout)}, concurrent ${durationText(plan.guard.concurrentLockTimeout)}, ${plan.guard.tries} tries; kept by ${plan.guard.keptBy}`,
+      `lock ${durationText(plan.guard.lockTimeout)}, concurrent ${durationText(plan.guard.concurrentLockTimeout)}, ${plan.guard.tries} tries; ${plan.guard.keptBy}`,
     ],
     ...(plan.findings.length > 0
       ? [

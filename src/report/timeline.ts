@@ -1,5 +1,6 @@
 /** The timeline of a run as people read it: steps by section of the document, with durations and the waits between them. */
 import type { StepRecord, StepStatus } from '../contract/status.ts';
+import { durationText } from './quantity.ts';
 
 export type TimelineEntry =
   | {
@@ -48,6 +49,15 @@ export const STATUS_SYMBOLS: Readonly<Record<StepStatus, string>> = {
   stopped: '■',
   overruled: '!',
 };
+
+/** What went wrong in a step, beyond what its status says. */
+export const errorOf = ({ error, status }: StepRecord): string | undefined => (error === status ? undefined : error);
+
+/** How long a step took; the step that archives the report cannot know. */
+export function tookText({ step, milliseconds }: Extract<TimelineEntry, { kind: 'step' }>): string {
+  if (milliseconds !== undefined) return durationText(milliseconds);
+  return step.id.startsWith('closeout.record/report') ? 'writes this report' : 'not ended';
+}
 
 /** @param steps in the order in which they began */
 export function timelineSections(steps: readonly StepRecord[]): readonly TimelineSection[] {

@@ -171,12 +171,38 @@ export const sample: RunReport = {
   },
   backups: [backup],
   timeline: [
-    step('preconditions.request', 0, 0.2, { evidence: { profileDigest: '1'.repeat(64) } }),
+    step('preconditions.request', 0, 0.2, {
+      evidence: {
+        profile: {
+          service: 'whisper-transcriber',
+          databases: { production: { applicationRoles: ['only_in_the_profile'] } },
+        },
+        profileDigest: '1'.repeat(64),
+      },
+    }),
     step('backup.capture', 0.2, 4.4, { evidence: { uri: backup.uri, rows: 20_123 } }),
     step('gate.production/notify', 4.5, 5, { evidence: {} }),
     step('apply.upgrade', 305, 307),
     step('apply.smoke', 307, 308, { status: 'failed', error: 'playback is broken' }),
-    step('recovery.restore', 400, 440),
+    step('recovery.restore', 400, 440, {
+      evidence: {
+        freshDatabase: 'whisper_restore_1',
+        rows: 20_123,
+        compared: { checksums: 6, samples: 0, largeObjects: 2 },
+        cosmetic: Array.from({ length: 20 }, (_, index) => `column ${index} of public.transcripts has another place`),
+        timings: { data: 30_000, indexes: 5000, compare: 4000 },
+      },
+    }),
+    step('recovery.restore/swap', 440, 440.5, {
+      evidence: {
+        database: 'whisper',
+        keptAside: 'whisper_before_1',
+        shutOut: 21,
+        quarantineUntil: at(86_400),
+        versionRows: ['0002'],
+        openItems: [],
+      },
+    }),
     step('closeout.resume/deployments', 441, 442),
   ],
   decisions: [

@@ -6,7 +6,7 @@ import { durationText, sizeText, timeText } from '../../src/report/quantity.ts';
 import { sectionTitle, timelineSections } from '../../src/report/timeline.ts';
 import { at, sample } from './report-sample.ts';
 
-const HEADINGS = ['Plan', 'Decisions', 'Timeline', 'Backups', 'Obligations', 'Refused messages', 'Open'];
+const HEADINGS = ['Open', 'Facts', 'Plan', 'Decisions', 'Timeline', 'Backups', 'Obligations', 'Refused messages'];
 
 /** The same report with something added to every text that a person or program wrote. */
 function withEveryText(value: unknown, add: string): unknown {
@@ -23,7 +23,10 @@ function withEveryText(value: unknown, add: string): unknown {
   );
 }
 
-const hostile = (add: string): RunReport => withEveryText(sample, add) as RunReport;
+/** Its verdict does not say what went wrong, so that both are shown. */
+const inTwoTexts: RunReport = { ...sample, verdict: 'Restored: production is the backup.' };
+
+const hostile = (add: string): RunReport => withEveryText(inTwoTexts, add) as RunReport;
 
 /** Open and close tags in order, without their attributes' values. */
 const tagsOf = (text: string): string[] =>
@@ -32,7 +35,7 @@ const tagsOf = (text: string): string[] =>
 describe('the HTML report', () => {
   const page = renderHtml(sample);
 
-  test('says the verdict first, then the plan, decisions, timeline, obligations, refusals and what is open', () => {
+  test('says the verdict first, then what is open, the facts, plan, decisions, timeline, obligations and refusals', () => {
     const order = [sample.verdict, ...HEADINGS.map((name) => `>${name}</h2>`)].map((text) => page.indexOf(text));
     expect(order).not.toContain(-1);
     expect(order).toEqual(order.toSorted((one, other) => one - other));
@@ -41,7 +44,7 @@ describe('the HTML report', () => {
   test('needs nothing from elsewhere and runs nothing', () => {
     expect(page).not.toMatch(/<(script|link|img|iframe|object|embed|form|base)\b/i);
     expect(page).not.toMatch(/\b(src|srcset|action)=|url\(|@import|\son[a-z]+=|javascript:/i);
-    expect([...page.matchAll(/href="([^"]*)"/g)].map(([, target]) => target)).toEqual(['#open']);
+    expect([...page.matchAll(/href="([^"]*)"/g)].map(([, target]) => target)).toEqual([]);
   });
 
   test('closes every element it opens', () => {
@@ -65,13 +68,13 @@ describe('the HTML report', () => {
     '\u0000\u0008',
   ])('keeps its structure whatever people wrote: %j', (text) => {
     const written = renderHtml(hostile(text));
-    expect(tagsOf(written)).toEqual(tagsOf(page));
+    expect(tagsOf(written)).toEqual(tagsOf(renderHtml(inTwoTexts)));
     expect(written).not.toContain('<script');
     expect(written).not.toMatch(/[^\P{Cc}\n]/u);
   });
 
-  test('folds evidence, and leaves out what is empty', () => {
-    expect(page.match(/<details><summary>Evidence<\/summary>/g)).toHaveLength(2);
+  test('folds long evidence, and leaves out what is empty', () => {
+    expect(page.match(/<details><summary>Evidence<\/summary>/g)).toHaveLength(1);
     expect(page).toContain('&#34;rows&#34;: 20123');
   });
 
@@ -85,7 +88,7 @@ describe('the HTML report', () => {
 describe('the Markdown report', () => {
   const text = renderMarkdown(sample);
 
-  test('says the verdict first, then the plan, decisions, timeline, obligations, refusals and what is open', () => {
+  test('says the verdict first, then what is open, the facts, plan, decisions, timeline, obligations and refusals', () => {
     const order = ['**Restored', ...HEADINGS.map((name) => `\n## ${name}\n`)].map((part) => text.indexOf(part));
     expect(order).not.toContain(-1);
     expect(order).toEqual(order.toSorted((one, other) => one - other));
@@ -106,13 +109,13 @@ describe('the Markdown report', () => {
         .split('\n')
         .filter((line) => /^(\||#|<|- |\s*<)/.test(line))
         .map((line) => (line.startsWith('|') ? columns(line) : (/^(#+|\s*<\/?\w+|- )/.exec(line)?.[0] ?? '')));
-    expect(shape(renderMarkdown(hostile(add)))).toEqual(shape(text));
+    expect(shape(renderMarkdown(hostile(add)))).toEqual(shape(renderMarkdown(inTwoTexts)));
   });
 
   test('closes every fence, also around text that holds one', () => {
     const written = withoutFences(renderMarkdown(hostile('\n```\n')));
     expect(written).not.toContain('"rows": 20123');
-    expect(written).toContain('\n## Open\n');
+    expect(written).toContain('\n## Refused messages\n');
   });
 });
 
@@ -159,7 +162,161 @@ describe('both reports', () => {
   });
 });
 
+describe.each([
+  ['HTML', (report: RunReport) => renderHtml(report).replaceAll(/<[^>]+>/g, ' ')],
+  ['Markdown', (report: RunReport) => renderMarkdown(report).replaceAll('\\', '').replaceAll('|', ' ')],
+])('the first screen of a report in %s', (_form, textOf) => {
+  const read = (report: RunReport): string => textOf(report).replaceAll(/\s+/g, ' ');
+  const firstScreen = (report: RunReport): string => read(report).split(/(?:## )?Plan (?=Digest|The run)/)[0]!;
+
+  test('tells what production is now, what is switched, and what is still to do', () => {
+    const text = firstScreen(sample);
+    expect(text).toContain(
+      'Production now database whisper, the restored backup, at 0002; the replaced database is kept as whisper_before_1 until 2026-11-23 22:00:00 UTC',
+    );
+    expect(text).toContain('Switched by the run all 1 put back as before');
+    expect(text).toContain('the stakeholders could not be told');
+  });
+
+  test('tells of a fence that is still up, and of what was not put back', () => {
+    const [deployments] = sample.obligations;
+    const text = firstScreen({
+      ...sample,
+      outcome: 'handed-over',
+      timeline: [
+        {
+          id: 'recovery.evaluate#2',
+          summary: '',
+          startedAt: at(310),
+          endedAt: at(311),
+          status: 'done',
+          evidence: {
+            reality: { kind: 'partly-applied', revisions: ['0003'], clean: 'no', why: '' },
+            versionRows: ['0003'],
+          },
+        },
+      ],
+      obligations: [
+        { ...deployments!, status: 'kept' },
+        { ...deployments!, name: 'jobs', status: 'open' },
+        { ...deployments!, name: 'write fence', kind: 'fence', status: 'engaged' },
+      ],
+    });
+    expect(text).toContain(
+      'Production now database whisper, upgraded in part (0003), version table at 0003, as read at 2026-11-22 22:05:11 UTC; STILL READ-ONLY: the fence is up',
+    );
+    expect(text).toContain('NOT put back: jobs, write fence; left on purpose: deployments; 0 put back as before');
+  });
+
+  test('compares what was predicted with what it took, repetitions by their last', () => {
+    const [, , , upgrade] = sample.timeline;
+    expect(firstScreen(sample)).toContain(
+      'Predicted, measured upgrade 12.0 s predicted, 2.0 s measured; restore 16.0 s predicted, 40.5 s measured',
+    );
+    const again = {
+      ...upgrade!,
+      id: 'apply.upgrade#2',
+      startedAt: at(310),
+      endedAt: at(315),
+      status: 'stopped' as const,
+    };
+    expect(firstScreen({ ...sample, timeline: [upgrade!, again] })).toContain(
+      'Predicted, measured upgrade 12.0 s predicted, 5.0 s measured (stopped)',
+    );
+  });
+
+  test('says a long cause in full once, and one that the verdict holds not again', () => {
+    expect(read(sample)).not.toContain('What went wrong');
+    const blockers = Array.from({ length: 9 }, (_, pid) => `pid 471${pid} (reporting), role "analytics", idle`).join(
+      '; ',
+    );
+    const cause = `apply.upgrade failed: no lock within 5 tries; in the way: ${blockers}`;
+    const report: RunReport = {
+      ...sample,
+      verdict: `Aborted (${cause}): production is unchanged.`,
+      trouble: cause,
+      timeline: [{ ...sample.timeline[3]!, status: 'failed', error: cause.replace('apply.upgrade failed: ', '') }],
+    };
+    const text = read(report);
+    expect(text.split('pid 4718')).toHaveLength(2);
+    expect(text).toMatch(
+      /Aborted \(apply\.upgrade failed: no lock within 5 tries; .* … \(below\)\): production is unchanged\./,
+    );
+    expect(text).toMatch(/no lock within 5 tries; .* … \(whole at the top\)/);
+  });
+
+  test('does not repeat several findings that the verdict numbers', () => {
+    const text = read({
+      ...sample,
+      verdict:
+        'Aborted (preconditions.access failed: 2 findings: (1) no CREATEDB (2) no TLS): production is unchanged.',
+      trouble: 'no CREATEDB; no TLS',
+    });
+    expect(text).not.toContain('What went wrong');
+  });
+});
+
+describe('evidence in a report', () => {
+  test('is a sentence where one will do', () => {
+    const text = renderMarkdown({
+      ...sample,
+      timeline: [
+        {
+          ...sample.timeline[0]!,
+          evidence: {
+            measures: [
+              { name: 'API latency (ms)', value: 57 },
+              { name: 'deadlocks', value: 0 },
+            ],
+          },
+        },
+        {
+          ...sample.timeline[0]!,
+          evidence: { state: 'engaged', detail: { action: 'exit code 0', confirmed: 'by its state' } },
+        },
+        {
+          ...sample.timeline[0]!,
+          evidence: { standbys: [{ name: 'replica1', state: 'streaming', lagBytes: 0, lagMilliseconds: 12 }] },
+        },
+        {
+          ...sample.timeline[0]!,
+          evidence: { log: { uri: 's3://b/log', sha256: 'a'.repeat(64), bytes: 2400 }, held: true, unknown: [] },
+        },
+      ],
+    });
+    expect(text).toContain('\n  - measures API latency (ms): 57; deadlocks: 0\n');
+    expect(text).toContain('\n  - engaged; action exit code 0, confirmed by its state\n');
+    expect(text).toContain('\n  - standbys replica1: streaming, lag 0 bytes, lag 12 ms\n');
+    expect(text).toContain('\n  - log s3://b/log (2.4 kB); held yes; unknown none\n');
+    expect(text).not.toContain('<details>');
+  });
+
+  test('is led by its short facts where it is long', () => {
+    expect(renderMarkdown(sample)).toContain(
+      '  - fresh database whisper\\_restore\\_1; rows 20123; compared (checksums 6, samples 0, large objects 2); timings (data 30.0 s, indexes 5.0 s, compare 4.0 s)\n',
+    );
+  });
+
+  test('leaves the profile to report.json, and names its digest', () => {
+    for (const text of [renderMarkdown(sample), renderHtml(sample)]) {
+      expect(text).not.toContain('only_in_the_profile');
+      expect(text.replaceAll('\\', '')).not.toContain('only_in_the_profile');
+      expect(text).toContain('profile of whisper-transcriber, whole in report.json; profile digest 111111111111');
+    }
+  });
+});
+
 describe('the timeline', () => {
+  test('knows the step that writes the report, and an error that is no news', () => {
+    const [writing, stopped] = [
+      { id: 'closeout.record/report#2', summary: 'Archive', startedAt: at(0), status: 'running' as const },
+      { ...sample.timeline[3]!, status: 'stopped' as const, error: 'stopped' },
+    ];
+    const text = renderMarkdown({ ...sample, timeline: [stopped, writing] });
+    expect(text).toContain('**running**, writes this report');
+    expect(text).toMatch(/\*\*stopped\*\*, 2\.0 s\n/);
+  });
+
   test('goes by sections of the document, with what each step and section took', () => {
     const sections = timelineSections(sample.timeline);
     expect(sections.map(({ title }) => title)).toEqual([

@@ -1,12 +1,13 @@
 import { describe, expect, test } from 'vitest';
 import { LiveLines } from '../../src/commands/live-lines.ts';
-import { progressText, waitingLines } from '../../src/commands/run-texts.ts';
+import { endLines, progressText, waitingLines } from '../../src/commands/run-texts.ts';
 import { statusText } from '../../src/commands/status-text.ts';
 import type { WayBackCost } from '../../src/contract/evidence/restore.ts';
 import type { MessageSender } from '../../src/contract/report.ts';
 import type { RunStatus, StepRecord, Waiting } from '../../src/contract/status.ts';
 import type { ActivityView, ExecutionView } from '../../src/history/execution.ts';
 import type { RunEvent } from '../../src/history/follow.ts';
+import type { RunEnd } from '../../src/history/run-end.ts';
 import type { RunView } from '../../src/history/run-view.ts';
 import { detailsMarkdown } from '../../src/workflows/details.ts';
 import { at } from './report-sample.ts';
@@ -296,6 +297,51 @@ describe('the status of a run', () => {
   });
 });
 
+describe('how a run ended', () => {
+  const end = (verdict: string, findings: readonly string[]): RunEnd => ({
+    kind: 'ended',
+    outcome: 'aborted',
+    verdict,
+    summary: {
+      outcome: 'aborted',
+      verdict,
+      service: 'svc',
+      releaseTag: '',
+      changeTicket: '',
+      planDigest: null,
+      backup: null,
+      keptAside: null,
+      openItems: [],
+      findings,
+      report: null,
+    },
+  });
+
+  test('says several findings once, a line each', () => {
+    const verdict =
+      'Aborted (preconditions.access failed: 2 findings: (1) no CREATEDB (2) no TLS): production is unchanged.';
+    expect(endLines(end(verdict, ['no CREATEDB', 'no TLS']))).toEqual([
+      'aborted: Aborted (preconditions.access failed: 2 findings): production is unchanged.',
+      'finding: no CREATEDB',
+      'finding: no TLS',
+    ]);
+  });
+
+  test('does not say again what the verdict says', () => {
+    const verdict = 'Aborted (rejected by erin: not tonight): production is unchanged.';
+    expect(endLines(end(verdict, ['rejected by erin: not tonight']))).toEqual([`aborted: ${verdict}`]);
+  });
+
+  test('tells trouble beside neither the verdict nor the question that holds it', () => {
+    const trouble = 'apply.smoke failed: playback is broken';
+    const waiting: Waiting = { for: 'recovery', gate: 'recovery', actions: ['retry'], why: `${trouble}; decide` };
+    expect(statusText(view({}, { trouble }), now)).toContain(`trouble      ${trouble}`);
+    expect(statusText(view({}, { trouble, waiting }), now)).not.toContain('trouble      ');
+    const ended = view({ end: end(`Aborted (${trouble}): production is unchanged.`, []) }, { trouble });
+    expect(statusText(ended, now)).not.toContain('trouble      ');
+  });
+});
+
 describe('what a run waits for', () => {
   const service = 'svc';
   test('an approval: how many, by whom already, of which plan, until when, and how', () => {
@@ -443,6 +489,45 @@ describe('a followed run', () => {
     ]);
     expect(replaced.at(-1)).toBe(
       '22:00:02 … apply.upgrade  upgrade  2.0 s, BLOCKED by pid 7 (no application name): ShareLock on public.jobs waits, try 1',
+    );
+  });
+
+  test('names a long list of blockers once, not with the trouble, the question and the verdict again', () => {
+    const blockers = Array.from({ length: 9 }, (_, n) => `pid 471${n} (reporting), role "analytics", idle`).join('; ');
+    const error = `no lock within 5 tries; in the way: ${blockers}`;
+    const trouble = `apply.upgrade failed: ${error}`;
+    const waiting: Waiting = {
+      for: 'recovery',
+      gate: 'recovery',
+      actions: ['retry'],
+      why: `${trouble}; rollback is offered`,
+    };
+    const { printed } = shown(false, [
+      [5, { kind: 'step-ended', step: step({ status: 'failed', endedAt: at(5), error }) }],
+      [6, { kind: 'trouble', text: trouble }],
+      [7, { kind: 'waiting', waiting, status: { ...status, waiting } }],
+      [
+        9,
+        {
+          kind: 'ended',
+          end: {
+            kind: 'ended',
+            outcome: 'handed-over',
+            verdict: `Handed over (${trouble}): production is as reported.`,
+          },
+          execution,
+        },
+      ],
+    ]);
+    expect(printed.filter((line) => line.includes('pid 4718'))).toHaveLength(1);
+    expect(printed[0]).toContain(error);
+    expect(printed[1]).toMatch(/^22:00:06 ! apply\.upgrade failed: no lock within 5 tries; .* … \(above\)$/);
+    expect(printed[2]).toMatch(
+      /waits for a person to decide: apply\.upgrade failed: .* … \(above\); rollback is offered$/,
+    );
+    expect(printed[3]).toMatch(/^ +runbook recover .* --action retry/);
+    expect(printed[4]).toMatch(
+      /handed-over: Handed over \(apply\.upgrade failed: .* … \(above\)\): production is as reported\.$/,
     );
   });
 
