@@ -53,7 +53,7 @@ export async function tryUpgrade(context: TryContext, inTry: number): Promise<Tr
         target,
         atBoundary: (start) => atBoundary(context, told, start),
       });
-      for (const note of facts.notes) log.add('stderr', `[migration-runbook] ${note}`);
+      for (const note of facts.notes) log.note(note);
       if (facts.result.kind !== 'exited' || facts.result.code !== 0) break;
     }
     return facts;

@@ -8,9 +8,9 @@ import { BlockerRegister, describeBlocker } from '../postgres/blocker-register.t
 import { dropInvalidIndexes } from '../postgres/catalog/leftover-indexes.ts';
 import { withConnection } from '../postgres/connection.ts';
 import { type BlockingSession, heldLocks, openTransactions } from '../postgres/lock-waits.ts';
+import { ProgramLog } from '../process/program-log.ts';
 import { runStep, type StepTools } from './activity-step.ts';
 import { type TryContext, type TryEnd, tryUpgrade } from './alembic-try.ts';
-import { BoundedLog } from './bounded-log.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { type GuardedProduction, withGuardedProduction } from './production-guard.ts';
 import { settleProduction } from './production-reading.ts';
@@ -91,7 +91,7 @@ async function upgradeFromReality(
     rehearsed: await readRehearsedLocks(input, store, signal),
     register,
     telling: new UpgradeTelling(tools.progress, 'alembic upgrade', input.graph.targetRevision),
-    log: new BoundedLog(),
+    log: new ProgramLog(),
   };
   const began = Date.now();
   try {
@@ -144,7 +144,7 @@ async function tryUntilUpgraded(
 
     const { found, droppedIndexes, invalidIndexes } = await settleProduction(input, reading, store);
     dropped.push(...droppedIndexes);
-    context.log.add('stderr', `[migration-runbook] try ${inTry}: ${end.why}; production is ${describe(found)}`);
+    context.log.note(`try ${inTry}: ${end.why}; production is ${describe(found)}`);
     // An invalid index of a build that was stopped cannot be dropped while those in its way are there.
     if (invalidIndexes.length === 0 && whetherToRun(found) === 'is-done') return { tries: inTry, dropped };
     if (inTry >= guard.tries) throw givenUp(context, end, found, `after ${inTry} of ${guard.tries} tries`, began);

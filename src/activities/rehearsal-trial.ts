@@ -14,6 +14,7 @@ import { applicationPrefix } from '../postgres/connection.ts';
 import { type ConnectionTarget, inDatabase, parseConnectionUrl } from '../postgres/connection-url.ts';
 import { serializeObjectMap } from '../postgres/catalog/object-map.ts';
 import { tryDeployedRelease } from '../rehearsal/deployed.ts';
+import { ProgramLog } from '../process/program-log.ts';
 import { rehearsalEnvironment, withheldText } from '../rehearsal/environment.ts';
 import { rehearsalTarget } from '../rehearsal/login.ts';
 import { withTrialCopy } from '../rehearsal/scratch.ts';
@@ -22,7 +23,6 @@ import { rehearse } from '../rehearsal/trial.ts';
 import type { TrialDowngrade, TrialResult, UpgradedCopy } from '../rehearsal/trial-request.ts';
 import { confidential } from '../staging/confidential.ts';
 import { runStep, type StepTools } from './activity-step.ts';
-import { BoundedLog } from './bounded-log.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { integrationContext, secretAccess } from './integration-context.ts';
 import { productionRoles, scratchWorld } from './rehearsal-world.ts';
@@ -110,7 +110,7 @@ async function tryOn(
   const environment = await rehearsalEnvironment(profile, release.checkout, login.target, access);
   const identity = await deps.secrets.resolve(profile.backup.identity, profile, tools.signal);
   const { contents } = await fetchLedger(store.store, backup, identity, tools.signal);
-  const log = new BoundedLog();
+  const log = new ProgramLog();
   const name = (file: string): string => `rehearsal/${input.step}/${file}`;
   const keepLog = () => store.archive(name('alembic.log'), log.text, 'text/plain');
   let findings: readonly StaticFinding[] = [];
@@ -138,7 +138,7 @@ async function tryOn(
         unknown.push(...linted.unknown);
         return tryDeployed(deps, input, tools, trial);
       },
-      onLine: (stream, line) => log.add(stream, line),
+      onLine: (stream, line) => log.line(stream, line),
       progress: (now) => tools.progress({ ...now }),
     });
     const rehearsed = requireUpgraded(result, [...withheld, ...login.differences]);

@@ -10,10 +10,10 @@ import { runFlow } from '../integrations/flows.ts';
 import { runValues } from '../integrations/context.ts';
 import type { ConnectionOptions } from '../postgres/connection.ts';
 import { inDatabase, parseConnectionUrl } from '../postgres/connection-url.ts';
+import { ProgramLog } from '../process/program-log.ts';
 import { requireApart } from '../staging/apart.ts';
 import { confidential } from '../staging/confidential.ts';
 import { stagingEnvironments } from '../staging/environment.ts';
-import { StagingLog } from '../staging/log.ts';
 import { endEarlierAttempt, readStaging, type StagingRun, testMigrations, upgradeStaging } from '../staging/migrate.ts';
 import { runStep, type StepTools } from './activity-step.ts';
 import { ensureReleaseCheckout } from './checkout.ts';
@@ -43,7 +43,7 @@ async function migrateStaging(
   tools: StepTools,
   store: RunStore,
 ): Promise<StagingEvidence> {
-  const log = new StagingLog();
+  const log = new ProgramLog();
   const run = await prepare(dependencies, input, tools, log, input.production);
   if (tools.attempt > 1) await endEarlierAttempt(run);
   try {
@@ -75,14 +75,14 @@ async function migrateStaging(
   }
 }
 
-const archiveLog = (store: RunStore, log: StagingLog): Promise<StoredDocument> =>
-  store.archive('staging/dry-run.log', log.toString(), 'text/plain');
+const archiveLog = (store: RunStore, log: ProgramLog): Promise<StoredDocument> =>
+  store.archive('staging/dry-run.log', log.text, 'text/plain');
 
 async function prepare(
   dependencies: Needed,
   input: StepInput,
   tools: StepTools,
-  log: StagingLog,
+  log: ProgramLog,
   expected: StagingInput['production'],
 ): Promise<StagingRun> {
   const { profile } = input;

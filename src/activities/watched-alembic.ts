@@ -7,8 +7,7 @@ import { withConnection } from '../postgres/connection.ts';
 import type { LockWait } from '../postgres/lock-waits.ts';
 import { watchMigration, type WatchedMigration, type WatchStop } from '../postgres/lock-watch.ts';
 import { endSessions } from '../postgres/sessions.ts';
-import { rowValueFilter } from '../process/last-words.ts';
-import type { BoundedLog } from './bounded-log.ts';
+import type { ProgramLog } from '../process/program-log.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import type { GuardedProduction } from './production-guard.ts';
 import { withProvenStop } from './proven-stop.ts';
@@ -24,7 +23,7 @@ export interface WatchedContext {
   readonly rehearsed?: Pick<RehearsedLocks, 'judge'>;
   readonly register: BlockerRegister;
   readonly telling: UpgradeTelling;
-  readonly log: BoundedLog;
+  readonly log: ProgramLog;
 }
 
 export interface WatchedEnd<T> {
@@ -74,7 +73,6 @@ export async function runWatched<T>(
     onLook: (seen) => told.look(seen, watch.stopped),
     onBlind: (why) => told.blind(why),
   });
-  const shown = { stdout: rowValueFilter(), stderr: rowValueFilter() };
   let result: T;
   try {
     result = await withProvenStop(
@@ -100,9 +98,8 @@ export async function runWatched<T>(
             },
             onStatement: (event) => told.statement(event),
             onLine: (stream, text) => {
-              log.add(stream, text);
-              const line = shown[stream](text);
-              if (line !== undefined) telling.tell({ line: line.slice(0, 300) });
+              log.line(stream, text);
+              telling.tell({ line: text.slice(0, 300) });
             },
           },
           told,
@@ -211,7 +208,7 @@ export class Told {
   private note(text: string): void {
     if (this.noted.has(text)) return;
     this.noted.add(text);
-    this.context.log.add('stderr', `[migration-runbook] try ${this.inTry}: ${text}`);
+    this.context.log.note(`try ${this.inTry}: ${text}`);
   }
 }
 

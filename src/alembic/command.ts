@@ -39,6 +39,7 @@ export interface AlembicCommandOptions extends BarrierHandlers {
   /** See `ProcessOptions.force`. */
   readonly force?: AbortSignal;
   readonly redactor: Redactor;
+  /** Values of rows are struck out, as in the tails of the result. */
   readonly onLine?: (stream: OutputStream, line: string) => void;
   readonly progress?: (progress: ProcessProgress) => void;
   /** Time limits by class of statement, set right before each. Absent: none are set. */
@@ -74,10 +75,11 @@ export async function runAlembic(
   options: AlembicCommandOptions,
 ): Promise<AlembicCommandFacts> {
   const command = `${verb} ${target}`;
-  const common = {
+  const common: CommonOptions = {
     directory: options.directory,
     signal: options.signal,
     redactor: options.redactor,
+    rowValues: 'struck-out',
     label: `alembic ${command}`,
     ...(options.force === undefined ? {} : { force: options.force }),
     ...(options.onLine === undefined ? {} : { onLine: options.onLine }),
@@ -90,7 +92,7 @@ export async function runAlembic(
 
 type CommonOptions = Pick<
   ProcessOptions,
-  'directory' | 'signal' | 'force' | 'redactor' | 'label' | 'onLine' | 'progress'
+  'directory' | 'signal' | 'force' | 'redactor' | 'rowValues' | 'label' | 'onLine' | 'progress'
 >;
 
 async function runLauncher(

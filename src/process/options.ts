@@ -42,6 +42,11 @@ export interface ProcessOptions {
   /** Ends the grace: once it has aborted, a group that was sent SIGTERM is sent SIGKILL at once. */
   readonly force?: AbortSignal;
   readonly redactor: Redactor;
+  /**
+   * What becomes of values of rows that PostgreSQL and SQLAlchemy put beside an error: see `rowValueFilter`. Struck out, they
+   * come neither into lines nor into the tails. @default 'as-written'
+   */
+  readonly rowValues?: 'as-written' | 'struck-out';
   readonly onLine?: (stream: OutputStream, line: string) => void;
   /** Called every second while the process lives. */
   readonly progress?: (progress: ProcessProgress) => void;

@@ -4,6 +4,7 @@ import { cancellation } from './errors.ts';
 import { signalGroup, waitUntilGroupGone } from './group.ts';
 import type { OutputStream, ProcessOptions, ProcessResult, RunningProcess } from './options.ts';
 import { LineSplitter, Tail } from './output.ts';
+import { rowValueFilter } from './row-values.ts';
 
 const defaultLineLength = 8_192;
 const defaultTail = 16_384;
@@ -61,7 +62,11 @@ export class ProcessGroup implements RunningProcess {
 
   readLines(name: OutputStream, stream: Readable): void {
     const lineLength = this.#options.limits?.line ?? defaultLineLength;
-    const splitter = new LineSplitter(this.#options.redactor, lineLength, (line) => this.#line(name, line));
+    const shown = this.#options.rowValues === 'struck-out' ? rowValueFilter() : undefined;
+    const splitter = new LineSplitter(this.#options.redactor, lineLength, (line) => {
+      const text = shown === undefined ? line : shown(line);
+      if (text !== undefined) this.#line(name, text);
+    });
     const guarded = (action: () => void): void => {
       try {
         action();

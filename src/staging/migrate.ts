@@ -10,11 +10,11 @@ import { captureObjectMap, serializeObjectMap, withoutTable } from '../postgres/
 import { endSessions } from '../postgres/sessions.ts';
 import { ProcessNotStarted } from '../process/errors.ts';
 import type { ProcessResult } from '../process/options.ts';
+import type { ProgramLog } from '../process/program-log.ts';
 import type { Redactor } from '../process/redactor.ts';
 import { runProcess } from '../process/run.ts';
 import { servicePython } from '../alembic/service-python.ts';
 import type { StagingEnvironments } from './environment.ts';
-import type { StagingLog } from './log.ts';
 import { dumpSchema } from './schema-dump.ts';
 
 export interface StagingRun {
@@ -28,7 +28,7 @@ export interface StagingRun {
   readonly pgDump: string;
   readonly session: ConnectionOptions;
   readonly redactor: Redactor;
-  readonly log: StagingLog;
+  readonly log: ProgramLog;
   readonly progress: (details: { readonly phase: string; readonly line?: string }) => void;
 }
 
@@ -89,8 +89,8 @@ export async function upgradeStaging(run: StagingRun, target: string): Promise<n
       environment: { PGAPPNAME: applicationName(run.session.runId, run.session.step), ...run.environments.migration },
       signal: run.session.signal,
       redactor: run.redactor,
-      onLine: (_stream, line) => {
-        run.log.line(line);
+      onLine: (stream, line) => {
+        run.log.line(stream, line);
         run.progress({ phase: `alembic upgrade ${target}`, line });
       },
     }),
@@ -120,10 +120,11 @@ export async function testMigrations(run: StagingRun): Promise<string> {
         environment: { PYTHONDONTWRITEBYTECODE: '1', ...run.environments.tests },
         signal: AbortSignal.any([run.session.signal, limit]),
         redactor: run.redactor,
+        rowValues: 'struck-out',
         label: file,
-        onLine: (_stream, line) => {
+        onLine: (stream, line) => {
           if (line.trim() !== '') last = line.trim();
-          run.log.line(line);
+          run.log.line(stream, line);
           run.progress({ phase: tests.join(' '), line });
         },
       }),

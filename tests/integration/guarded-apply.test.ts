@@ -76,6 +76,30 @@ describe('an upgrade that nobody stands in the way of', () => {
   });
 });
 
+describe('an upgrade that fails on the rows it finds', () => {
+  test('says which constraint it was and keeps no value of a row: not in the failure, the heartbeat or the log', async () => {
+    const service = await createGuardedService({
+      revisions: [
+        {
+          id: '0003',
+          down: '"0002"',
+          upgrade: `op.execute("UPDATE users SET name = 'ann@' || 'example.com' WHERE id < 3")
+op.create_unique_constraint("users_name_key", "users", ["name"])`,
+        },
+      ],
+    });
+    const heard: UpgradeProgress[] = [];
+    const failure = await failureOf(service.upgrade((progress) => heard.push(progress)));
+    const log = await service.archivedLog();
+    for (const text of [failure.message, log]) {
+      expect(text).toContain('could not create unique index "users_name_key"');
+      expect(text).toContain('Key (name)=(?) is duplicated.');
+    }
+    expect(JSON.stringify([failure.message, failure.details, heard, log])).not.toContain('ann@example.com');
+    expect(log).toMatch(/^# Values of rows .* are struck out/);
+  });
+});
+
 describe('an upgrade that a transaction stands in the way of', () => {
   test('names it in the heartbeat, gives way, and succeeds by itself after it has ended', async () => {
     const service = await createGuardedService({ revisions: [ADD_COLUMN] });

@@ -24,12 +24,15 @@ import { useStack } from '../stack.ts';
 import { writeServiceProfile } from './service-profile.ts';
 
 const run = promisify(execFile);
+const never = (): AbortSignal => new AbortController().signal;
 
 export interface GuardedService {
   readonly production: TestService;
   readonly input: UpgradeInput;
   /** Runs the step; `heard` is told every heartbeat. */
   upgrade(heard?: (progress: UpgradeProgress) => void, signal?: AbortSignal): Promise<UpgradeEvidence>;
+  /** What Alembic wrote in the last run of the step, as it is kept. */
+  archivedLog(): Promise<string>;
 }
 
 export interface GuardedServiceOptions {
@@ -150,6 +153,10 @@ export async function createGuardedService(options: GuardedServiceOptions): Prom
       mock.on('heartbeat', (details: UpgradeProgress) => heard?.(details));
       return mock.run(() => upgradeProduction(deps)(input));
     },
+    archivedLog: () =>
+      withRunStore(deps.secrets, step, never(), async ({ store, folder }) =>
+        Buffer.from((await store.get(`${folder}/apply/alembic.log`, never())) ?? []).toString('utf8'),
+      ),
   };
 }
 

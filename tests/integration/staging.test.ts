@@ -187,7 +187,8 @@ describe('the dry run on staging', { timeout: 180_000 }, () => {
 
   test('fails with the tests, and keeps what they wrote', async () => {
     const run = { ...input.run, runId: crypto.randomUUID() };
-    const tests = ['sh', '-c', 'echo "1 failed: $DATABASE_URL"; exit 1'];
+    const detail = "DETAIL:  Key (email)=(ann''@example.com) already exists.";
+    const tests = ['sh', '-c', `echo "1 failed: $DATABASE_URL"; echo 'E   ${detail}'; exit 1`];
     const failure = await failureOf(migrate({ run, profile: { ...profile, staging: { ...profile.staging, tests } } }));
     expect(failure.type).toBe(STEP_ERRORS.checkFailed);
     expect(failure.nonRetryable).toBe(true);
@@ -199,6 +200,11 @@ describe('the dry run on staging', { timeout: 180_000 }, () => {
       bytes: 0,
     });
     expect(log).toContain('1 failed: [redacted]');
+    expect(log).toMatch(/^# Values of rows .* are struck out/);
+    for (const text of [log, failure.message]) {
+      expect(text).toContain('Key (email)=(?) already exists.');
+      expect(text).not.toContain('ann@');
+    }
   });
 
   test('fails with an upgrade that fails, and shows the end of its output', async () => {
