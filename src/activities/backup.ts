@@ -7,14 +7,14 @@ import { predictRestore } from '../archive/restore-prediction.ts';
 import { verifyStoredBackup } from '../archive/verify.ts';
 import { runStep } from './activity-step.ts';
 import type { ActivityDependencies } from './dependencies.ts';
-import { withRunStore } from './run-store.ts';
+import { nameInExecution, withRunStore } from './run-store.ts';
 
 export function createBackupActivities({ secrets }: Pick<ActivityDependencies, 'secrets'>): BackupActivities {
   return {
     captureBackup: (input) =>
       runStep(secrets, ({ signal, progress }) =>
         withRunStore(secrets, input, signal, async ({ store, folder }) => {
-          const { profile, run, step } = input;
+          const { profile, run } = input;
           const url = await secrets.resolve(profile.databases.production.backup, profile, signal);
           const { redactor } = secrets;
           const programs = await findPrograms(profile, { signal, redactor });
@@ -26,7 +26,7 @@ export function createBackupActivities({ secrets }: Pick<ActivityDependencies, '
             store,
             folder,
             run,
-            step,
+            step: nameInExecution(input.step, run.runId),
             recipients: profile.backup.recipients,
             sampleAbove: profile.backup.sampleAbove,
             ...(last === undefined ? {} : { last }),

@@ -28,7 +28,7 @@ import { runStep, type StepTools } from './activity-step.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { integrationContext } from './integration-context.ts';
 import { withMigrationLock } from './migration-lock.ts';
-import { type RunStore, withRunStore } from './run-store.ts';
+import { nameInExecution, type RunStore, withRunStore } from './run-store.ts';
 import { readStoredText } from './stored-text.ts';
 
 type Needed = Pick<ActivityDependencies, 'secrets' | 'stateDirectory'>;
@@ -287,7 +287,11 @@ async function createRecoveryPoint(
   tools.progress({ phase: 'waiting for the snapshot command' });
   const context = integrationContext(dependencies, input, tools);
   // The key is the same for every attempt: a provider that knows it need not take a second snapshot.
-  const document = { key: `${run.runId}/${input.step}`, run: runDocument(run), restorePoint: point };
+  const document = {
+    key: `${run.runId}/${nameInExecution(input.step, run.runId)}`,
+    run: runDocument(run),
+    restorePoint: point,
+  };
   const { output } = await runCommandAction(snapshot, `${JSON.stringify(document)}\n`, context);
   const id = lastLine(output).trim().slice(0, 200);
   if (id === '') {

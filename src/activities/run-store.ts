@@ -28,6 +28,15 @@ export function rowsArchiveName(kind: 'arrivals' | 'salvage'): string {
   return `${kind}-${runTag(workflowExecution?.runId ?? '')}-${repetition}`;
 }
 
+/**
+ * A step's name for what must not be replaced. After a workflow reset another execution of the same run does the step again: by
+ * then production may have been changed, and what the execution before has kept may be the only way back.
+ */
+export function nameInExecution(step: string, runId: string): string {
+  const current = Context.current().info.workflowExecution?.runId ?? runId;
+  return current === runId ? step : `${step}-${runTag(current)}`;
+}
+
 /** Opens the run's store with credentials resolved for this step, and closes it after. */
 export async function withRunStore<T>(
   secrets: SecretVault,

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { execFile } from 'node:child_process';
 import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
@@ -116,7 +117,10 @@ beforeAll(async () => {
 afterAll(() => rm(home, { recursive: true, force: true }));
 
 const environmentOf = (info: ConstructorParameters<typeof MockActivityEnvironment>[0] = {}): MockActivityEnvironment =>
-  new MockActivityEnvironment({ heartbeatTimeoutMs: 4_000, ...info }, { logger: new DefaultLogger('ERROR') });
+  new MockActivityEnvironment(
+    { heartbeatTimeoutMs: 4_000, workflowExecution: { workflowId: testRun.workflowId, runId: testRun.runId }, ...info },
+    { logger: new DefaultLogger('ERROR') },
+  );
 
 /** Runs the work as the worker would run an activity. */
 const asActivity = <T>(work: () => Promise<T>, environment = environmentOf()): Promise<T> => environment.run(work);
@@ -145,6 +149,21 @@ describe('captureBackup and verifyBackup', () => {
     const { sha256: _, ...published } = manifest.backup;
     for (const secret of [source.role.password, identity, stack.s3.secretAccessKey])
       expect(JSON.stringify(published)).not.toContain(secret);
+  });
+
+  it('leave the backup of the execution before a workflow reset: production may have been changed since', async () => {
+    const activities = createBackupActivities(dependencies);
+    const capture = (environment?: MockActivityEnvironment) =>
+      asActivity(() => activities.captureBackup({ ...input, step: 'backup.reset' }), environment);
+    const before = await capture();
+    const workflowExecution = { workflowId: testRun.workflowId, runId: randomUUID() };
+    const after = await capture(environmentOf({ workflowExecution }));
+    expect(after.key).not.toBe(before.key);
+    for (const backup of [before, after]) {
+      const verified = await asActivity(() => activities.verifyBackup({ ...input, backup }));
+      expect(verified.dumpSha256).toBe(backup.dumpSha256);
+      expect((await findManifest(source.store, backup.uri, never())).backup).toEqual(backup);
+    }
   });
 
   it('predict a restore from the last drill that passed, in proportion to the size', async () => {

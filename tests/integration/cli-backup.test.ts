@@ -24,8 +24,11 @@ let target: ServiceProfile;
 let backup: BackupEvidence;
 
 const activities = createBackupActivities({ secrets: createSecretVault() });
-const asActivity = <T>(work: () => Promise<T>): Promise<T> =>
-  new MockActivityEnvironment({ heartbeatTimeoutMs: 4_000 }, { logger: new DefaultLogger('ERROR') }).run(work);
+const asActivity = <T>({ run: { runId, workflowId } }: StepInput, work: () => Promise<T>): Promise<T> =>
+  new MockActivityEnvironment(
+    { heartbeatTimeoutMs: 4_000, workflowExecution: { workflowId, runId } },
+    { logger: new DefaultLogger('ERROR') },
+  ).run(work);
 
 const inputOf = (runId: string): StepInput => ({
   run: { ...testRun, runId, service: target.service },
@@ -36,8 +39,8 @@ beforeAll(async () => {
   profiles = await mkdtemp(join(tmpdir(), 'cli-backup-'));
   target = await writeServiceProfile(profiles, await createService(stack.postgres.primary));
   const input = inputOf(randomUUID());
-  backup = await asActivity(() => activities.captureBackup({ ...input, step: 'backup.capture' }));
-  await asActivity(() => activities.verifyBackup({ ...input, backup }));
+  backup = await asActivity(input, () => activities.captureBackup({ ...input, step: 'backup.capture' }));
+  await asActivity(input, () => activities.verifyBackup({ ...input, backup }));
 });
 afterAll(() => rm(profiles, { recursive: true, force: true }));
 
@@ -73,7 +76,7 @@ async function withDamage(uri: string, work: () => Promise<void>): Promise<void>
 describe('runbook backup list', () => {
   test('shows the newest first, with run, release, size and proof', async () => {
     const second = inputOf(randomUUID());
-    const newer = await asActivity(() => activities.captureBackup({ ...second, step: 'apply.refresh-backup' }));
+    const newer = await asActivity(second, () => activities.captureBackup({ ...second, step: 'apply.refresh-backup' }));
     const { code, stdout, stderr } = await runbook('backup', 'list', target.service);
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     expect(stdout.indexOf(newer.uri)).toBeLessThan(stdout.indexOf(backup.uri));
