@@ -1,13 +1,11 @@
 /** What a trial is given, and what comes of it. The trial itself: `rehearse` in trial.ts. */
 import type { DowngradeCommand } from '../alembic/downgrade-plan.ts';
-import type { ChecksEvidence } from '../contract/evidence/checks.ts';
 import type { GraphEvidence } from '../contract/evidence/tooling.ts';
 import type { AlembicProfile, RehearsalProfile } from '../contract/profile.ts';
 import type {
   ArchivedFootprint,
   DeployedTrial,
-  DroppedObject,
-  RehearsalVerdict,
+  TrialFindings,
   UpgradeFootprint,
 } from '../contract/evidence/rehearsal.ts';
 import type { ConnectionOptions } from '../postgres/connection.ts';
@@ -82,20 +80,13 @@ export type TrialResult =
     }
   | ({ readonly kind: 'rehearsed' } & Rehearsed);
 
-export interface Rehearsed {
+/** As `RehearsalTrial`, before anything of it is archived. */
+export interface Rehearsed extends TrialFindings {
   readonly upgrade: Omit<UpgradeFootprint, 'document'>;
   readonly footprint: ArchivedFootprint;
-  readonly smoke: ChecksEvidence['checks'];
-  readonly deployed: DeployedTrial;
-  /** Null: there was none to be tried. Those that ran, the one that failed included. */
-  readonly downgrade: { readonly commands: readonly string[]; readonly milliseconds: number } | null;
-  readonly verdict: RehearsalVerdict;
-  readonly again: { readonly milliseconds: number } | null;
-  readonly dropped: readonly DroppedObject[];
   /** Without Alembic's version table. */
   readonly mapBefore: ObjectMap;
   readonly mapAfter: ObjectMap;
-  readonly unknown: readonly string[];
 }
 
 /**

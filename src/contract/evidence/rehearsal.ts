@@ -148,24 +148,28 @@ export interface RehearsalTrialInput extends RehearsalInput {
   readonly restore: RehearsalRestore;
 }
 
-/** `dry-run.rehearsal/trial`: upgrade, smoke SQL, deployed release, downgrade, comparison, upgrade again, on copies. */
-export interface RehearsalTrial {
-  readonly at: string;
-  readonly upgrade: UpgradeFootprint;
+/** What a trial comes to, whatever is archived of it. */
+export interface TrialFindings {
   readonly smoke: ChecksEvidence['checks'];
   readonly deployed: DeployedTrial;
-  /** Commands and their time; null where there was none to be tried. */
+  /** Those that ran, the one that failed included, and their time; null where there was none to be tried. */
   readonly downgrade: { readonly commands: readonly string[]; readonly milliseconds: number } | null;
   readonly verdict: RehearsalVerdict;
   /** The upgrade after the downgrade; null where the downgrade did not go through. */
   readonly again: { readonly milliseconds: number } | null;
   readonly dropped: readonly DroppedObject[];
+  /** What could not be known or was not tried, in words for the plan. */
+  readonly unknown: readonly string[];
+}
+
+/** `dry-run.rehearsal/trial`: upgrade, smoke SQL, deployed release, downgrade, comparison, upgrade again, on copies. */
+export interface RehearsalTrial extends TrialFindings {
+  readonly at: string;
+  readonly upgrade: UpgradeFootprint;
   /** Object maps of the copy before and after the upgrade: production must change in the same way. */
   readonly mapBefore: StoredDocument;
   readonly mapAfter: StoredDocument;
   readonly findings: readonly StaticFinding[];
-  /** What could not be known or was not tried, in words for the plan. */
-  readonly unknown: readonly string[];
   readonly log: StoredDocument;
 }
 
