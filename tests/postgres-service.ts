@@ -58,6 +58,7 @@ export async function createService(server: PostgresServer): Promise<TestService
   const backup = await createRole(server, 'backup');
   const administrator = await createRole(server, 'admin', 'CREATEDB CREATEROLE');
   const { name, url } = await createDatabase(server, 'service');
+  const rightsSince = await rightsOfVersion(server);
   await execute(
     url,
     `ALTER ROLE ${owner.name} NOLOGIN`,
@@ -66,8 +67,12 @@ export async function createService(server: PostgresServer): Promise<TestService
     `ALTER ROLE ${migrator.name} SET lock_timeout = '5s'`,
     `ALTER ROLE ${backup.name} SET default_transaction_read_only = on`,
     `GRANT pg_read_all_data TO ${backup.name}`,
-    `GRANT ${application.name}, ${migrator.name}, ${backup.name} TO ${administrator.name} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE`,
-    `GRANT pg_monitor, pg_signal_backend, pg_read_all_data, pg_maintain TO ${administrator.name}`,
+    ...rightsSince(
+      16,
+      `GRANT ${application.name}, ${migrator.name}, ${backup.name} TO ${administrator.name} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE`,
+    ),
+    `GRANT pg_monitor, pg_signal_backend, pg_read_all_data TO ${administrator.name}`,
+    ...rightsSince(17, `GRANT pg_maintain TO ${administrator.name}`),
     `ALTER DATABASE ${name} OWNER TO ${owner.name}`,
     `REVOKE ALL ON DATABASE ${name} FROM PUBLIC`,
     `GRANT CONNECT ON DATABASE ${name} TO ${application.name}, ${migrator.name}, ${backup.name}`,
@@ -97,6 +102,21 @@ export async function createService(server: PostgresServer): Promise<TestService
       administrator: administrator.name,
     },
   };
+}
+
+/** A right that came with a major version: CREATEROLE alone reaches every role before 16, pg_maintain came with 17. */
+async function rightsOfVersion(server: PostgresServer): Promise<(major: number, statement: string) => string[]> {
+  const major = await majorOf(server);
+  return (since, statement) => (major >= since ? [statement] : []);
+}
+
+/** Major version of a server. */
+export async function majorOf({ superuserUrl }: PostgresServer): Promise<number> {
+  const rows = await query<{ major: number }>(
+    superuserUrl,
+    `SELECT current_setting('server_version_num')::int / 10000 AS major`,
+  );
+  return rows[0]!.major;
 }
 
 const SCHEMA = [

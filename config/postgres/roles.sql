@@ -1,5 +1,5 @@
 -- The roles of a service's database that the migration runbook works with: owner, migrator, backup, administrator, each
--- with the rights it needs and no more. Once per PostgreSQL server (16 or later), by a superuser, or by a role with CREATEROLE
+-- with the rights it needs and no more. Once per PostgreSQL server (14 or later), by a superuser, or by a role with CREATEROLE
 -- and ADMIN of the pg_* roles below; connected to the maintenance database. May be run again: it then puts right what
 -- differs.
 --
@@ -17,9 +17,28 @@
 SET client_min_messages = warning;
 
 \if :{?application} \else \set application '' \endif
-\if :{?migrator_password} \else \getenv migrator_password MIGRATOR_PASSWORD \endif
-\if :{?backup_password} \else \getenv backup_password BACKUP_PASSWORD \endif
-\if :{?administrator_password} \else \getenv administrator_password ADMINISTRATOR_PASSWORD \endif
+-- Not by \getenv, which psql 14 does not know.
+\if :{?migrator_password}
+\else
+\set present `printenv MIGRATOR_PASSWORD >/dev/null && echo yes || echo no`
+\if :present
+\set migrator_password `printenv MIGRATOR_PASSWORD`
+\endif
+\endif
+\if :{?backup_password}
+\else
+\set present `printenv BACKUP_PASSWORD >/dev/null && echo yes || echo no`
+\if :present
+\set backup_password `printenv BACKUP_PASSWORD`
+\endif
+\endif
+\if :{?administrator_password}
+\else
+\set present `printenv ADMINISTRATOR_PASSWORD >/dev/null && echo yes || echo no`
+\if :present
+\set administrator_password `printenv ADMINISTRATOR_PASSWORD`
+\endif
+\endif
 
 SELECT format('CREATE ROLE %I', name)
 FROM unnest(ARRAY[:'owner', :'migrator', :'backup', :'administrator']) AS name
@@ -64,8 +83,10 @@ ALTER ROLE :"administrator" LOGIN CREATEDB CREATEROLE;
 GRANT :"owner" TO :"administrator";
 -- Settings of these roles in a database: the fence sets them, and a restore carries them over to the database that takes
 -- the place of the old one. ADMIN reaches further, to passwords and membership: guard the administrator's own accordingly.
+-- Before PostgreSQL 16 CREATEROLE alone reaches every role that is no superuser, so much is given already.
 SELECT format('GRANT %I TO %I WITH ADMIN TRUE, INHERIT FALSE, SET FALSE', name, :'administrator')
 FROM unnest(ARRAY[:'migrator', :'backup'] || string_to_array(:'application', ',')) AS name
+WHERE current_setting('server_version_num')::int >= 160000
 \gexec
 -- Sees whole sessions, replication, sizes of databases and of the write-ahead log.
 GRANT pg_monitor TO :"administrator";
@@ -97,7 +118,8 @@ SELECT format('GRANT SELECT ON LARGE OBJECT %s TO %I, %I', oid, :'backup', :'adm
 \gexec
 -- Large objects belong to the application that made them. A restore gives each to its owner before it writes the content: that
 -- takes a role that may become the owner and has his rights. The same for his default privileges below.
-SELECT DISTINCT format('GRANT %I TO %I WITH ADMIN TRUE, INHERIT TRUE, SET TRUE', pg_get_userbyid(lomowner), :'administrator')
+SELECT DISTINCT format('GRANT %I TO %I', pg_get_userbyid(lomowner), :'administrator')
+       || CASE WHEN current_setting('server_version_num')::int >= 160000 THEN ' WITH ADMIN TRUE, INHERIT TRUE, SET TRUE' ELSE '' END
 FROM pg_largeobject_metadata
 WHERE pg_get_userbyid(lomowner) = ANY (string_to_array(:'application', ','))
 \gexec

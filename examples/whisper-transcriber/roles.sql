@@ -7,7 +7,8 @@
 
 SET client_min_messages = warning;
 
-\getenv app_password WHISPER_APP_PASSWORD
+-- Not by \getenv, which psql 14 does not know.
+\set app_password `printenv WHISPER_APP_PASSWORD`
 
 SELECT 'CREATE ROLE whisper_app' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'whisper_app')
 \gexec
@@ -22,8 +23,8 @@ ALTER ROLE whisper_app SET lock_timeout = '10s';
 \set backup whisper_backup
 \set administrator whisper_admin
 \set application whisper_app
-\getenv migrator_password WHISPER_MIGRATOR_PASSWORD
-\getenv backup_password WHISPER_BACKUP_PASSWORD
-\getenv administrator_password WHISPER_ADMIN_PASSWORD
+\set migrator_password `printenv WHISPER_MIGRATOR_PASSWORD`
+\set backup_password `printenv WHISPER_BACKUP_PASSWORD`
+\set administrator_password `printenv WHISPER_ADMIN_PASSWORD`
 \if :{?runbook_roles} \else \set runbook_roles ../../config/postgres/roles.sql \endif
 \ir :runbook_roles

@@ -13,6 +13,8 @@ export interface SessionOptions {
   /** Names the folder below `.stack/`, so that two sessions do not meet. */
   readonly name: string;
   readonly lifetime?: Lifetime;
+  /** See `StackOptions`. */
+  readonly postgresBin?: string;
   readonly example?: Pick<ExampleOptions, 'scale' | 'audioSize'>;
   /** Builds the workflow bundle of the workers in a folder, and tells where it is. Default: the product's own. */
   readonly bundle?: (directory: string) => Promise<string>;
@@ -43,7 +45,12 @@ export async function withSession<T>(options: SessionOptions, work: (session: Se
   const directory = sessionDirectory(name);
   // What an earlier one left up has its own data and its own worker: start from the beginning.
   if (await attachStack(directory)) await stopStack(directory);
-  const stack = await startStack({ directory, lifetime, onProgress: say });
+  const stack = await startStack({
+    directory,
+    lifetime,
+    onProgress: say,
+    ...(options.postgresBin !== undefined && { postgresBin: options.postgresBin }),
+  });
   let client: Client | undefined;
   try {
     const { temporal } = stack;

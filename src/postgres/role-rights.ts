@@ -1,5 +1,6 @@
 import type { Client } from 'pg';
 import { qualifiedName } from './identifier.ts';
+import { readServerMajor } from './server-version.ts';
 
 /** Relations of the user's, as far as rights on them matter: no extension members, no temporary ones. */
 const USER_RELATIONS = `
@@ -156,11 +157,8 @@ interface UnreachableOwner {
  * give them their objects back, or to write into what it has just given them. Extension members are made by their extension; the public schema usually belongs to the database's owner by role.
  */
 async function unreachableOwners(client: Client): Promise<UnreachableOwner[]> {
-  const version = await client.query<{ major: number }>(
-    "SELECT current_setting('server_version_num')::int / 10000 AS major",
-  );
   // Since 16 membership alone does not let a role be set.
-  const privilege = (version.rows[0]?.major ?? 0) >= 16 ? 'SET' : 'MEMBER';
+  const privilege = (await readServerMajor(client)) >= 16 ? 'SET' : 'MEMBER';
   const { rows } = await client.query<UnreachableOwner>(
     `WITH owned (classid, objid, owner, what) AS (
        SELECT 'pg_class'::regclass, c.oid, c.relowner, format('%I.%I', n.nspname, c.relname)

@@ -31,7 +31,7 @@ const DOWNGRADE = [
 /** What a rehearsal on a copy finds to be dropped. */
 async function rehearsed(service: TestService, upgrade = UPGRADE, downgrade = DOWNGRADE): Promise<DroppedObject[]> {
   const copy = randomName(`${service.database}_copy`).slice(0, 60);
-  await execute(server.superuserUrl, `CREATE DATABASE ${copy} TEMPLATE ${service.database} STRATEGY file_copy`);
+  await execute(server.superuserUrl, `CREATE DATABASE ${copy} TEMPLATE ${service.database}`);
   const url = databaseUrl(server, copy);
   return withConnection(url, { runId: 'r', step: 's', signal: never() }, async (client) => {
     const before = await namesHeld(client);

@@ -8,7 +8,7 @@ import {
   withConnection,
 } from '../../src/postgres/connection.ts';
 import { isSameDatabase, readIdentity } from '../../src/postgres/identity.ts';
-import { query } from '../postgres-service.ts';
+import { majorOf, query } from '../postgres-service.ts';
 import { createDatabase, createRole, databaseUrl, randomName, useStack } from '../stack.ts';
 import { failureOf } from '../step-failure.ts';
 
@@ -191,7 +191,8 @@ describe('a failure to connect names what to look at, without the address', () =
 describe('the identity of a database', () => {
   it('is system identifier and name', async () => {
     const identity = await withConnection(server.superuserUrl, options(), readIdentity);
-    expect(identity).toMatchObject({ database: 'postgres', serverMajor: 18, encoding: 'UTF8', timeline: 1 });
+    const serverMajor = await majorOf(server);
+    expect(identity).toMatchObject({ database: 'postgres', serverMajor, encoding: 'UTF8', timeline: 1 });
     expect(identity.systemIdentifier).toMatch(/^\d{15,}$/);
     expect(identity.sizeBytes).toBeGreaterThan(1_000_000);
   });

@@ -33,7 +33,7 @@ async function restored(...more: readonly string[]): Promise<Restored> {
   const copy = `${service.database}_restored`;
   await execute(
     server.superuserUrl,
-    `CREATE DATABASE ${copy} TEMPLATE ${service.database} OWNER ${service.roles.owner} STRATEGY file_copy`,
+    `CREATE DATABASE ${copy} TEMPLATE ${service.database} OWNER ${service.roles.owner}`,
   );
   return { service, copy, copyUrl: databaseUrl(server, copy) };
 }

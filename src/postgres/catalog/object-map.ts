@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import canonicalize from 'canonicalize';
 import type { Client } from 'pg';
 import { qualifiedName } from '../identifier.ts';
+import { readServerMajor } from '../server-version.ts';
 import { COSMETIC_QUERIES, type CosmeticKind, OBJECT_QUERIES, type ObjectKind, SINCE } from './object-map-queries.ts';
 
 /** One catalog object. `name` is qualified and unique within its kind; the name of a column is `schema.table.column`. */
@@ -46,10 +47,7 @@ export async function captureObjectMap(client: Client): Promise<ObjectMap> {
 export async function readObjectMap(client: Client): Promise<ObjectMap> {
   // The deparser leaves out what the search path covers: with the catalog alone every name is qualified.
   await client.query(`SET search_path = pg_catalog`);
-  const { rows } = await client.query<{ major: number }>(
-    `SELECT current_setting('server_version_num')::int / 10000 AS major`,
-  );
-  const { major } = rows[0]!;
+  const major = await readServerMajor(client);
   const kinds = (Object.keys(OBJECT_QUERIES) as ObjectKind[]).filter((kind) => (SINCE[kind] ?? 0) <= major);
   const objects: DatabaseObject[] = [];
   for (const kind of kinds) objects.push(...(await readKind(client, kind, OBJECT_QUERIES[kind])));

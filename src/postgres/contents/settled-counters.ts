@@ -2,7 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { Client } from 'pg';
 import { STEP_ERRORS, StepError } from '../../contract/errors.ts';
 import { endSessions } from '../sessions.ts';
-import { readCounters, type TableCounters } from './write-counters.ts';
+import { hasStatisticsCollector, readCounters, type TableCounters } from './write-counters.ts';
 
 export interface SettledCounters {
   readonly counters: TableCounters;
@@ -17,21 +17,23 @@ export interface SettleOptions {
   readonly patience?: number;
 }
 
-/** PGSTAT_IDLE_INTERVAL: an idle session reports what it kept back after 10 s. */
+/** PGSTAT_IDLE_INTERVAL: an idle session reports what it kept back after 10 s. Until PostgreSQL 14 it never does. */
 const IDLE_REPORT = 10_500;
-/** PGSTAT_MIN_INTERVAL: a busy session reports as a transaction ends, at most once a second. */
+/** PGSTAT_MIN_INTERVAL: a busy session reports as a transaction ends, at most once a second (until 14: twice). */
 const BUSY_REPORT = 1_100;
 const PATIENCE = 12_500;
 
 /**
  * The counters once every session has reported what it committed before now. A session whose one transaction outlasts that
- * is ended, unless it writes: a session that ends reports. Takes no time where nobody else is connected.
+ * is ended, unless it writes: a session that ends reports. So is, until PostgreSQL 14, one that has idled all the while.
+ * Takes no time where nobody else is connected.
  *
  * @param client of the administrator, in the database itself
  */
 export async function settledCounters(client: Client, options: SettleOptions): Promise<SettledCounters> {
   const deadline = Date.now() + (options.patience ?? PATIENCE);
   const beginning = await serverClock(client);
+  const idleReport = (await hasStatisticsCollector(client)) ? Number.POSITIVE_INFINITY : IDLE_REPORT;
   /** When each session was last seen to write; what it wrote before is what it has to report. */
   const written = new Map<string, number>();
   const reported = new Set<string>();
@@ -46,7 +48,7 @@ export async function settledCounters(client: Client, options: SettleOptions): P
         return true;
       }
       const since = written.get(key) ?? (session.start > beginning ? undefined : beginning);
-      if (since === undefined || hasReported(session, since, clock)) reported.add(key);
+      if (since === undefined || hasReported(session, { since, clock, idleReport })) reported.add(key);
       return !reported.has(key);
     });
     if (waiting.length === 0) return { counters: await readCounters(client), unsettled: [] };
@@ -75,8 +77,10 @@ interface OpenSession {
   readonly writes: boolean;
 }
 
-const hasReported = ({ idleSince }: OpenSession, since: number, clock: number): boolean =>
-  idleSince !== null && (idleSince >= since + BUSY_REPORT || clock - idleSince >= IDLE_REPORT);
+const hasReported = (
+  { idleSince }: OpenSession,
+  { since, clock, idleReport }: { since: number; clock: number; idleReport: number },
+): boolean => idleSince !== null && (idleSince >= since + BUSY_REPORT || clock - idleSince >= idleReport);
 
 const keyOf = ({ pid, backendStart }: { readonly pid: number; readonly backendStart: string | null }): string =>
   `${pid} ${backendStart ?? ''}`;

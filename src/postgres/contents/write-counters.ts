@@ -1,6 +1,8 @@
+import { setTimeout as pause } from 'node:timers/promises';
 import type { Client } from 'pg';
 import type { TableCost } from '../../contract/evidence/restore.ts';
 import { qualifiedName } from '../identifier.ts';
+import { readServerMajor } from '../server-version.ts';
 
 /** Rows written to one table since its statistics began, those of aborted transactions included. */
 export interface TableCounter extends TableCost {
@@ -31,8 +33,11 @@ export const LARGE_OBJECTS = 'pg_catalog.pg_largeobject';
  * Not under MVCC: as a reference for a snapshot read them *before* it is taken, and what they are compared with becomes an
  * upper bound. A session that writes reports when its transaction ends, at most once a second, and what it kept back when
  * it ends or has idled for 10 s (PostgreSQL documentation, "The Cumulative Statistics System"); see `settledCounters`.
+ * Until PostgreSQL 14 a collector writes what it was told to a file, which readers take for up to 500 ms
+ * (PGSTAT_STAT_INTERVAL): it is read once no older file will do.
  */
 export async function readCounters(client: Client): Promise<TableCounters> {
+  if (await hasStatisticsCollector(client)) await pause(COLLECTED_AFTER);
   // Within one transaction the server would go on showing what was read first.
   await client.query('SELECT pg_stat_clear_snapshot()');
   const { rows } = await client.query<Omit<TableCounters, 'tables'>>(
@@ -59,6 +64,11 @@ export async function readCounters(client: Client): Promise<TableCounters> {
     .sort((one, other) => (one.table < other.table ? -1 : 1));
   return { ...rows[0]!, tables };
 }
+
+const COLLECTED_AFTER = 700;
+
+/** Sessions told a process of its own, which wrote files, until PostgreSQL 14; since 15 they share memory. */
+export const hasStatisticsCollector = async (client: Client): Promise<boolean> => (await readServerMajor(client)) < 15;
 
 export interface CounterDelta {
   /** Tables that were written, the most written first. */

@@ -1,4 +1,5 @@
 import type { Client } from 'pg';
+import { readServerMajor } from '../server-version.ts';
 import { describeSession, listSessions } from '../sessions.ts';
 
 /**
@@ -33,16 +34,17 @@ export async function findMissingFenceRights(
   const facts = rows[0];
   if (facts === undefined) return [`database "${database}" does not exist`];
   const { asking, owner, owns } = facts;
+  const major = await readServerMajor(client);
   const found = await client.query<{ role: string; exists: boolean; superuser: boolean; may: boolean }>(
     // Until PostgreSQL 15 CREATEROLE reached every role but superusers.
     `SELECT given.role, r.oid IS NOT NULL AS "exists", coalesce(r.rolsuper, false) AS "superuser",
             me.rolsuper OR r.rolname = session_user
               OR (NOT r.rolsuper AND me.rolcreaterole
-                  AND (current_setting('server_version_num')::int < 160000 OR pg_has_role(r.oid, 'MEMBER WITH ADMIN OPTION'))) AS "may"
+                  AND ($2 < 16 OR pg_has_role(r.oid, 'MEMBER WITH ADMIN OPTION'))) AS "may"
      FROM unnest($1::text[]) AS given(role) JOIN pg_roles me ON me.rolname = session_user
      LEFT JOIN pg_roles r ON r.rolname = given.role
      ORDER BY 1`,
-    [roles],
+    [roles, major],
   );
   return [
     ...(owns ? [] : [`administrator "${asking}" may not fence database "${database}": GRANT ${owner} TO ${asking}`]),
@@ -54,7 +56,7 @@ export async function findMissingFenceRights(
             `role "${role}" is a superuser, whose settings administrator "${asking}" may not change: the fence would not hold it`,
           ]
         : [
-            `administrator "${asking}" may not change settings of role "${role}": ALTER ROLE ${asking} CREATEROLE; GRANT ${role} TO ${asking} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE`,
+            `administrator "${asking}" may not change settings of role "${role}": ALTER ROLE ${asking} CREATEROLE${major < 16 ? '' : `; GRANT ${role} TO ${asking} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE`}`,
           ];
     }),
   ];

@@ -2,6 +2,7 @@ import { type Client, escapeLiteral } from 'pg';
 import { refusal } from '../../contract/errors.ts';
 import { sqlState } from '../database-error.ts';
 import { sqlName } from '../identifier.ts';
+import { readServerMajor } from '../server-version.ts';
 
 /**
  * Makes sure that every role a backup names exists on this server, so that owners and rights come back as they were. What
@@ -70,10 +71,7 @@ async function joinRoles(client: Client, roles: readonly string[]): Promise<void
 
 /** Since PostgreSQL 16 a member may lack the right to act as the role. */
 async function settable(client: Client): Promise<"'SET'" | "'MEMBER'"> {
-  const { rows } = await client.query<{ major: number }>(
-    "SELECT current_setting('server_version_num')::int / 10000 AS major",
-  );
-  return rows[0]!.major >= 16 ? "'SET'" : "'MEMBER'";
+  return (await readServerMajor(client)) >= 16 ? "'SET'" : "'MEMBER'";
 }
 
 const textOf = (error: unknown): string => (error instanceof Error ? error.message.slice(0, 200) : 'unknown reason');

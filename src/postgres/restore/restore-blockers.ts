@@ -1,5 +1,6 @@
 /** What keeps a dump of this database from being restored into a fresh one beside it. Read inside the database itself. */
 import type { Client } from 'pg';
+import { readServerMajor } from '../server-version.ts';
 
 export interface Blockers {
   /** In words, with what to do by hand; empty = nothing stands in the way. */
@@ -86,6 +87,7 @@ async function powerOf(client: Client): Promise<'superuser' | 'managed' | 'ordin
  * superuser sets, customized ones (`app.x`) among them since PostgreSQL 15, and those of roles he may not alter.
  */
 async function unsettable(client: Client): Promise<string[]> {
+  const major = await readServerMajor(client);
   const { rows } = await client.query<{
     name: string;
     whose: string;
@@ -101,24 +103,40 @@ async function unsettable(client: Client): Promise<string[]> {
      LATERAL (SELECT split_part(entry, '=', 1) AS name,
                      CASE WHEN NOT (coalesce(r.rolname = current_user, true)
                                     OR (NOT r.rolsuper AND (SELECT rolcreaterole FROM pg_roles WHERE rolname = current_user)
-                                        AND (current_setting('server_version_num')::int < 160000
-                                             OR pg_has_role(r.oid, 'MEMBER WITH ADMIN OPTION')))) THEN 'role'
-                          WHEN ${MAY_SET} THEN NULL
+                                        AND ($1 < 16 OR pg_has_role(r.oid, 'MEMBER WITH ADMIN OPTION')))) THEN 'role'
+                          WHEN ${major < 15 ? MAY_SET_UNTIL_14 : MAY_SET} THEN NULL
                           ELSE 'parameter' END AS why
               FROM unnest(s.setconfig) entry) given
-     WHERE given.why IS NOT NULL ORDER BY 1, 2`.replaceAll('$PARAMETER', "split_part(entry, '=', 1)"),
+     WHERE given.why IS NOT NULL ORDER BY 1, 2`,
+    [major],
   );
-  return rows.map(({ name, whose, role, asking, why }) =>
-    why === 'role'
-      ? `setting ${name} of ${whose} in this database could not be restored by "${asking}": GRANT ${role} TO ${asking} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE`
-      : `setting ${name} of ${whose} in this database could not be restored by "${asking}": GRANT SET ON PARAMETER ${name} TO ${asking}`,
+  return rows.map(
+    ({ name, whose, role, asking, why }) =>
+      `setting ${name} of ${whose} in this database could not be restored by "${asking}": ${remedy(major, { name, role, asking, why })}`,
   );
 }
 
-/** Known parameters by their context; unknown ones with a dot are customized. The right itself came with PostgreSQL 15. */
+function remedy(
+  major: number,
+  { name, role, asking, why }: { name: string; role: string | null; asking: string; why: string },
+): string {
+  if (why === 'role') {
+    return major < 16
+      ? `ALTER ROLE ${asking} CREATEROLE, or RESET it where the role is a superuser`
+      : `GRANT ${role} TO ${asking} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE`;
+  }
+  return major < 15
+    ? 'before PostgreSQL 15 only a superuser sets it: use an administrator who is one, or RESET it'
+    : `GRANT SET ON PARAMETER ${name} TO ${asking}`;
+}
+
+/** Known parameters by their context; unknown ones with a dot are customized, and anybody's until PostgreSQL 14. */
+const MAY_SET_UNTIL_14 = `coalesce((SELECT p.context = 'user' FROM pg_settings p WHERE p.name = split_part(entry, '=', 1)), true)`;
+
+/** The right came with PostgreSQL 15, and the function that tells of it: an older server does not parse its call. */
 const MAY_SET = `(
-  coalesce((SELECT p.context = 'user' FROM pg_settings p WHERE p.name = $PARAMETER), current_setting('server_version_num')::int < 150000)
-  OR (current_setting('server_version_num')::int >= 150000 AND has_parameter_privilege(current_user, $PARAMETER, 'SET')))`;
+  coalesce((SELECT p.context = 'user' FROM pg_settings p WHERE p.name = split_part(entry, '=', 1)), false)
+  OR has_parameter_privilege(current_user, split_part(entry, '=', 1), 'SET'))`;
 
 async function boundExtensions(client: Client): Promise<string[]> {
   const installed = await client.query<{ name: string }>(
@@ -168,12 +186,9 @@ async function uncreatableExtensions(client: Client): Promise<string[]> {
 
 /** Objects that are no members of an extension and that only a superuser can create (documentation of each CREATE). */
 async function superusersObjects(client: Client): Promise<string[]> {
-  const version = await client.query<{ major: number }>(
-    "SELECT current_setting('server_version_num')::int / 10000 AS major",
-  );
   // Publications of whole schemas came with 15.
   const ofSchemas =
-    version.rows[0]!.major < 15
+    (await readServerMajor(client)) < 15
       ? ''
       : ' OR EXISTS (SELECT FROM pg_publication_namespace WHERE pnpubid = pg_publication.oid)';
   const { rows } = await client.query<{ what: string; names: string[] }>(

@@ -6,6 +6,7 @@ import { withConnection } from '../connection.ts';
 import { type ConnectionTarget, inDatabase, parseConnectionUrl } from '../connection-url.ts';
 import { sqlState } from '../database-error.ts';
 import { sqlName } from '../identifier.ts';
+import { readServerMajor } from '../server-version.ts';
 import { endSessions } from '../sessions.ts';
 import { type DatabaseMark, listMarkedDatabases, markDatabase } from './database-mark.ts';
 import { dropCopy, dropLeftoverCopy, scratchSession, type ScratchServerAccess } from './scratch-copy.ts';
@@ -35,10 +36,7 @@ export function createTemplateCopy(request: TemplateCopyRequest): Promise<Templa
     const owner = await ownerOf(client, of, runId);
     await dropLeftoverCopy(client, name, { ...request, mark });
     // By the files and not through the log: a large copy would fill it (since 15, before that there was no other way).
-    const { rows: version } = await client.query<{ major: number }>(
-      `SELECT current_setting('server_version_num')::int / 10000 AS major`,
-    );
-    const strategy = version[0]!.major >= 15 ? ' STRATEGY file_copy' : '';
+    const strategy = (await readServerMajor(client)) >= 15 ? ' STRATEGY file_copy' : '';
     const sql = `CREATE DATABASE ${sqlName(name)} OWNER ${sqlName(owner)} TEMPLATE ${sqlName(of)}${strategy}`;
     await whileNobodyIsIn(client, of, signal, () => client.query(sql));
     // A copy has not the rights of what it was made from: by default everybody may connect.
