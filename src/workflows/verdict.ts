@@ -24,7 +24,7 @@ export function verdictOf(outcome: Outcome, state: RunState): string {
 function checkedText({ overruled }: RunState): string {
   return overruled.length === 0
     ? 'smoke tests and validation passed'
-    : `of smoke tests and validation ${overruled.slice(0, 10).join(', ')} failed and was overruled by a person, the rest passed`;
+    : `smoke tests and validation passed, but for what failed and was overruled by a person: ${overruled.slice(0, 10).join(', ')}`;
 }
 
 function rolledBackText({ rehearsal }: RunState): string {

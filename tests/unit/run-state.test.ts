@@ -225,7 +225,9 @@ describe('the verdict of a run that succeeded', () => {
     state.overrule('apply.smoke');
     state.overrule('validation.schema');
     step('apply.smoke#2', 'done');
-    expect(verdictOf('succeeded', state)).toContain('validation.schema failed and was overruled by a person');
+    expect(verdictOf('succeeded', state)).toContain(
+      'but for what failed and was overruled by a person: validation.schema.',
+    );
     step('validation.schema#2', 'done');
     expect(verdictOf('succeeded', state)).toContain('smoke tests and validation passed.');
   });

@@ -321,7 +321,8 @@ describe('a restore', () => {
         salvageRows: async ({ backup: { uri } }) => {
           exports += 1;
           const archive = exports === 1 ? { uri: `${uri}/salvage-1`, sha256: '', bytes: 1 } : null;
-          return { cost: wayBack('comparison', undefined), archive, manifest: archive };
+          const lost = ['public.users (column note)'];
+          return { cost: wayBack('comparison', undefined), lost, archive, manifest: archive };
         },
         swapDatabases: async () => {
           swaps += 1;
@@ -358,6 +359,8 @@ describe('a restore', () => {
     expect(is).toEqual({ fence: 'released', pooler: 'released' });
     // What the first try exported may be nowhere else by then.
     expect(end.summary?.openItems).toContainEqual(expect.stringMatching(/brought back \(exported: \S+salvage-1;/));
+    const lost = end.summary?.openItems.filter((item) => item.includes('is lost, unless'));
+    expect(lost).toEqual([expect.stringContaining('public.users (column note)')]);
   });
 
   it('does not wait for an export that fails: the database kept aside has the rows', async () => {
@@ -891,7 +894,7 @@ describe('the gate recovery', () => {
       return endOf(handle);
     });
     expect(end.outcome).toBe('succeeded');
-    expect(end.summary?.verdict).toContain('apply.smoke, apply.smoke-writes failed and was overruled by a person');
+    expect(end.summary?.verdict).toContain('overruled by a person: apply.smoke, apply.smoke-writes');
     expect(world.calls.filter((call) => call === 'runChecks')).toHaveLength(2);
     expect(world.reports.at(-1)?.timeline.filter(({ status }) => status === 'overruled')).toHaveLength(2);
   });
