@@ -8,11 +8,11 @@ export interface AbortOptions extends SendOptions {
 
 export function addAbort(program: Command, context: CommandContext): void {
   messageCommand(program, 'abort')
-    .description('stop the run and put everything back')
+    .description('stop the run, whatever it does, and put everything back')
     .requiredOption('--reason <text>', 'why; kept in the report')
     .addHelpText(
       'after',
-      '\nDuring the upgrade the run first stops it with proof, reads the database, then recovers. Undoing cannot be aborted.\n\nExample:\n  runbook abort whisper-transcriber --by erin@example.com --reason "disk alarm on db-1"',
+      '\nBefore the upgrade production is left as it is. During the upgrade the run first stops it with proof, reads the database,\nthen recovers; after it a person decides, unless the plan allows a way back by itself. Undoing cannot be aborted.\n\nExample:\n  runbook abort whisper-transcriber --by erin@example.com --reason "disk alarm on db-1"',
     )
     .action((service: string, options: AbortOptions) =>
       send(context, service, 'abort', options, { reason: options.reason }),

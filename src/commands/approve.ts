@@ -14,7 +14,7 @@ export interface ApproveOptions extends SendOptions {
 
 export function addApprove(program: Command, context: CommandContext): void {
   messageCommand(program, 'approve')
-    .description('approve the open gate')
+    .description('approve the plan a run waits with, or what QA has looked at')
     .option(
       '--plan <digest>',
       'digest of the plan you have read, its first 12 digits or more; the gate production wants it',

@@ -1,7 +1,7 @@
 import { hostname, userInfo } from 'node:os';
 import { Client, Connection, isGrpcServiceError, ServiceError, WorkflowNotFoundError } from '@temporalio/client';
 import { NamespaceNotFoundError } from '@temporalio/common';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { workflowIdOf } from '../contract/request.ts';
 import { connectionSettings, type TemporalAddress } from '../temporal-connection.ts';
 import { CommandError, usageError } from './command-error.ts';
@@ -9,8 +9,12 @@ import { CommandError, usageError } from './command-error.ts';
 /** Every command that talks to Temporal has these. */
 export const withConnectionOptions = (command: Command): Command =>
   command
-    .option('--address <host:port>', 'Temporal server; default TEMPORAL_ADDRESS or the profile of temporal.toml')
-    .option('--namespace <name>', 'Temporal namespace; default TEMPORAL_NAMESPACE or the profile');
+    .addOption(
+      new Option('--address <host:port>', 'default TEMPORAL_ADDRESS or the profile of temporal.toml').helpGroup(SERVER),
+    )
+    .addOption(new Option('--namespace <name>', 'default TEMPORAL_NAMESPACE or that profile').helpGroup(SERVER));
+
+const SERVER = 'Temporal server:';
 
 /** Milliseconds. */
 const CONNECT_LIMIT = 5_000;

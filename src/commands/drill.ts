@@ -113,7 +113,7 @@ export function addDrill(program: Command, { output, exit }: CommandContext): vo
   withConnectionOptions(program.command('drill'))
     .description('restore a backup on the scratch server, compare it with its ledger, record how long it took')
     .argument('<service>', 'name of the service: it has a profile on the workers')
-    .option('--by <who>', 'who asks for it')
+    .option('--by <who>', 'who asks for it; not needed with --status and --unschedule')
     .option('--backup <uri>', 'a backup, as runbook backup list shows it; default the latest verified one')
     .option('--wait', 'follow it, and exit with 0 only if it passed')
     .option('--status', 'show the last drill and the schedule')

@@ -1,4 +1,5 @@
-import { Command, CommanderError } from 'commander';
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError, Help, type Option } from 'commander';
 import { StepError } from '../contract/errors.ts';
 import { addAbort } from './abort.ts';
 import { addApprove } from './approve.ts';
@@ -21,24 +22,15 @@ import { addSweep } from './sweep.ts';
 import { addWatch } from './watch.ts';
 import { addWorker } from './worker.ts';
 
-const COMMANDS = [
-  addSetup,
-  addCheck,
-  addWorker,
-  addStart,
-  addStatus,
-  addWatch,
-  addPlan,
-  addApprove,
-  addReject,
-  addAbort,
-  addRecover,
-  addReport,
-  addDrill,
-  addBackup,
-  addQuarantine,
-  addSweep,
-];
+type Add = (program: Command, context: CommandContext) => void;
+
+/** In the order in which a newcomer meets them. */
+const COMMANDS: Readonly<Record<string, readonly Add[]>> = {
+  'Before the first run': [addSetup, addCheck, addWorker],
+  'A run': [addStart, addStatus, addWatch, addPlan, addReport],
+  'Decisions, sent to a run': [addApprove, addReject, addAbort, addRecover],
+  'Backups, drills, leftovers': [addBackup, addDrill, addQuarantine, addSweep],
+};
 
 /**
  * The command `runbook`. Whatever goes wrong is one line on standard error and the exit code.
@@ -59,25 +51,66 @@ export async function runCommandLine(words: readonly string[], output: Output): 
     .configureOutput({
       writeOut: (text) => output.print(text),
       writeErr: () => undefined,
-      outputError: (text) => output.note(`runbook: ${oneLine(text)}`),
+      outputError: (text) => output.note(`runbook: ${oneLine(text).replace(/^error: /, '')}`),
     })
+    .configureHelp({
+      visibleOptions: inOrderOfNeed,
+      // As they are shown, not as they were added.
+      groupItems: (_added, shown, headingOf) => asWritten.groupItems(shown, shown, headingOf),
+      optionDescription: (option) => `${asWritten.optionDescription(option)}${option.mandatory ? ' (required)' : ''}`,
+    })
+    .version(version(), '-V, --version', 'tell the version')
     .addHelpText(
       'after',
-      '\nThe server is found as by Temporal’s own command line: TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TEMPORAL_PROFILE, ...',
+      `
+The server is found as by Temporal’s own command line: TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TEMPORAL_PROFILE, ...
+Exit codes: 0 done, 1 refused, not found or not reachable, 2 wrong usage; a run that was waited for has codes of its own:
+runbook watch --help. Whatever goes wrong is one line on standard error.
+
+A first run, from its start to its report (in another terminal: runbook worker):
+  runbook check config/services/whisper-transcriber.yaml
+  runbook start whisper-transcriber --tag v2.1.0 --ticket CHG-1042 --by dana@example.com
+  runbook status whisper-transcriber          for whom it waits, and the command to approve it
+  runbook report whisper-transcriber`,
     );
-  for (const add of COMMANDS) add(program, context);
+  for (const [heading, added] of Object.entries(COMMANDS)) {
+    program.commandsGroup(`${heading}:`);
+    for (const add of added) add(program, context);
+  }
   try {
     await program.parseAsync([...words], { from: 'user' });
     return code;
   } catch (error) {
     if (error instanceof CommanderError) {
       if (error.exitCode === 0) return EXIT_CODES.succeeded;
-      if (error.code === 'commander.help') output.note('runbook: say what to do; see runbook --help');
+      if (error.code === 'commander.help') output.note(`runbook: say what to do; see ${helpOf(program, words)}`);
       return EXIT_CODES.usage;
     }
     output.note(`runbook: ${oneLine(messageOf(error))}`);
     return error instanceof CommandError ? error.exitCode : EXIT_CODES.refused;
   }
+}
+
+/** How Commander itself does it. */
+const asWritten = new Help();
+
+/** What must be given comes first, how the server is reached last. */
+function inOrderOfNeed(command: Command): Option[] {
+  const rank = ({ mandatory, helpGroupHeading }: Option): number =>
+    mandatory ? 0 : helpGroupHeading === undefined ? 1 : 2;
+  return asWritten.visibleOptions(command).toSorted((one, other) => rank(one) - rank(other));
+}
+
+/** The command that tells more: that of `backup` where only `runbook backup` was typed. */
+function helpOf(program: Command, [first]: readonly string[]): string {
+  const group = program.commands.find((command) => command.name() === first);
+  return `runbook ${group ? `${group.name()} ` : ''}--help`;
+}
+
+/** The same two levels up from the source and from the build. */
+function version(): string {
+  const told: unknown = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
+  return typeof told === 'object' && told !== null && 'version' in told ? String(told.version) : 'unknown';
 }
 
 function messageOf(error: unknown): string {

@@ -10,7 +10,7 @@ export interface RecoverOptions extends SendOptions {
 
 export function addRecover(program: Command, context: CommandContext): void {
   messageCommand(program, 'recover')
-    .description('decide at the gate recovery')
+    .description('decide how a run goes on that waits for a person at the gate recovery')
     .addOption(new Option('--action <action>', 'what to do').choices(RECOVERY_ACTIONS).makeOptionMandatory())
     .requiredOption('--reason <text>', 'why; kept in the report')
     .addHelpText(

@@ -9,7 +9,7 @@ export interface RejectOptions extends SendOptions {
 
 export function addReject(program: Command, context: CommandContext): void {
   messageCommand(program, 'reject')
-    .description('reject the open gate: production is left as it is, or a person decides how to go back')
+    .description('say no at the open gate: production is left as it is; at QA’s, a person decides how to go back')
     .requiredOption('--reason <text>', 'why; kept in the report')
     .option('--gate <gate>', 'production or qa: refused where another gate is open')
     .addHelpText(

@@ -8,6 +8,7 @@ import { CommandError } from './command-error.ts';
 import { withConnectionOptions } from './connection.ts';
 import type { CommandContext } from './context.ts';
 import type { Output } from './output.ts';
+import { withProfiles } from './profiles-option.ts';
 
 export interface WorkerOptions extends TemporalAddress {
   readonly profiles: string;
@@ -55,9 +56,8 @@ async function existing(path: string, what: string, remedy: string): Promise<str
 }
 
 export function addWorker(program: Command, { output }: CommandContext): void {
-  withConnectionOptions(program.command('worker'))
+  withProfiles(withConnectionOptions(program.command('worker')))
     .description('run a worker that carries out migrations, until it is told to stop (SIGTERM or Ctrl-C)')
-    .requiredOption('--profiles <folder>', 'profiles, one <service>.yaml per service')
     .requiredOption('--state <folder>', 'cache of checkouts; may be lost at any time')
     .option('--bundle <file>', 'workflow bundle; default the one in dist/ of this package')
     .option('--task-queue <name>', 'task queue', TASK_QUEUE)
