@@ -137,6 +137,7 @@ async function salvage(
       predictedMilliseconds: restored.milliseconds,
       now: Date.now(),
     }),
+    lost: found.lost,
     archive: found.archive,
     manifest: found.manifest,
   };

@@ -31,6 +31,8 @@ export interface SalvageManifest extends SalvageFacts {
   readonly tables: readonly ManifestTable[];
   /** Columns that the migration added, of all tables: rows are compared without them. */
   readonly added: DatabaseDifference['added'];
+  /** What the backup has and production had no more: what was written there after the backup is not in this archive. */
+  readonly gone: DatabaseDifference['gone'];
   /** What could not be compared. */
   readonly unknown: readonly string[];
   readonly load: readonly string[];
@@ -89,6 +91,7 @@ export function salvageManifest(sources: ManifestSources): SalvageManifest {
     schema: sources.schema,
     tables: sources.tables.map(describe),
     added: difference.added,
+    gone: difference.gone,
     unknown: difference.unknown,
     load: [
       `fetch ${archive.uri} as ${file} and compare its SHA-256`,
@@ -99,6 +102,7 @@ export function salvageManifest(sources: ManifestSources): SalvageManifest {
       'Columns whose type is the service\'s own or an extension\'s are text; "was" names the type.',
       'Rows are compared by the columns listed as compared; those whose type was changed (retyped) by their text.',
       `All of it is one snapshot of production (snapshotAt). What was written later is only in the database that the swap keeps aside.`,
+      'What was written after the backup to the tables and columns that are gone is in no database and not in here, unless the migration kept it elsewhere.',
       'A table that was renamed counts as one that is gone and one that is new, a renamed column likewise.',
       "large_objects__inserted and large_objects__updated hold pages: SELECT lo_from_bytea(0, string_agg(data, '' ORDER BY page)) ... GROUP BY oid.",
     ],

@@ -53,6 +53,8 @@ export interface Salvage {
   /** Every table with differences; large objects under `large objects`. */
   readonly tables: readonly TableCost[];
   readonly unknown: readonly string[];
+  /** See `SalvageEvidence`. */
+  readonly lost: readonly string[];
   readonly archive: StoredDocument | null;
   readonly manifest: StoredDocument | null;
 }
@@ -93,7 +95,13 @@ export async function salvageDifferences(request: SalvageRequest): Promise<Salva
       );
       if (isEmpty(difference)) {
         for (const key of Object.values(keys)) await request.store.delete(key, request.signal);
-        return { tables: [], unknown: unknownOf(difference, request.facts), archive: null, manifest: null };
+        return {
+          tables: [],
+          unknown: unknownOf(difference, request.facts),
+          lost: lostOf(difference, request.facts),
+          archive: null,
+          manifest: null,
+        };
       }
       const database = await readIdentity(production);
       return upload.of(exportDifference(request, sessions, difference, { database, snapshotAt, lsn }));
@@ -115,6 +123,18 @@ const unknownOf = ({ unknown, added }: DatabaseDifference, { by }: SalvageFacts)
     ? []
     : added.map(({ table, columns }) => `${table} (what was written to new ${named(columns)})`)),
 ];
+
+/** Entries an open item can hold. */
+const LOST_LISTED = 20;
+
+/** What users wrote after the backup into that which the migration then dropped. */
+function lostOf({ gone }: DatabaseDifference, { by }: SalvageFacts): readonly string[] {
+  if (by === 'migration') return [];
+  const all = gone.map(({ table, columns }) => (columns.length === 0 ? table : `${table} (${named(columns)})`));
+  return all.length <= LOST_LISTED
+    ? all
+    : [...all.slice(0, LOST_LISTED), `and ${all.length - LOST_LISTED} more tables`];
+}
 
 const named = (columns: readonly string[]): string =>
   `${columns.length === 1 ? 'column' : 'columns'} ${columns.map((name) => qualifiedName(name)).join(', ')}`;
@@ -163,7 +183,13 @@ async function exportDifference(
         archive,
       }),
   });
-  return { tables, unknown: unknownOf(difference, request.facts), archive, manifest };
+  return {
+    tables,
+    unknown: unknownOf(difference, request.facts),
+    lost: lostOf(difference, request.facts),
+    archive,
+    manifest,
+  };
 }
 
 interface Telling {

@@ -148,6 +148,36 @@ describe('salvage', () => {
     expect(manifest.load.at(-1)).toContain('age --decrypt');
   });
 
+  it('names what the migration dropped: nobody has what was written there after the backup', async () => {
+    const world = await restored(
+      'ALTER TABLE public.users ADD COLUMN remark text, ADD COLUMN loud text GENERATED ALWAYS AS (upper(name)) STORED',
+      'CREATE TABLE public."Old list" (id int)',
+    );
+    await execute(
+      world.service.migratorUrl,
+      `UPDATE public.users SET remark = 'written after the backup' WHERE id = 3`,
+      `INSERT INTO public."Old list" VALUES (1)`,
+      // What is generated can be generated again.
+      'ALTER TABLE public.users DROP COLUMN remark, DROP COLUMN loud',
+      'DROP TABLE public."Old list"',
+    );
+    const salvage = await salvageDifferences(requestOf(world));
+    // No row differs by what is left of them: without this list nothing would tell of it.
+    expect(salvage).toMatchObject({ tables: [], archive: null });
+    expect(salvage.lost).toEqual(['public."Old list"', 'public.users (column remark)']);
+
+    const behindFence = requestOf(world);
+    const facts = { ...behindFence.facts, by: 'migration' } as const;
+    expect((await salvageDifferences({ ...behindFence, facts })).lost).toEqual([]);
+
+    await execute(world.service.migratorUrl, `INSERT INTO public.users (id, name) VALUES (9001, 'new')`);
+    const manifest = await manifestOf(await salvageDifferences(behindFence));
+    expect(manifest.gone).toEqual([
+      { table: 'public."Old list"', columns: [] },
+      { table: 'public.users', columns: ['remark'] },
+    ]);
+  });
+
   it('stores nothing where nothing differs, and takes away what an earlier attempt stored', async () => {
     const world = await restored();
     const request = requestOf(world);
@@ -155,7 +185,13 @@ describe('salvage', () => {
     const first = await salvageDifferences(request);
     expect(first.archive).not.toBeNull();
     await execute(world.service.migratorUrl, 'DELETE FROM public.users WHERE id = 9001');
-    expect(await salvageDifferences(request)).toEqual({ tables: [], unknown: [], archive: null, manifest: null });
+    expect(await salvageDifferences(request)).toEqual({
+      tables: [],
+      unknown: [],
+      lost: [],
+      archive: null,
+      manifest: null,
+    });
     expect(await store.list(request.folder, never())).toEqual([]);
   });
 

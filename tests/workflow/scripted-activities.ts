@@ -392,6 +392,7 @@ export function scriptedActivities(
     estimateWayBack: async ({ fencedSince }) => wayBack('statistics', fencedSince),
     salvageRows: async ({ fencedSince }) => ({
       cost: wayBack('comparison', fencedSince),
+      lost: [],
       archive: document,
       manifest: document,
     }),

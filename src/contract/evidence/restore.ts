@@ -42,6 +42,11 @@ export interface WayBackCost {
 /** The rows a swap would leave behind, exported before it. */
 export interface SalvageEvidence {
   readonly cost: WayBackCost;
+  /**
+   * Tables, and columns of tables, that the backup has and production has no more, where users could write after the backup:
+   * what they wrote there before the migration dropped it can be neither exported nor found in the database kept aside.
+   */
+  readonly lost: readonly string[];
   /** Encrypted archive that psql loads (after age and zstd), and its manifest; null where nothing differs. */
   readonly archive: StoredDocument | null;
   readonly manifest: StoredDocument | null;

@@ -4,7 +4,7 @@ import { sqlName } from '../identifier.ts';
 import { differingLargeObjects } from './large-object-difference.ts';
 import { type ComparedSessions, type DifferingBuckets, findDifferingBuckets } from './row-difference.ts';
 import { both, type DifferingRow } from './sorted-merge.ts';
-import { type PairInBoth, type PairInOne, pairTables } from './table-pairs.ts';
+import { type PairInBoth, type PairInOne, pairTables, type TablePair } from './table-pairs.ts';
 
 /** Where production and the restored copy differ; which rows exactly, `differingRows` tells. */
 export interface DatabaseDifference {
@@ -18,6 +18,11 @@ export interface DatabaseDifference {
    * people wrote there later look alike.
    */
   readonly added: readonly { readonly table: string; readonly columns: readonly string[] }[];
+  /**
+   * What production does not have any more, and the copy as the backup had it: tables (no column is named) and columns of
+   * tables. What was written there after the backup is in neither database. Renamed counts as gone and added.
+   */
+  readonly gone: readonly { readonly table: string; readonly columns: readonly string[] }[];
   /** What could not be compared, in words. */
   readonly unknown: readonly string[];
 }
@@ -47,6 +52,7 @@ export async function compareDatabases(
   const largeObjects: DifferingRow[] = [];
   const added: { table: string; columns: readonly string[] }[] = [];
   const unknown: string[] = [];
+  const gone = pairs.flatMap(goneOf);
 
   const attempt = async (what: string, work: () => Promise<void>): Promise<void> => {
     const refused = await attemptApart(sessions, work);
@@ -69,7 +75,15 @@ export async function compareDatabases(
   await attempt('large objects', async () => {
     for await (const row of differingLargeObjects(sessions)) largeObjects.push(row);
   });
-  return { changed, alone, largeObjects, added, unknown };
+  return { changed, alone, largeObjects, added, gone, unknown };
+}
+
+function goneOf(pair: TablePair): DatabaseDifference['gone'] {
+  const { table } = pair;
+  if (pair.presence !== 'both') return pair.presence === 'copy' ? [{ table, columns: [] }] : [];
+  const stored = new Set(pair.copy.columns.filter(({ generated }) => !generated).map(({ name }) => name));
+  const columns = pair.onlyInCopy.filter((name) => stored.has(name));
+  return columns.length === 0 ? [] : [{ table, columns }];
 }
 
 async function countRows(sessions: ComparedSessions, { presence, present }: PairInOne): Promise<number> {

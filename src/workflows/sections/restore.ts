@@ -1,5 +1,5 @@
 /** Section 7.3 of the document: restoration from the backup, and what it costs. */
-import type { RestoreInput, SwapEvidence, SwapInput } from '../../contract/evidence/restore.ts';
+import type { RestoreInput, SwapEvidence, SwapInput, WayBackCost } from '../../contract/evidence/restore.ts';
 import { raiseFence, withPoolerPaused } from '../obligations.ts';
 import type { MigrationRun } from '../run.ts';
 import { CHANGE, EXPORT, LOOK, TRANSFER } from '../step-policies.ts';
@@ -70,6 +70,13 @@ function broughtBackText({ state }: MigrationRun, { keptAside, quarantineUntil }
   return `rows that users wrote after the backup wait to be brought back (${exported}; those between the export and the swap are in database ${keptAside} only, kept until ${quarantineUntil}). Sequences stand where the backup had them: new rows may have taken numbers of these`;
 }
 
+/** Neither the backup nor the replaced database has it: people must not look for it in the export. */
+function tellLost({ state: { openItems } }: MigrationRun, { since }: WayBackCost, lost: readonly string[]): void {
+  const text = `what users wrote between the backup (${since}) and the migration to what it dropped is lost, unless it moved it elsewhere: ${lost.join(', ')}`;
+  // A second export of the same run finds the same.
+  if (lost.length > 0 && !openItems.includes(text)) openItems.push(text);
+}
+
 /**
  * Exports the rows that only the replaced database has. The database itself is kept aside: production does not wait, broken,
  * for an export that fails.
@@ -82,13 +89,14 @@ async function salvage(run: MigrationRun, input: SwapInput): Promise<void> {
     return;
   }
   try {
-    const { cost, archive } = await run.step(
+    const { cost, lost, archive } = await run.step(
       'recovery.salvage',
       'Rows that only the replaced database has, exported',
       EXPORT,
       (activities) => activities.salvageRows(input),
     );
     run.state.wayBack = cost;
+    tellLost(run, cost, lost);
     // An export of an earlier try is kept: a swap whose answer was lost has taken its rows out of production.
     if (archive) run.state.salvaged.push(archive.uri);
   } catch (error) {
