@@ -586,7 +586,10 @@ describe('a rehearsal', () => {
       expect(waiting).toMatchObject({ why: expect.stringContaining('3 value(s) of public.users.email') });
       expect(world.calls).not.toContain('rollBackProduction');
       await handle.executeUpdate('recover', { args: [{ by: 'erin', action: 'rollback', reason: 'known' }] });
-      expect(await endOf(handle)).toMatchObject({ outcome: 'rolled-back' });
+      const end = await endOf(handle);
+      expect(end.outcome).toBe('rolled-back');
+      // Objects equal to before are not rows equal to before.
+      expect(end.summary?.openItems).toEqual([expect.stringContaining('3 value(s) of public.users.email')]);
     });
   });
 
@@ -613,7 +616,9 @@ describe('a rehearsal', () => {
       const { waiting } = await until(handle, atGate('recovery'));
       expect(waiting).toMatchObject({ why: expect.stringContaining('7 in public.speakers, exported to s3://') });
       await handle.executeUpdate('recover', { args: [{ by: 'erin', action: 'rollback', reason: 'exported' }] });
-      expect(await endOf(handle)).toMatchObject({ outcome: 'rolled-back' });
+      const end = await endOf(handle);
+      expect(end.outcome).toBe('rolled-back');
+      expect(end.summary?.openItems).toEqual([expect.stringMatching(/7 rows or values, exported to s3:/)]);
     });
   });
 });

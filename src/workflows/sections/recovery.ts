@@ -202,6 +202,24 @@ async function rollBack(
     }),
   );
   if (uncounted) run.state.openItems.push(`the rollback may have dropped rows that nobody counted: ${uncounted}`);
+  run.state.openItems.push(...rolledBackTexts(run));
+}
+
+/** What a person accepted at the gate is still to be looked after when the run has ended. */
+function rolledBackTexts({ state: { arrivals, rehearsal, latestBackup } }: MigrationRun): readonly string[] {
+  const verdict = rehearsal?.trial.verdict;
+  return [
+    ...(verdict?.kind === 'lossy'
+      ? [
+          `the rehearsal found the rollback ${verdictText(verdict)}: production lost it as far as the upgrade had come, and what was written there after the backup too, uncounted; the last backup (${latestBackup?.uri ?? 'none'}) has what was there at ${latestBackup?.capturedAt ?? 'no time'}`,
+        ]
+      : []),
+    ...(arrivals !== undefined && arrivals.total > 0
+      ? [
+          `what came into that which the rollback dropped waits to be looked at: ${arrivals.total} ${arrivals.archive === null ? 'rows or values, not exported' : `rows or values, exported to ${arrivals.archive.uri}`}`,
+        ]
+      : []),
+  ];
 }
 
 /** Smoke again, tell the stakeholders. A failing smoke test after an undo is once more for a person to judge. */
