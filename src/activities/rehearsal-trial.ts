@@ -149,6 +149,7 @@ async function tryOn(
       upgrade: { ...upgrade, document: await store.record(name('footprint.json'), JSON.stringify(footprint)) },
       mapBefore: await store.record(name('objects-before.json'), serializeObjectMap(mapBefore)),
       mapAfter: await store.record(name('objects-after.json'), serializeObjectMap(mapAfter)),
+      imitated: { login: login.target.user, role: roles.migrator.name, differences: login.differences },
       findings: bounded(findings),
       unknown: [...facts.unknown, ...unknown, ...deployedText(facts.deployed)],
       log: await keepLog(),

@@ -1,10 +1,14 @@
+import { isHidden } from '../alembic/hidden-graph.ts';
+import { rowsAtTarget } from '../alembic/reconcile.ts';
 import type { DryRunActivities, ValidationActivities } from '../contract/activities.ts';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
-import type { SchemaValidation, ValidateSchemaInput } from '../contract/evidence/checks.ts';
+import type { SchemaValidation, ValidateSchemaInput } from '../contract/evidence/schema.ts';
 import type { SchemaDiffEvidence, SchemaDiffInput } from '../contract/evidence/dry-run.ts';
+import type { ImitatedLogin } from '../contract/evidence/rehearsal.ts';
 import { withConnection } from '../postgres/connection.ts';
 import { parseConnectionUrl } from '../postgres/connection-url.ts';
 import {
+  type ComparedChanges,
   compareChanges,
   compareMaps,
   countEffects,
@@ -93,13 +97,15 @@ async function validateSchema(
     readProductionState(client, { versionTable: profile.alembic.versionTable, migratorRole: migrator.user }),
   );
   const change = compareMaps(await readStoredObjectMap(store, before.objectMap, signal), reading.map);
-  const differences = compareChanges(
+  const compared = compareChanges(
     change,
     compareMaps(
       await readStoredObjectMap(store, rehearsed.mapBefore, signal),
       await readStoredObjectMap(store, rehearsed.mapAfter, signal),
     ),
+    { copy: rehearsed.imitated.login, production: rehearsed.imitated.role },
   );
+  const rights = judgeRights(compared, rehearsed.imitated);
   const expectations = expectationsFor(profile.schema, run.releaseTag);
   const findings = [
     ...revisionFindings(input, reading),
@@ -107,7 +113,8 @@ async function validateSchema(
     ...reading.state.invalidIndexes
       .filter((name) => !before.invalidIndexes.includes(name))
       .map((name) => `index ${name} is invalid`),
-    ...differences,
+    ...compared.objects,
+    ...rights.findings,
   ];
   if (findings.length > 0) {
     const { uri } = await store.archive('validation/schema-findings.txt', `${findings.join('\n')}\n`, 'text/plain');
@@ -120,20 +127,42 @@ async function validateSchema(
   }
   return {
     expected: expectations.map(keyOf),
-    changes: countEffects(change),
+    changes: countEffects(change) - rights.unknown.length,
     versionRows: reading.state.versionRows,
+    notCompared: [
+      ...rights.unknown,
+      ...compared.notCompared.map(
+        (line) => `${line}; a copy on the scratch server has none of its kind to compare with`,
+      ),
+    ].slice(0, NAMES_SHOWN),
   };
 }
 
-/** Rows of other branches, which the release did not touch, may stand beside the target's. */
-function revisionFindings({ targetRevisions, before }: ValidateSchemaInput, { state }: ProductionReading): string[] {
-  const rows = state.versionRows;
+/** Owners and grants that differ where the rehearsal's login was not what it imitated prove nothing, and are told. */
+function judgeRights(
+  { rights }: ComparedChanges,
+  { role, differences }: ImitatedLogin,
+): { readonly findings: readonly string[]; readonly unknown: readonly string[] } {
+  if (differences.length === 0) return { findings: rights, unknown: [] };
+  const why =
+    `role "${role}" could not be imitated whole in the rehearsal: ${differences.slice(0, 3).join('; ')}`.slice(0, 600);
+  return { findings: [], unknown: rights.map((line) => `${line}; nobody can tell whether it should: ${why}`) };
+}
+
+/**
+ * Rows of other branches, which the release did not touch, stand beside those it leads to. A target that a later revision
+ * depends on has no row of its own.
+ */
+function revisionFindings({ graph, before }: ValidateSchemaInput, { state }: ProductionReading): string[] {
+  const { versionRows } = state;
+  const planned = rowsAtTarget(before.versionRows, graph);
+  const known = graph.path.some(isHidden) ? [...planned, ...before.versionRows] : planned;
   return [
-    ...targetRevisions
-      .filter((revision) => !rows.includes(revision))
-      .map((revision) => `production stands at ${rows.join(', ') || 'no revision'}, not at ${revision}`),
-    ...rows
-      .filter((revision) => !targetRevisions.includes(revision) && !before.versionRows.includes(revision))
+    ...planned
+      .filter((revision) => !versionRows.includes(revision))
+      .map((revision) => `production stands at ${versionRows.join(', ') || 'no revision'}, not at ${revision}`),
+    ...versionRows
+      .filter((revision) => !known.includes(revision))
       .map((revision) => `production stands at revision ${revision}, which is not the target`),
   ];
 }

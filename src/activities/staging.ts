@@ -1,4 +1,5 @@
 import { Context } from '@temporalio/activity';
+import { rowsAtTarget } from '../alembic/reconcile.ts';
 import { findPrograms } from '../archive/programs.ts';
 import type { DryRunActivities } from '../contract/activities.ts';
 import type { FlowsEvidence, StagingEvidence, StagingInput } from '../contract/evidence/dry-run.ts';
@@ -52,7 +53,7 @@ async function migrateStaging(
     let upgradeMilliseconds = 0;
     for (const target of targetRevisions) upgradeMilliseconds += await upgradeStaging(run, target);
     const after = await readStaging(run);
-    requireTargets(before.revisions, after.revisions, targetRevisions);
+    requireTargets(before.revisions, after.revisions, input.graph);
     const mapAfter = await store.record('staging/object-map-after.json', after.map);
     const schemaAfter = await store.archive('staging/schema-after.sql', after.schema, 'application/sql');
     const tests = await testMigrations(run);
@@ -154,10 +155,15 @@ async function stateBefore(
   return before;
 }
 
-/** Alembic ends well where it had nothing to do, and where env.py led it to another database than the one it was given. */
-function requireTargets(before: readonly string[], after: readonly string[], targets: readonly string[]): void {
-  if (targets.every((target) => after.includes(target))) return;
-  const target = targets.join(', ');
+/**
+ * Alembic ends well where it had nothing to do, and where env.py led it to another database than the one it was given. A
+ * target that a later one depends on has no row of its own.
+ */
+function requireTargets(before: readonly string[], after: readonly string[], graph: StagingInput['graph']): void {
+  const planned = rowsAtTarget(graph.startRevisions, graph);
+  const targets = graph.targetRevisions.filter((target) => planned.includes(target));
+  if ((targets.length === 0 ? graph.targetRevisions : targets).every((target) => after.includes(target))) return;
+  const target = graph.targetRevisions.join(', ');
   const at = after.join(', ') || 'no revision';
   throw new StepError(
     STEP_ERRORS.checkFailed,

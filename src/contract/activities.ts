@@ -5,7 +5,8 @@
 import type { ActionsEvidence, ActionsInput, OwnStepEvidence, OwnStepInput } from './evidence/actions.ts';
 import type { ApprovalVerification, RunIdentity, VerifyApprovalInput } from './evidence/approval.ts';
 import type { BackupEvidence, BackupVerification, CaptureBackupInput, VerifyBackupInput } from './evidence/backup.ts';
-import type { ChecksEvidence, ChecksInput, SchemaValidation, ValidateSchemaInput } from './evidence/checks.ts';
+import type { ChecksEvidence, ChecksInput } from './evidence/checks.ts';
+import type { SchemaValidation, ValidateSchemaInput } from './evidence/schema.ts';
 import type { ArchivedReport } from './evidence/closeout.ts';
 import type {
   DrillInput,

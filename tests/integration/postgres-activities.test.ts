@@ -238,6 +238,28 @@ describe('diffSchema and validateSchema', () => {
     }));
   }
 
+  /** The roles of staging are called otherwise here. */
+  const OTHER_ROLES = { login: 'nobody', role: 'migrator', differences: ['the copy is of another service'] };
+  const revision = (id: string, downRevisions: readonly string[], dependsOn: readonly string[] = []) => ({
+    revision: id,
+    downRevisions,
+    dependsOn,
+    branchLabels: [],
+    file: `${id}.py`,
+    sha256: 'a'.repeat(64),
+    doc: '',
+    transactional: 'yes' as const,
+    outsideTransaction: 'nothing' as const,
+    downgrade: 'present' as const,
+    operations: ['execute'],
+  });
+  /** `0003` follows `0002`, all others begin a branch of their own. */
+  const to = (...targetRevisions: string[]) => ({
+    startRevisions: ['0002'],
+    targetRevisions,
+    path: targetRevisions.map((id) => revision(id, id === '0003' ? ['0002'] : [])),
+  });
+
   it('archive the difference, and find production changed as the copy was', async () => {
     const { production, staging, input } = await createRun();
     const evidence = await stage(input, staging, RELEASE);
@@ -255,11 +277,16 @@ describe('diffSchema and validateSchema', () => {
     const before = await asActivity(() => inspectProduction(input));
     await execute(production.migratorUrl, ...RELEASE);
     const validation = await asActivity(() =>
-      validateSchema({ ...input, before, rehearsed: evidence, targetRevisions: ['0003'] }),
+      validateSchema({ ...input, before, rehearsed: { ...evidence, imitated: OTHER_ROLES }, graph: to('0003') }),
     );
     expect(validation.expected).toEqual(['table public.exports', 'column public.users.position']);
     expect(validation.versionRows).toEqual(['0003']);
     expect(validation.changes).toBeGreaterThanOrEqual(5);
+    expect(validation.notCompared).toContainEqual(
+      expect.stringMatching(
+        /^ownership table public\.exports: added in production to .*nobody can tell.*of another service/,
+      ),
+    );
   });
 
   it('fail, naming each difference between production and the rehearsal', async () => {
@@ -281,7 +308,9 @@ describe('diffSchema and validateSchema', () => {
       execute(production.migratorUrl, 'CREATE UNIQUE INDEX CONCURRENTLY twice ON public.users (name)'),
     ).rejects.toThrow(/could not create unique index/);
     const failure = await failureOf(
-      asActivity(() => validateSchema({ ...input, before, rehearsed, targetRevisions: ['0003'] })),
+      asActivity(() =>
+        validateSchema({ ...input, before, rehearsed: { ...rehearsed, imitated: OTHER_ROLES }, graph: to('0003') }),
+      ),
     );
     expect(failure.type).toBe(STEP_ERRORS.checkFailed);
     for (const text of [
@@ -305,13 +334,33 @@ describe('diffSchema and validateSchema', () => {
     const rehearsed = await stage(input, staging, RELEASE);
     const before = await asActivity(() => inspectProduction(input));
     await execute(production.migratorUrl, ...RELEASE);
-    const validate = (...targetRevisions: string[]) =>
-      asActivity(() => validateSchema({ ...input, before, rehearsed, targetRevisions }));
+    const validate = (...targets: string[]) =>
+      asActivity(() =>
+        validateSchema({ ...input, before, rehearsed: { ...rehearsed, imitated: OTHER_ROLES }, graph: to(...targets) }),
+      );
     expect((await validate('0003')).versionRows).toEqual(['0003', 'other']);
-    expect((await validate('0003', 'other')).versionRows).toEqual(['0003', 'other']);
     expect((await failureOf(validate('0003', '0009'))).message).toContain('not at 0009');
     await execute(production.migratorUrl, `INSERT INTO public.alembic_version VALUES ('stray')`);
     expect((await failureOf(validate('0003'))).message).toContain('at revision stray, which is not the target');
+  });
+
+  it('want no row of a target that another one depends on', async () => {
+    const { production, staging, input } = await createRun();
+    const rehearsed = { ...(await stage(input, staging, RELEASE)), imitated: OTHER_ROLES };
+    const before = await asActivity(() => inspectProduction(input));
+    await execute(production.migratorUrl, ...RELEASE);
+    await execute(production.migratorUrl, `UPDATE public.alembic_version SET version_num = 'plugin2'`);
+    const graph = {
+      startRevisions: ['0002'],
+      targetRevisions: ['0003', 'plugin2'],
+      path: [revision('0003', ['0002']), revision('plugin2', [], ['0003'])],
+    };
+    const validate = () => asActivity(() => validateSchema({ ...input, before, rehearsed, graph }));
+    expect((await validate()).versionRows).toEqual(['plugin2']);
+    await execute(production.migratorUrl, `UPDATE public.alembic_version SET version_num = '0003'`);
+    const { message } = await failureOf(validate());
+    expect(message).toContain('production stands at 0003, not at plugin2');
+    expect(message).toContain('at revision 0003, which is not the target');
   });
 });
 

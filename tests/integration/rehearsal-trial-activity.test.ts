@@ -4,17 +4,20 @@ import { join } from 'node:path';
 import { execa } from 'execa';
 import { Client, Connection } from '@temporalio/client';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { createAccessActivities } from '../../src/activities/access.ts';
 import type { ActivityDependencies } from '../../src/activities/dependencies.ts';
 import { rehearseMigration } from '../../src/activities/rehearsal-trial.ts';
 import { withRunStore } from '../../src/activities/run-store.ts';
+import { createSchemaActivities } from '../../src/activities/schema.ts';
 import { readStoredText } from '../../src/activities/stored-text.ts';
+import type { SchemaValidation } from '../../src/contract/evidence/schema.ts';
 import type { GraphEvidence } from '../../src/contract/evidence/tooling.ts';
 import type { AlembicRevision } from '../../src/contract/graph.ts';
-import type { ArchivedFootprint, RehearsalTrialInput } from '../../src/contract/evidence/rehearsal.ts';
+import type { ArchivedFootprint, ImitatedLogin, RehearsalTrialInput } from '../../src/contract/evidence/rehearsal.ts';
 import { parseObjectMap } from '../../src/postgres/catalog/object-map.ts';
 import { createSecretVault } from '../../src/profile/secret-vault.ts';
 import { createService as createCheckout, type Revision } from '../fixtures/alembic/service.ts';
-import { createService } from '../postgres-service.ts';
+import { createService, execute, type TestService } from '../postgres-service.ts';
 import { useStack } from '../stack.ts';
 import { never } from './archive-source.ts';
 import { asActivity, rehearsedService, type RehearsedService } from './rehearsal-world.ts';
@@ -22,13 +25,15 @@ import { asActivity, rehearsedService, type RehearsedService } from './rehearsal
 const stack = useStack();
 const secrets = createSecretVault();
 let folder: string;
+let production: TestService;
 let service: RehearsedService;
 let deps: ActivityDependencies;
 let restore: RehearsalTrialInput['restore'];
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'runbook-trial-'));
-  service = await rehearsedService(folder, await createService(stack.postgres.primary));
+  production = await createService(stack.postgres.primary);
+  service = await rehearsedService(folder, production);
   restore = await service.restore();
   deps = {
     profilesDirectory: folder,
@@ -181,5 +186,58 @@ describe('the trial of a migration', () => {
       type: 'CheckFailed',
       message: expect.stringMatching(/refused by lint.refuse of the profile: ban-drop-column, revision 0003/),
     });
+  });
+});
+
+/** The last: what it does to production is not undone. */
+describe('production changed as the trial changed its copy', () => {
+  const MIGRATION = [
+    'CREATE TABLE public.exports (id int)',
+    'GRANT SELECT ON public.exports TO PUBLIC',
+    'CREATE FUNCTION public.one() RETURNS int LANGUAGE sql AS $$SELECT 1$$',
+    'REVOKE EXECUTE ON FUNCTION public.one() FROM PUBLIC',
+    'ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO PUBLIC',
+  ].join('; ');
+  test('owners and grants included; what is not as rehearsed is named', async () => {
+    const input = await inputFor(MIGRATION, 'SELECT 1');
+    const { inspectProduction } = createAccessActivities(deps);
+    const { validateSchema } = createSchemaActivities(deps);
+    const { mapBefore, mapAfter, imitated } = await trial(input);
+    expect(imitated).toMatchObject({ role: production.roles.migrator, differences: [] });
+    const before = await asActivity(() => inspectProduction(input));
+    const validate = (changes: Partial<ImitatedLogin> = {}): Promise<SchemaValidation> =>
+      asActivity(() =>
+        validateSchema({
+          ...input,
+          profile: { ...input.profile, schema: [] },
+          before,
+          rehearsed: { mapBefore, mapAfter, imitated: { ...imitated, ...changes } },
+        }),
+      );
+    await execute(
+      production.migratorUrl,
+      ...MIGRATION.split('; '),
+      `UPDATE public.alembic_version SET version_num = '0003'`,
+    );
+    const found = await validate();
+    expect(found).toMatchObject({ versionRows: ['0003'], notCompared: [] });
+    // The table, its column, its owner and grants, those of the function, and what is granted on tables to come.
+    expect(found.changes).toBe(8);
+
+    await execute(
+      production.superuserUrl,
+      'GRANT INSERT ON public.exports TO PUBLIC',
+      'ALTER FUNCTION public.one() OWNER TO postgres',
+    );
+    await expect(validate()).rejects.toMatchObject({
+      type: 'CheckFailed',
+      message: expect.stringMatching(
+        /grants table public\.exports: added in production to PUBLIC=INSERT, SELECT.*, in the rehearsal to PUBLIC=SELECT.*ownership function public\.one\(\): added in production to postgres, in the rehearsal to/,
+      ),
+    });
+    const doubtful = await validate({ differences: ['role "migrator" is SUPERUSER in production'] });
+    expect(doubtful.notCompared.join('\n')).toMatch(
+      /ownership function public\.one\(\): .*nobody can tell whether it should: .*SUPERUSER/,
+    );
   });
 });

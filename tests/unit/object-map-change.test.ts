@@ -102,19 +102,46 @@ describe('comparing the change of production with that of the rehearsal', () => 
       ),
     );
 
-  it('finds them equal where only roles are named differently', () => {
-    expect(compareChanges(change('integer', 'owner'), change('integer', 'other_owner'))).toEqual([]);
+  const compareObjects = (...changes: Parameters<typeof compareChanges>) => compareChanges(...changes).objects;
+
+  it('finds them equal where the login of the copy stands for the role of production', () => {
+    const roles = { copy: 'Svc_scratch_1', production: 'migrator' };
+    const equal = { objects: [], rights: [], notCompared: [] };
+    expect(compareChanges(change('integer', 'migrator'), change('integer', '"Svc_scratch_1"'), roles)).toEqual(equal);
+    const granted = (grants: string, name: string) =>
+      compareMaps(mapOf(), mapOf(['grants', 'table public.b', grants], ['default-privileges', `${name}.* r`, grants]));
+    expect(
+      compareChanges(
+        granted('app=SELECT; migrator=INSERT', 'migrator'),
+        granted('app=SELECT; "Svc_scratch_1"=INSERT', '"Svc_scratch_1"'),
+        roles,
+      ),
+    ).toEqual(equal);
+  });
+
+  it('tells owners and grants apart from definitions, and what is never compared', () => {
+    expect(compareChanges(change('integer', 'owner'), change('integer', 'other_owner'))).toEqual({
+      objects: [],
+      rights: ['ownership table public.b: added in production to owner, in the rehearsal to other_owner'],
+      notCompared: [],
+    });
+    const published = compareMaps(mapOf(), mapOf(['publication', 'p', 'all tables']));
+    expect(compareChanges(published, compareMaps(mapOf(), mapOf()))).toEqual({
+      objects: [],
+      rights: [],
+      notCompared: ['publication p: added in production'],
+    });
   });
 
   it('names each difference', () => {
-    expect(compareChanges(change('integer', 'o'), change('bigint', 'o'))).toEqual([
+    expect(compareObjects(change('integer', 'o'), change('bigint', 'o'))).toEqual([
       'column public.a.y: added in production to integer, in the rehearsal to bigint',
     ]);
     const nothing = compareMaps(mapOf(), mapOf());
-    expect(compareChanges(nothing, change('integer', 'o'))).toEqual([
+    expect(compareObjects(nothing, change('integer', 'o'))).toEqual([
       'column public.a.y: added in the rehearsal, untouched in production',
     ]);
-    expect(compareChanges(change('integer', 'o'), nothing)).toEqual([
+    expect(compareObjects(change('integer', 'o'), nothing)).toEqual([
       'column public.a.y: added in production, untouched in the rehearsal',
     ]);
   });
@@ -122,7 +149,7 @@ describe('comparing the change of production with that of the rehearsal', () => 
   it('finds them equal where the copy’s dump and restore has only written a definition otherwise', () => {
     const check = (definition: string) => compareMaps(mapOf(), mapOf(['constraint', 'public.a.c', definition]));
     expect(
-      compareChanges(
+      compareObjects(
         check(`CHECK (((st)::text = ANY ((ARRAY['new'::character varying])::text[])))`),
         check(`CHECK (((st)::text = ANY (ARRAY[('new'::character varying)::text])))`),
       ),
@@ -131,7 +158,7 @@ describe('comparing the change of production with that of the rehearsal', () => 
 
   it('says that a constraint was not validated', () => {
     const check = (definition: string) => compareMaps(mapOf(), mapOf(['constraint', 'public.a.c', definition]));
-    expect(compareChanges(check('CHECK ((y > 0)) NOT VALID'), check('CHECK ((y > 0))'))).toEqual([
+    expect(compareObjects(check('CHECK ((y > 0)) NOT VALID'), check('CHECK ((y > 0))'))).toEqual([
       'constraint public.a.c: not validated in production, validated in the rehearsal',
     ]);
   });
@@ -139,7 +166,7 @@ describe('comparing the change of production with that of the rehearsal', () => 
   it('shows of long definitions the part that differs', () => {
     const view = (end: string) =>
       compareMaps(mapOf(), mapOf(['view', 'public.v', `SELECT ${'x, '.repeat(200)}${end}`]));
-    const [line = ''] = compareChanges(view('one'), view('other'));
+    const [line = ''] = compareObjects(view('one'), view('other'));
     expect(line).toMatch(/one.* in the rehearsal to .*other/);
     expect(line.length).toBeLessThan(400);
   });

@@ -202,6 +202,7 @@ export const trial = (): RehearsalTrial => ({
   dropped: [],
   mapBefore: document,
   mapAfter: document,
+  imitated: { login: 'svc_scratch_1_migrator', role: 'migrator', differences: [] },
   findings: [],
   unknown: [],
   log: document,
@@ -342,7 +343,7 @@ export function scriptedActivities(
     },
     runChecks: async () => ({ checks: [] }),
     compareMeasures: async () => ({ values: [] }),
-    validateSchema: async () => ({ expected: [], changes: 1, versionRows: ['0002'] }),
+    validateSchema: async () => ({ expected: [], changes: 1, versionRows: ['0002'], notCompared: [] }),
     evaluateProduction: async () => ({
       reality: world.reality,
       versionRows: [],

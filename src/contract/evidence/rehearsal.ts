@@ -162,6 +162,14 @@ export interface TrialFindings {
   readonly unknown: readonly string[];
 }
 
+/** The login that the migration had on the copy, and the role of production that it acted as. */
+export interface ImitatedLogin {
+  readonly login: string;
+  readonly role: string;
+  /** In which ways it could not be what it imitates, in words. */
+  readonly differences: readonly string[];
+}
+
 /** `dry-run.rehearsal/trial`: upgrade, smoke SQL, deployed release, downgrade, comparison, upgrade again, on copies. */
 export interface RehearsalTrial extends TrialFindings {
   readonly at: string;
@@ -169,6 +177,7 @@ export interface RehearsalTrial extends TrialFindings {
   /** Object maps of the copy before and after the upgrade: production must change in the same way. */
   readonly mapBefore: StoredDocument;
   readonly mapAfter: StoredDocument;
+  readonly imitated: ImitatedLogin;
   readonly findings: readonly StaticFinding[];
   readonly log: StoredDocument;
 }

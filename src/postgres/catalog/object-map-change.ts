@@ -1,5 +1,6 @@
 import { normalizedDefinition } from './definition-text.ts';
 import { type DatabaseObject, keyOf, type ObjectMap } from './object-map.ts';
+import { qualifiedName } from '../identifier.ts';
 import type { ObjectKind } from './object-map-queries.ts';
 
 /** What lies between two maps of one database. */
@@ -69,32 +70,82 @@ export const describeChange = (change: ObjectMapChange): string[] => [
   ...change.changed.map(describeChanged),
 ];
 
-/** Belongs to the server or to its roles, which need not be the same elsewhere: no part of what a release changes. */
-export const OF_THE_SERVER: readonly ObjectKind[] = [
-  'ownership',
-  'grants',
-  'default-privileges',
+/** Who owns what and who may do what: to be compared where the copy's roles are those of production, by name. */
+const RIGHTS: ReadonlySet<ObjectKind> = new Set<ObjectKind>(['ownership', 'grants', 'default-privileges']);
+
+/** Of the server, or cut off in a copy: never the same there. */
+const NEVER_COMPARED: ReadonlySet<ObjectKind> = new Set<ObjectKind>([
   'publication',
   'publication-schema',
   'subscription',
   'user-mapping',
   'tablespace',
   'setting',
-];
+]);
+
+/** Names that stand for one another: that of a role in the copy, and that of the role in production. */
+export interface RoleNames {
+  readonly copy: string;
+  readonly production: string;
+}
+
+export interface ComparedChanges {
+  /** One line for each difference of definitions; empty when the changes are the same. */
+  readonly objects: readonly string[];
+  /** The same for owners, grants and default privileges. */
+  readonly rights: readonly string[];
+  /** `kind name: what`, for what changed in either and cannot be compared. */
+  readonly notCompared: readonly string[];
+}
 
 /**
  * Did the release change production as it changed the copy in the rehearsal? Compared by name and by the definition after,
- * in its normal form, for the copy has been dumped and restored; owners and grants are left out.
+ * in its normal form, for the copy has been dumped and restored.
  *
- * @returns one line for each difference; empty when the changes are the same
+ * @param roles how the login of the copy and the role it imitates are called
  */
-export function compareChanges(production: ObjectMapChange, rehearsed: ObjectMapChange): string[] {
+export function compareChanges(
+  production: ObjectMapChange,
+  rehearsed: ObjectMapChange,
+  roles?: RoleNames,
+): ComparedChanges {
   const first = effectsOf(production);
-  const second = effectsOf(rehearsed);
-  return [...new Set([...first.keys(), ...second.keys()])].sort().flatMap((key) => {
-    const why = differenceOf(first.get(key), second.get(key));
-    return why === undefined ? [] : [`${key}: ${why}`];
+  const second = roles === undefined ? effectsOf(rehearsed) : effectsOf(inProductionsNames(rehearsed, roles));
+  const [objects, rights, notCompared]: [string[], string[], string[]] = [[], [], []];
+  for (const key of [...new Set([...first.keys(), ...second.keys()])].sort()) {
+    const [here, there] = [first.get(key), second.get(key)];
+    const kind = (here ?? there)!.kind;
+    if (NEVER_COMPARED.has(kind)) {
+      notCompared.push(
+        `${key}: ${here === undefined ? `${there!.what} in the rehearsal` : `${here.what} in production`}`,
+      );
+      continue;
+    }
+    const why = differenceOf(here, there);
+    if (why !== undefined) (RIGHTS.has(kind) ? rights : objects).push(`${key}: ${why}`);
+  }
+  return { objects, rights, notCompared };
+}
+
+/** The copy's login has a name of its own that stands for nothing else. */
+function inProductionsNames(change: ObjectMapChange, { copy, production }: RoleNames): ObjectMapChange {
+  const renamed = (text: string): string =>
+    text.replaceAll(qualifiedName(copy), qualifiedName(production)).replaceAll(copy, production);
+  const object = ({ kind, name, definition }: DatabaseObject): DatabaseObject => ({
+    kind,
+    name: renamed(name),
+    definition: renamed(definition),
   });
+  return {
+    added: change.added.map(object),
+    removed: change.removed.map(object),
+    changed: change.changed.map(({ kind, name, before, after }) => ({
+      kind,
+      name: renamed(name),
+      before: renamed(before),
+      after: renamed(after),
+    })),
+  };
 }
 
 function differenceOf(here: Effect | undefined, there: Effect | undefined): string | undefined {
@@ -108,22 +159,26 @@ function differenceOf(here: Effect | undefined, there: Effect | undefined): stri
 }
 
 interface Effect {
+  readonly kind: ObjectKind;
   readonly what: 'added' | 'removed' | 'changed';
   readonly text: string;
   readonly form: string;
 }
 
 function effectsOf(change: ObjectMapChange): Map<string, Effect> {
-  const effect = (what: Effect['what'], text: string): Effect => ({ what, text, form: normalizedDefinition(text) });
-  const entries: (readonly [DatabaseObject | ObjectMapChange['changed'][number], Effect])[] = [
-    ...change.added.map((object) => [object, effect('added', object.definition)] as const),
-    ...change.removed.map((object) => [object, effect('removed', '')] as const),
-    ...change.changed.map((object) => [object, effect('changed', object.after)] as const),
-  ];
-  return new Map(
-    entries.filter(([{ kind }]) => !OF_THE_SERVER.includes(kind)).map(([object, value]) => [keyOf(object), value]),
-  );
+  const effect = (kind: ObjectKind, what: Effect['what'], text: string): Effect => ({
+    kind,
+    what,
+    text,
+    form: normalizedDefinition(text),
+  });
+  return new Map([
+    ...change.added.map((object) => [keyOf(object), effect(object.kind, 'added', object.definition)] as const),
+    ...change.removed.map((object) => [keyOf(object), effect(object.kind, 'removed', '')] as const),
+    ...change.changed.map((object) => [keyOf(object), effect(object.kind, 'changed', object.after)] as const),
+  ]);
 }
 
 /** How many objects the release changed, by the count `compareChanges` uses. */
-export const countEffects = (change: ObjectMapChange): number => effectsOf(change).size;
+export const countEffects = (change: ObjectMapChange): number =>
+  [...effectsOf(change).values()].filter(({ kind }) => !NEVER_COMPARED.has(kind)).length;

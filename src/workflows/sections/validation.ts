@@ -1,4 +1,5 @@
 /** Section 6 of the document: post-migration validation. */
+import type { RehearsalTrial } from '../../contract/evidence/rehearsal.ts';
 import { nextRuling } from '../gate.ts';
 import { stepRefused } from '../failure.ts';
 import type { MigrationRun } from '../run.ts';
@@ -23,17 +24,16 @@ export async function validation(run: MigrationRun, { tooling, rehearsed }: Revi
       activities.validateSchema({
         ...run.input(),
         before: before.state,
-        rehearsed: {
-          mapBefore: rehearsed.rehearsal.trial.mapBefore,
-          mapAfter: rehearsed.rehearsal.trial.mapAfter,
-        },
-        targetRevisions: tooling.graph.targetRevisions,
+        rehearsed: rehearsedChange(rehearsed.rehearsal.trial),
+        graph: tooling.graph,
       }),
     ),
   );
   await ownSteps(run, 'validation');
   if (run.profile.qa.required) await once(run, 'gate.qa', () => qaGate(run));
 }
+
+const rehearsedChange = ({ mapBefore, mapAfter, imitated }: RehearsalTrial) => ({ mapBefore, mapAfter, imitated });
 
 async function qaGate(run: MigrationRun): Promise<void> {
   const { qa, approvals } = run.profile;
