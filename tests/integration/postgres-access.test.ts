@@ -10,7 +10,7 @@ import {
 import { withConnection } from '../../src/postgres/connection.ts';
 import { Findings } from '../../src/postgres/findings.ts';
 import { checkReplication, type ReplicationLimits } from '../../src/postgres/replication.ts';
-import { createService, execute, query, type TestService, withClient } from '../postgres-service.ts';
+import { createService, execute, majorOf, query, type TestService, withClient } from '../postgres-service.ts';
 import { createRole, databaseUrl, useStack } from '../stack.ts';
 
 const { primary, replica, staging, scratch } = useStack().postgres;
@@ -67,7 +67,7 @@ describe('access', () => {
     const { service, urls } = await createEnvironment();
     const { found, findings } = await inspect(urls, profileOf(service));
     expect(findings.all).toEqual([]);
-    expect(found.production).toMatchObject({ database: service.database, serverMajor: 18 });
+    expect(found.production).toMatchObject({ database: service.database, serverMajor: await majorOf(primary) });
     expect(found.staging?.systemIdentifier).not.toBe(found.production?.systemIdentifier);
     expect(found.scratch?.database).toBe('postgres');
     expect(found.migratorRole).toBe(service.roles.migrator);

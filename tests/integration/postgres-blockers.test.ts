@@ -11,7 +11,7 @@ import { withConnection } from '../../src/postgres/connection.ts';
 import { fenceObstacles } from '../../src/postgres/fence/fence-obstacles.ts';
 import { lookAtMigration, openTransactions } from '../../src/postgres/lock-waits.ts';
 import { swapDatabases, type SwapRequest } from '../../src/postgres/swap/swap.ts';
-import { useStack } from '../stack.ts';
+import { databaseUrl, useStack } from '../stack.ts';
 import { createService, execute, majorOf, query, type TestService, withClient } from '../postgres-service.ts';
 
 // A server of its own, since prepared transactions and logical slots have to be switched on.
@@ -262,6 +262,32 @@ describe('before a restore', () => {
       ],
     });
     await execute(service.superuserUrl, 'DROP ROLE rds_superuser');
+  });
+
+  // Since PostgreSQL 15 the schema belongs to the database's owner.
+  it.skipIf(major >= 15)('names rights on schema public that only its owner could give back', async () => {
+    const service = await createService(stack.postgres.scratch!);
+    const { owner } = service.roles;
+    const names = async () => (await inside(service.administratorUrl)).findings;
+    // Rights given by name add nothing to what everybody has.
+    expect(await names()).toEqual([]);
+    await execute(service.superuserUrl, 'REVOKE CREATE ON SCHEMA public FROM PUBLIC');
+    expect(await names()).toEqual([
+      expect.stringMatching(`belongs to "postgres" .*here and in template0.*ALTER SCHEMA public OWNER TO "?${owner}`),
+    ]);
+    expect((await inside(service.superuserUrl)).findings).toEqual([]);
+
+    await execute(service.superuserUrl, `ALTER SCHEMA public OWNER TO ${owner}`);
+    const halfway = [expect.stringContaining(`belongs to "${owner}", in a fresh database to "postgres"`)];
+    expect(await names()).toEqual(halfway);
+    expect((await inside(service.superuserUrl)).findings).toEqual(halfway);
+    const template = databaseUrl(stack.postgres.scratch!, 'template0');
+    await execute(service.superuserUrl, 'ALTER DATABASE template0 ALLOW_CONNECTIONS true');
+    await execute(template, `ALTER SCHEMA public OWNER TO ${owner}`);
+    expect(await names()).toEqual([]);
+
+    await execute(template, 'ALTER SCHEMA public OWNER TO postgres');
+    await execute(service.superuserUrl, 'ALTER DATABASE template0 ALLOW_CONNECTIONS false');
   });
 
   it('names a tablespace in which the administrator may create nothing', async () => {

@@ -21,11 +21,12 @@ import {
   type RestoreRequest,
 } from '../../src/postgres/restore/restore.ts';
 import { createRedactor } from '../../src/process/redactor.ts';
-import { createService, execute, query, type TestService } from '../postgres-service.ts';
+import { createService, execute, majorOf, query, type TestService } from '../postgres-service.ts';
 import { createDatabase, databaseUrl, randomName, useStack } from '../stack.ts';
 import { failureOf } from '../step-failure.ts';
 
 const server = useStack().postgres.primary;
+const major = await majorOf(server);
 const signal = new AbortController().signal;
 
 let folder: string;
@@ -231,7 +232,7 @@ const restoreOf = (service: TestService, backup: Backup, runId: string): Restore
   maintenanceDatabase: 'postgres',
   runId,
   ledger: backup.ledger,
-  pgRestore: { file: join(server.binDirectory, 'pg_restore'), major: 18 },
+  pgRestore: { file: join(server.binDirectory, 'pg_restore'), major },
   mark: { service: 'whisper', workflowId: 'migrate-whisper', expiresAt: '2030-01-01T00:00:00.000Z' },
   standbys: [{ name: useStack().postgres.replica.name, sessions: 'none' }],
   room: { capacity: { kind: 'waiver', reason: 'a test' }, freeBytes: async () => '' },

@@ -17,11 +17,12 @@ import { captureObjectMap } from '../../src/postgres/catalog/object-map.ts';
 import { type RestoreRequest, restoreFresh } from '../../src/postgres/restore/restore.ts';
 import { closingMark } from '../../src/postgres/swap/swap-record.ts';
 import { createRedactor } from '../../src/process/redactor.ts';
-import { createService, execute, query, type TestService, withClient } from '../postgres-service.ts';
+import { createService, execute, majorOf, query, type TestService, withClient } from '../postgres-service.ts';
 import { databaseUrl, useStack } from '../stack.ts';
 import { failureOf } from '../step-failure.ts';
 
 const server = useStack().postgres.primary;
+const major = await majorOf(server);
 const signal = new AbortController().signal;
 const run = promisify(execFile);
 
@@ -76,7 +77,7 @@ const restoreOf = (
   openBackup: () => createReadStream(backup.file),
   dumpBytes: 0,
   jobs: 2,
-  pgRestore: { file: join(server.binDirectory, 'pg_restore'), major: 18 },
+  pgRestore: { file: join(server.binDirectory, 'pg_restore'), major },
   mark: { service: 'whisper', workflowId: 'migrate-whisper', expiresAt: '2030-01-01T00:00:00.000Z' },
   standbys: [{ name: useStack().postgres.replica.name, sessions: 'none' }],
   room: { capacity: { kind: 'waiver', reason: 'a test' }, freeBytes: async () => '' },
@@ -247,12 +248,12 @@ describe('restoring into a fresh database', () => {
     superuser.on('error', () => undefined);
     await superuser.connect();
     const error = await failureOf(
-      restoreFresh(restoreOf(service, backup, '0190ffff-1', { pgRestore: { file: 'pg_restore', major: 15 } })),
+      restoreFresh(restoreOf(service, backup, '0190ffff-1', { pgRestore: { file: 'pg_restore', major: major + 1 } })),
     );
     expect(error.type).toBe(STEP_ERRORS.refused);
     expect(error.message).toContain('lacks CREATEDB');
     expect(error.message).toContain('a superuser is connected');
-    expect(error.message).toContain('pg_restore is of version 15');
+    expect(error.message).toContain(`pg_restore is of version ${major + 1}`);
     expect(await databases(service)).toHaveLength(1);
     await superuser.end();
   });

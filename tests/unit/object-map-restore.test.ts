@@ -40,6 +40,20 @@ describe('a restored database against its original', () => {
     ]);
   });
 
+  it('differs cosmetically in rights on schema public that everybody has, and really in all others', () => {
+    const everybody = 'PUBLIC=CREATE, USAGE; postgres=CREATE, USAGE';
+    const grants = (rights: string, name = 'schema public'): Entry[] => [['grants', name, rights]];
+    expect(compare(grants(`${everybody}; app=USAGE`), grants(everybody)).verdict).toBe('cosmetic');
+    for (const [before, after, name] of [
+      [`${everybody}; app=USAGE*`, everybody],
+      ['PUBLIC=USAGE; postgres=CREATE, USAGE; app=USAGE', everybody],
+      [`${everybody}; app=USAGE`, 'PUBLIC=USAGE; postgres=CREATE, USAGE'],
+      [`${everybody}; app=USAGE`, everybody, 'schema other'],
+    ] as const) {
+      expect(compare(grants(before, name), grants(after, name)).verdict).toBe('different');
+    }
+  });
+
   it('differs in a text that only looks like a cast', () => {
     const comment = (text: string): Entry[] => [['comment', 'table public.a', text]];
     expect(compare(comment('a::b c'), comment('a::d c')).verdict).toBe('different');

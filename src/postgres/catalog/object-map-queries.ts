@@ -16,7 +16,7 @@ import { RIGHTS_QUERIES } from './object-map-rights-queries.ts';
  *
  * Left out everywhere: system schemas, members of extensions, temporary objects. No OIDs, no physical order of columns, no
  * statistics, no data, no value that may be a secret; nothing that only superusers may read, for the map must not depend on
- * who reads it. Tried on PostgreSQL 15 and 18; uses no catalog column younger than 14 except through `to_jsonb`.
+ * who reads it. Tried on PostgreSQL 14 to 18; uses no catalog column younger than 14 except through `to_jsonb`.
  */
 export const OBJECT_QUERIES = {
   schema: `
@@ -226,8 +226,9 @@ export const OBJECT_QUERIES = {
     WHERE d.classoid <> 'pg_largeobject'::regclass
       AND ((d.objoid >= ${FIRST_USER_OID} AND coalesce(i.schema, '') !~ '^pg_'
             AND NOT EXISTS (SELECT FROM pg_depend x WHERE x.classid = d.classoid AND x.objid = d.objoid AND x.deptype = 'e'))
-           OR (d.classoid = 'pg_namespace'::regclass AND d.objoid = 'public'::regnamespace
-               AND d.description <> 'standard public schema'))`,
+           -- no dump carries it before PostgreSQL 15
+           OR (d.classoid = 'pg_namespace'::regclass AND d.objoid = to_regnamespace('public')
+               AND current_setting('server_version_num')::int >= 150000 AND d.description <> 'standard public schema'))`,
 
   ...RARE_QUERIES,
   ...RIGHTS_QUERIES,

@@ -72,9 +72,17 @@ function formOf(kind: ObjectKind, definition: string): string {
   return WITH_EXPRESSIONS.has(kind) ? normalizedDefinition(definition) : definition;
 }
 
-/** Definitions of one object that differ at most in how PostgreSQL writes an expression. */
-export const meansTheSame = ({ kind, before, after }: ObjectMapChange['changed'][number]): boolean =>
-  formOf(kind, before) === formOf(kind, after);
+/** Definitions of one object that differ at most in how PostgreSQL writes an expression, or in rights that everybody has. */
+export const meansTheSame = ({ kind, name, before, after }: ObjectMapChange['changed'][number]): boolean =>
+  formOf(kind, before) === formOf(kind, after) ||
+  (kind === 'grants' && name === 'schema public' && givesEverybodyAll(before) && givesEverybodyAll(after));
+
+/**
+ * Before PostgreSQL 15 everybody may create in schema `public`, and only its owner, a superuser as a rule, can grant the same
+ * to somebody by name: a restore by anybody else leaves that out. Rights to grant on are no part of it.
+ */
+const givesEverybodyAll = (grants: string): boolean =>
+  grants.split('; ').includes('PUBLIC=CREATE, USAGE') && !grants.includes('*');
 
 /** Of objects that both have: what only one has is told already. */
 function cosmeticFacts(original: ObjectMap, restored: ObjectMap): string[] {

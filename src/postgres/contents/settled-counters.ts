@@ -25,7 +25,7 @@ const PATIENCE = 12_500;
 
 /**
  * The counters once every session has reported what it committed before now. A session whose one transaction outlasts that
- * is ended, unless it writes: a session that ends reports. So is, until PostgreSQL 14, one that has idled all the while.
+ * is ended, unless it writes: a session that ends reports. So is, until PostgreSQL 14, one that idles instead of reporting.
  * Takes no time where nobody else is connected.
  *
  * @param client of the administrator, in the database itself
@@ -33,7 +33,7 @@ const PATIENCE = 12_500;
 export async function settledCounters(client: Client, options: SettleOptions): Promise<SettledCounters> {
   const deadline = Date.now() + (options.patience ?? PATIENCE);
   const beginning = await serverClock(client);
-  const idleReport = (await hasStatisticsCollector(client)) ? Number.POSITIVE_INFINITY : IDLE_REPORT;
+  const idleSessions = (await hasStatisticsCollector(client)) ? 'keep back' : 'report';
   /** When each session was last seen to write; what it wrote before is what it has to report. */
   const written = new Map<string, number>();
   const reported = new Set<string>();
@@ -48,7 +48,7 @@ export async function settledCounters(client: Client, options: SettleOptions): P
         return true;
       }
       const since = written.get(key) ?? (session.start > beginning ? undefined : beginning);
-      if (since === undefined || hasReported(session, { since, clock, idleReport })) reported.add(key);
+      if (since === undefined || hasReported(session, { since, clock, idleSessions })) reported.add(key);
       return !reported.has(key);
     });
     if (waiting.length === 0) return { counters: await readCounters(client), unsettled: [] };
@@ -59,6 +59,7 @@ export async function settledCounters(client: Client, options: SettleOptions): P
       ];
       return { counters: await readCounters(client), unsettled };
     }
+    if (idleSessions === 'keep back') await endThose(client, idleTooLong(waiting, clock), options.signal);
     options.progress({ phase: 'waiting until every session has reported what it wrote', sessions: waiting.length });
     await pause(250, undefined, { signal: options.signal });
   }
@@ -79,8 +80,13 @@ interface OpenSession {
 
 const hasReported = (
   { idleSince }: OpenSession,
-  { since, clock, idleReport }: { since: number; clock: number; idleReport: number },
-): boolean => idleSince !== null && (idleSince >= since + BUSY_REPORT || clock - idleSince >= idleReport);
+  { since, clock, idleSessions }: { since: number; clock: number; idleSessions: 'report' | 'keep back' },
+): boolean =>
+  idleSince !== null &&
+  (idleSince >= since + BUSY_REPORT || (idleSessions === 'report' && clock - idleSince >= IDLE_REPORT));
+
+const idleTooLong = (sessions: readonly OpenSession[], clock: number): ReadonlySet<string> =>
+  new Set(sessions.filter(({ idleSince }) => idleSince !== null && clock - idleSince >= IDLE_REPORT).map(keyOf));
 
 const keyOf = ({ pid, backendStart }: { readonly pid: number; readonly backendStart: string | null }): string =>
   `${pid} ${backendStart ?? ''}`;

@@ -1,5 +1,6 @@
 /** What keeps a dump of this database from being restored into a fresh one beside it. Read inside the database itself. */
 import type { Client } from 'pg';
+import { findPublicSchemaBlockers } from './public-schema.ts';
 import { readServerMajor } from '../server-version.ts';
 
 export interface Blockers {
@@ -49,7 +50,12 @@ export async function findRestoreBlockers(client: Client): Promise<Blockers> {
   const power = await powerOf(client);
   const creatable = [...(await uncreatableExtensions(client)), ...(await superusersObjects(client))];
   const tablespaces = await forbiddenTablespaces(client);
-  const lasting = [...(await boundExtensions(client)), ...(await otherVersions(client)), ...tablespaces];
+  const lasting = [
+    ...(await boundExtensions(client)),
+    ...(await otherVersions(client)),
+    ...tablespaces,
+    ...(await findPublicSchemaBlockers(client)),
+  ];
   switch (power) {
     case 'superuser':
       return { findings: lasting, notes: [] };
