@@ -769,7 +769,7 @@ describe('checks after a second upgrade', () => {
       },
       validateSchema: async () => {
         if (upgrades === 1) throw ApplicationFailure.nonRetryable('other objects', STEP_ERRORS.checkFailed);
-        return { expected: [], changes: 1, versionRows: ['0002'] };
+        return { expected: [], changes: 1, versionRows: ['0002'], notCompared: [] };
       },
     }));
     const end = await runMigration(activities, async (handle) => {
