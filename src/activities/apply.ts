@@ -18,7 +18,7 @@ import { readRehearsedLocks } from './rehearsed-locks.ts';
 import { releaseAlembic } from './release-alembic.ts';
 import { type RunStore, withRunStore } from './run-store.ts';
 import { asBlockers, UpgradeTelling } from './upgrade-progress.ts';
-import { hasStarted, recordStart } from './upgrade-record.ts';
+import { hasStarted, recordDrop, recordStart } from './upgrade-record.ts';
 
 const STEP = 'apply.upgrade';
 /** Whoever has waited behind the migration's lock comes first, then it tries again. */
@@ -41,7 +41,13 @@ export const upgradeProduction =
         withGuardedProduction(
           deps,
           input,
-          { step: STEP, signal: tools.signal, invalidBefore: input.before.invalidIndexes, progress: tools.progress },
+          {
+            step: STEP,
+            signal: tools.signal,
+            invalidBefore: input.before.invalidIndexes,
+            store,
+            progress: tools.progress,
+          },
           (production) => upgradeFromReality(deps, input, tools, store, production),
         ),
       );
@@ -61,7 +67,9 @@ async function upgradeFromReality(
     revisions: input.graph.targetRevisions,
     milliseconds,
     how,
-    droppedInvalidIndexes: [...production.indexes.dropped, ...droppedIndexes],
+    droppedInvalidIndexes: [
+      ...new Set([...production.droppedEarlier, ...production.indexes.dropped, ...droppedIndexes]),
+    ],
     endedSessions: production.endedSessions,
     tries: 0,
     blockers: [],
@@ -168,7 +176,7 @@ async function dropLeftIndexes({ input, production, reading, store }: TryContext
   const { dropped } = await withConnection(
     production.administrator,
     { runId: input.run.runId, step: STEP, signal: production.signal, statementTimeout: 180_000 },
-    (client) => dropInvalidIndexes(client, input.before.invalidIndexes),
+    (client) => dropInvalidIndexes(client, input.before.invalidIndexes, recordDrop(store, STEP)),
   );
   const { found, droppedIndexes } = await settleProduction(input, reading, store);
   whetherToRun(found);

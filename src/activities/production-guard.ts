@@ -1,12 +1,14 @@
 import type { StepInput } from '../contract/evidence/step.ts';
 import { type ConnectionTarget, inDatabase, parseConnectionUrl } from '../postgres/connection-url.ts';
-import { type DroppedIndexes, dropInvalidIndexes } from '../postgres/catalog/leftover-indexes.ts';
+import { type DroppedIndexes, dropInvalidIndexes, indexesGone } from '../postgres/catalog/leftover-indexes.ts';
 import { withConnection } from '../postgres/connection.ts';
 import { freshDatabaseName } from '../postgres/restore/restore.ts';
 import { reopenAfterInterruptedSwap } from '../postgres/swap/swap-record.ts';
 import { endSessions } from '../postgres/sessions.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { withMigrationLock } from './migration-lock.ts';
+import type { RunStore } from './run-store.ts';
+import { readDrops, recordDrop } from './upgrade-record.ts';
 
 /** Production as a step that may write holds it: under the migration lock, with nobody of an earlier attempt left. */
 export interface GuardedProduction {
@@ -16,6 +18,8 @@ export interface GuardedProduction {
   readonly signal: AbortSignal;
   readonly endedSessions: number;
   readonly indexes: DroppedIndexes;
+  /** Indexes that earlier attempts of the run, of whatever step, have dropped and that have not come back. */
+  readonly droppedEarlier: readonly string[];
 }
 
 export interface GuardOptions {
@@ -23,6 +27,8 @@ export interface GuardOptions {
   readonly signal: AbortSignal;
   /** Names of indexes that were invalid before the upgrade: left alone. */
   readonly invalidBefore: readonly string[];
+  /** Of the run: what is dropped is written down there first. */
+  readonly store: RunStore;
   readonly progress: (details: { readonly phase: string }) => void;
 }
 
@@ -56,7 +62,10 @@ export async function withGuardedProduction<T>(
       { runId: run.runId, step: options.step, signal, statementTimeout: 180_000 },
       async (client) => {
         const { ended } = await endSessions(client, { of: { role: migrator.user }, signal });
-        return { ended: ended.length, indexes: await dropInvalidIndexes(client, options.invalidBefore) };
+        const droppedEarlier = await indexesGone(client, await readDrops(options.store, signal));
+        const beforeDrop = recordDrop(options.store, options.step);
+        const indexes = await dropInvalidIndexes(client, options.invalidBefore, beforeDrop);
+        return { ended: ended.length, indexes, droppedEarlier };
       },
     );
     return work({
@@ -65,6 +74,7 @@ export async function withGuardedProduction<T>(
       signal,
       endedSessions: leftovers.ended,
       indexes: leftovers.indexes,
+      droppedEarlier: leftovers.droppedEarlier,
     });
   });
 }

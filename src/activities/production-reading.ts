@@ -9,7 +9,7 @@ import { compareMaps, describeChange, type ObjectMapChange } from '../postgres/c
 import { type ProductionReading, readProductionState } from '../postgres/catalog/production-state.ts';
 import type { RunStore } from './run-store.ts';
 import { readStoredObjectMap } from './stored-text.ts';
-import { type Boundary, hasStarted, readBoundaries } from './upgrade-record.ts';
+import { type Boundary, hasStarted, readBoundaries, recordDrop } from './upgrade-record.ts';
 
 export interface ReadingOptions {
   readonly administrator: ConnectionTarget;
@@ -56,7 +56,9 @@ export async function settleProduction(
   const { found } = judged(input, reading, boundaries, begun);
   const whole = await leftoverIndexes(input, { reading, found }, boundaries, store, options.signal);
   const { dropped } =
-    whole.length === 0 ? { dropped: [] } : await onProduction(input, options, (client) => dropIndexes(client, whole));
+    whole.length === 0
+      ? { dropped: [] }
+      : await onProduction(input, options, (client) => dropIndexes(client, whole, recordDrop(store, options.step)));
   const after =
     dropped.length === 0 ? { reading, found } : judged(input, await readProduction(input, options), boundaries, begun);
   return {
@@ -120,6 +122,7 @@ async function settleInvalidIndexes(
           ? await dropPartitionedIndex(client, name, {
               before: namesOfIndexes(await readStoredObjectMap(store, before.objectMap, options.signal)),
               lockTimeout: profile.guard.lockTimeout,
+              beforeDrop: recordDrop(store, options.step),
             })
           : 'it belongs to a partitioned table, and a revision that was completed may have left it so';
       if (why === undefined) dropped.push(name);

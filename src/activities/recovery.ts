@@ -27,10 +27,12 @@ export const evaluateProduction =
         differences: differences.slice(0, 200),
         leftovers: [
           ...[...new Set(invalid)].map((name) => `index ${name} (invalid)`),
-          ...droppedIndexes.filter((name) => !invalid.includes(name)).map((name) => `index ${name}`),
+          ...[...production.droppedEarlier, ...droppedIndexes]
+            .filter((name) => !invalid.includes(name))
+            .map((name) => `index ${name}`),
           ...notValidated,
         ].slice(0, 200),
-        droppedInvalidIndexes: [...dropped, ...droppedIndexes],
+        droppedInvalidIndexes: [...new Set([...production.droppedEarlier, ...dropped, ...droppedIndexes])],
         endedSessions: production.endedSessions,
       };
     });
@@ -46,7 +48,7 @@ function guarded<T>(
       withGuardedProduction(
         deps,
         input,
-        { step, signal: tools.signal, invalidBefore: input.before.invalidIndexes, progress: tools.progress },
+        { step, signal: tools.signal, invalidBefore: input.before.invalidIndexes, store, progress: tools.progress },
         (production) => work(tools, store, production),
       ),
     ),

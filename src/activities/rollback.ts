@@ -42,7 +42,13 @@ export const rollBackProduction =
         withGuardedProduction(
           deps,
           input,
-          { step: STEP, signal: tools.signal, invalidBefore: input.before.invalidIndexes, progress: tools.progress },
+          {
+            step: STEP,
+            signal: tools.signal,
+            invalidBefore: input.before.invalidIndexes,
+            store,
+            progress: tools.progress,
+          },
           async (production) => {
             const arrivals = new RollbackArrivals(input, production, STEP);
             const record = await RollbackRecord.read(store, production.signal);

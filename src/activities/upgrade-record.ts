@@ -46,3 +46,21 @@ export async function readBoundaries({ store, folder }: RunStore, signal: AbortS
   );
   return boundaries.flat().sort((one, other) => one.at.localeCompare(other.at));
 }
+
+const DROPS = `${FOLDER}/dropping-`;
+
+/** Written down before the index is dropped: the attempt that does it may not live to tell. */
+export const recordDrop =
+  (store: RunStore, step: string) =>
+  async (index: string): Promise<void> => {
+    const content = JSON.stringify({ index, step, at: new Date().toISOString() });
+    await store.record(`${DROPS}${encodeURIComponent(index)}.json`, content);
+  };
+
+/** Names of the indexes that attempts of this run, of whatever step, were about to drop. */
+export async function readDrops({ store, folder }: RunStore, signal: AbortSignal): Promise<readonly string[]> {
+  const prefix = `${folder}/${DROPS}`;
+  return (await store.list(prefix, signal)).map(({ key }) =>
+    decodeURIComponent(key.slice(prefix.length, -'.json'.length)),
+  );
+}

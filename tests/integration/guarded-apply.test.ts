@@ -3,7 +3,7 @@ import { Client } from 'pg';
 import { describe, expect, test } from 'vitest';
 import { STEP_ERRORS } from '../../src/contract/errors.ts';
 import type { Blocker, UpgradeProgress } from '../../src/contract/evidence/upgrade.ts';
-import { query } from '../postgres-service.ts';
+import { execute, query } from '../postgres-service.ts';
 import { useStack } from '../stack.ts';
 import { createGuardedService, everyLock, type GuardedService } from './guarded-service.ts';
 
@@ -331,6 +331,29 @@ describe('an index built concurrently', () => {
       tries: 2,
       droppedInvalidIndexes: ['public.notes_body'],
     });
+  });
+});
+
+describe('an index that was dropped by an attempt that did not live to tell', () => {
+  const INVALID = 'CREATE UNIQUE INDEX CONCURRENTLY twice ON public.users (kind)';
+  const leaveInvalid = ({ production }: GuardedService): Promise<unknown> =>
+    execute(production.superuserUrl, INVALID).catch(() => undefined);
+
+  test('is told by the next, and not once it is there again', async () => {
+    const service = await createGuardedService({ revisions: [BUILD_INDEX] });
+    await leaveInvalid(service);
+    const lost = await service.evaluate();
+    expect(lost).toMatchObject({
+      droppedInvalidIndexes: ['public.twice'],
+      leftovers: ['index public.twice (invalid)'],
+    });
+    const next = await service.evaluate();
+    expect(next).toMatchObject({ droppedInvalidIndexes: ['public.twice'], leftovers: ['index public.twice'] });
+    expect(next.reality).toEqual({ kind: 'unchanged' });
+
+    expect(await service.upgrade()).toMatchObject({ how: 'upgraded', droppedInvalidIndexes: ['public.twice'] });
+    await execute(service.production.superuserUrl, 'CREATE INDEX twice ON public.users (kind)');
+    expect(await service.evaluate()).toMatchObject({ droppedInvalidIndexes: [], leftovers: [] });
   });
 });
 

@@ -11,9 +11,11 @@ import { afterAll } from 'vitest';
 import { createAccessActivities } from '../../src/activities/access.ts';
 import { upgradeProduction } from '../../src/activities/apply.ts';
 import type { ActivityDependencies } from '../../src/activities/dependencies.ts';
+import { evaluateProduction } from '../../src/activities/recovery.ts';
 import { withRunStore } from '../../src/activities/run-store.ts';
 import { readGraph } from '../../src/alembic/read-graph.ts';
 import type { ProductionState } from '../../src/contract/evidence/production.ts';
+import type { Evaluation } from '../../src/contract/evidence/rollback.ts';
 import type { UpgradeEvidence, UpgradeInput, UpgradeProgress } from '../../src/contract/evidence/upgrade.ts';
 import type { AlembicProfile, GuardProfile, Profile } from '../../src/contract/profile.ts';
 import type { ArchivedFootprint } from '../../src/contract/evidence/rehearsal.ts';
@@ -31,6 +33,8 @@ export interface GuardedService {
   readonly input: UpgradeInput;
   /** Runs the step; `heard` is told every heartbeat. */
   upgrade(heard?: (progress: UpgradeProgress) => void, signal?: AbortSignal): Promise<UpgradeEvidence>;
+  /** Looks at what the upgrade left, as `recovery.evaluate` does. */
+  evaluate(): Promise<Evaluation>;
   /** What Alembic wrote in the last run of the step, as it is kept. */
   archivedLog(): Promise<string>;
 }
@@ -153,6 +157,7 @@ export async function createGuardedService(options: GuardedServiceOptions): Prom
       mock.on('heartbeat', (details: UpgradeProgress) => heard?.(details));
       return mock.run(() => upgradeProduction(deps)(input));
     },
+    evaluate: () => environment().run(() => evaluateProduction(deps)(input)),
     archivedLog: () =>
       withRunStore(deps.secrets, step, never(), async ({ store, folder }) =>
         Buffer.from((await store.get(`${folder}/apply/alembic.log`, never())) ?? []).toString('utf8'),

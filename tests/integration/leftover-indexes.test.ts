@@ -18,7 +18,7 @@ const invalidIn = ({ administratorUrl }: TestService) =>
   );
 
 const drop = ({ administratorUrl }: TestService) =>
-  withConnection(administratorUrl, options(), (client) => dropInvalidIndexes(client, []));
+  withConnection(administratorUrl, options(), (client) => dropInvalidIndexes(client, [], async () => undefined));
 
 /** Runs a statement while another session holds something, until it waits for that, and ends its session there. */
 async function interrupted(service: TestService, statement: string, held: readonly string[]): Promise<void> {
@@ -86,7 +86,7 @@ describe('an index that became a constraint', () => {
       'ALTER TABLE public.users ADD CONSTRAINT users_id_name UNIQUE USING INDEX users_id_name',
     );
     const result = await withConnection(service.administratorUrl, options(), (client) =>
-      dropIndexes(client, ['public.users_id_name']),
+      dropIndexes(client, ['public.users_id_name'], async () => undefined),
     );
     expect(result).toEqual({ dropped: [], kept: [] });
   });
@@ -107,7 +107,11 @@ describe('an index of a partitioned table', () => {
   }
   const dropIt = ({ administratorUrl }: TestService, before: readonly string[]) =>
     withConnection(administratorUrl, options(), (client) =>
-      dropPartitionedIndex(client, 'public.events_id', { before: new Set(before), lockTimeout: 200 }),
+      dropPartitionedIndex(client, 'public.events_id', {
+        before: new Set(before),
+        lockTimeout: 200,
+        beforeDrop: async () => undefined,
+      }),
     );
 
   it('that lacks partitions is left to whoever knows whether it is meant so', async () => {

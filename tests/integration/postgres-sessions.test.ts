@@ -178,7 +178,7 @@ describe('invalid indexes', () => {
     expect(before).toEqual(['public.was_there']);
     await expect(failedBuild('half_built')).rejects.toThrow(/could not create unique index/);
     const result = await withConnection(service.administratorUrl, options(), (client) =>
-      dropInvalidIndexes(client, before),
+      dropInvalidIndexes(client, before, async () => undefined),
     );
     expect(result).toEqual({
       dropped: ['public.half_built'],
@@ -197,7 +197,7 @@ describe('invalid indexes', () => {
       const building = builder.query('CREATE INDEX CONCURRENTLY in_progress ON public.users (name)');
       await withConnection(service.administratorUrl, options(), async (client) => {
         await expect.poll(async () => (await listInvalidIndexes(client)).length).toBe(1);
-        expect(await dropInvalidIndexes(client, [])).toEqual({
+        expect(await dropInvalidIndexes(client, [], async () => undefined)).toEqual({
           dropped: [],
           kept: [{ name: 'public.in_progress', why: 'is being built' }],
         });

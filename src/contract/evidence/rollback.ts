@@ -29,6 +29,7 @@ export interface Evaluation {
   readonly differences: readonly string[];
   /** What an upgrade that was stopped has left: invalid indexes and constraints not validated that were not there before. */
   readonly leftovers: readonly string[];
+  /** By this run so far, attempts that did not live to tell included, but for those that are there again. */
   readonly droppedInvalidIndexes: readonly string[];
   readonly endedSessions: number;
 }

@@ -17,6 +17,7 @@ export interface UpgradeEvidence {
   readonly milliseconds: number;
   /** `already-applied`: an earlier attempt had finished before its reply was lost. */
   readonly how: 'upgraded' | 'resumed' | 'already-applied';
+  /** By this attempt, and by earlier ones where they were not there again when it began. */
   readonly droppedInvalidIndexes: readonly string[];
   readonly endedSessions: number;
   /** How often Alembic was started: more than once where a lock could not be had in time. */

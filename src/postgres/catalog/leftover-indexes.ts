@@ -52,13 +52,20 @@ export interface DroppedIndexes {
   readonly kept: readonly { readonly name: string; readonly why: string }[];
 }
 
+/** Called with the name of an index right before it is dropped: whoever comes after a crash is to know of it. */
+export type BeforeDrop = (name: string) => Promise<void>;
+
 /**
  * Drops the invalid indexes that were not invalid before, without blocking writes.
  *
  * @param client of the owner or a member of it, not in a transaction
  * @param before names of the indexes that were invalid before the migration: not its doing, left alone
  */
-export async function dropInvalidIndexes(client: Client, before: readonly string[]): Promise<DroppedIndexes> {
+export async function dropInvalidIndexes(
+  client: Client,
+  before: readonly string[],
+  beforeDrop: BeforeDrop,
+): Promise<DroppedIndexes> {
   const dropped: string[] = [];
   const kept: { name: string; why: string }[] = [];
   for (const index of await listInvalidIndexes(client)) {
@@ -67,6 +74,7 @@ export async function dropInvalidIndexes(client: Client, before: readonly string
     else if (index.partitioned)
       kept.push({ name: index.name, why: 'index of a partitioned table: lacks indexes on partitions' });
     else {
+      await beforeDrop(index.name);
       const failure = await dropConcurrently(client, index);
       if (failure === undefined) dropped.push(index.name);
       else kept.push({ name: index.name, why: failure });
@@ -100,7 +108,11 @@ async function dropConcurrently(client: Client, index: Pick<InvalidIndex, 'sql'>
 export async function dropPartitionedIndex(
   client: Client,
   name: string,
-  { before, lockTimeout }: { readonly before: ReadonlySet<string>; readonly lockTimeout: number },
+  {
+    before,
+    lockTimeout,
+    beforeDrop,
+  }: { readonly before: ReadonlySet<string>; readonly lockTimeout: number; readonly beforeDrop: BeforeDrop },
 ): Promise<string | undefined> {
   const index = (await listInvalidIndexes(client)).find((one) => one.name === name && one.partitioned);
   if (index === undefined) return undefined;
@@ -112,6 +124,7 @@ export async function dropPartitionedIndex(
   );
   const older = rows.map((row) => qualifiedName(row.schema, row.index)).find((attached) => before.has(attached));
   if (older !== undefined) return `index ${older}, which was there before, is attached to it`;
+  await beforeDrop(name);
   await client.query(`SET lock_timeout = ${Math.max(1, Math.round(lockTimeout))}`);
   for (let tries = 5; ; tries -= 1) {
     try {
@@ -128,12 +141,27 @@ export async function dropPartitionedIndex(
 const notDropped = (error: unknown, state: string): string =>
   `could not be dropped: ${(error as Error).message.slice(0, 200)} (SQLSTATE ${state})`;
 
+/** Which of these, `schema.index` as in the object map, are not there, valid or not. */
+export async function indexesGone(client: Client, names: readonly string[]): Promise<string[]> {
+  if (names.length === 0) return [];
+  const { rows } = await client.query<{ schema: string; index: string }>(
+    `SELECT n.nspname AS "schema", c.relname AS "index"
+     FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace`,
+  );
+  const there = new Set(rows.map(({ schema, index }) => qualifiedName(schema, index)));
+  return names.filter((name) => !there.has(name));
+}
+
 /**
  * Drops valid indexes by name, without blocking writes: what a revision that was interrupted in its middle had built.
  *
  * @param names `schema.index`, as in the object map
  */
-export async function dropIndexes(client: Client, names: readonly string[]): Promise<DroppedIndexes> {
+export async function dropIndexes(
+  client: Client,
+  names: readonly string[],
+  beforeDrop: BeforeDrop,
+): Promise<DroppedIndexes> {
   const { rows } = await client.query<{ schema: string; index: string }>(
     `SELECT n.nspname AS "schema", c.relname AS "index"
      FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -144,6 +172,7 @@ export async function dropIndexes(client: Client, names: readonly string[]): Pro
   for (const { schema, index } of rows) {
     const name = qualifiedName(schema, index);
     if (!names.includes(name)) continue;
+    await beforeDrop(name);
     const failure = await dropConcurrently(client, { sql: sqlName(schema, index) });
     if (failure === undefined) dropped.push(name);
     else kept.push({ name, why: failure });
