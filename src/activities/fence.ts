@@ -253,7 +253,7 @@ async function prove(
 
 /**
  * Before the migration every write is somebody else's. Once it has begun, those are that go to tables which were there before and
- * which it was not seen to write when it was rehearsed, up and down.
+ * which it neither wrote when it was rehearsed, up and down, nor locked as writing does: the rows it changes may have come since.
  */
 async function othersWrites(
   { footprint }: FenceHeldInput,
@@ -262,11 +262,20 @@ async function othersWrites(
   signal: AbortSignal,
 ): Promise<(table: string) => boolean> {
   if (footprint === undefined) return () => true;
-  const { writes = [] } = JSON.parse(await readStoredText(store, footprint, signal)) as ArchivedFootprint;
+  const { writes = [], locks } = JSON.parse(await readStoredText(store, footprint, signal)) as ArchivedFootprint;
   const there = new Set(before.tables.map(({ table }) => table));
-  const own = new Set(writes);
+  const locked = locks.filter(({ mode }) => LOCKS_OF_WRITERS.has(mode)).map(({ relation }) => relation);
+  const own = new Set([...writes, ...locked]);
   return (table) => there.has(table) && !own.has(table);
 }
+
+/** Modes that go with changing rows (PostgreSQL documentation, "Explicit Locking"). */
+const LOCKS_OF_WRITERS: ReadonlySet<string> = new Set([
+  'RowExclusiveLock',
+  'ShareRowExclusiveLock',
+  'ExclusiveLock',
+  'AccessExclusiveLock',
+]);
 
 async function createRecoveryPoint(
   dependencies: Needed,

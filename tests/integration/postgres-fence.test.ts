@@ -437,9 +437,9 @@ describe('the counters', () => {
   it('tell others’ writes from those that the rehearsed migration makes, once it has begun', async () => {
     const { service, input } = await createRun();
     const fence = await raise(input);
-    const rehearsed = (writes?: readonly string[]) =>
+    const rehearsed = (writes?: readonly string[], locks: readonly object[] = []) =>
       withRunStore(secrets, input, new AbortController().signal, ({ record }) =>
-        record(`footprint-${randomUUID()}.json`, JSON.stringify({ statements: [], locks: [], writes })),
+        record(`footprint-${randomUUID()}.json`, JSON.stringify({ statements: [], locks, writes })),
       );
     await execute(
       service.migratorUrl,
@@ -449,6 +449,11 @@ describe('the counters', () => {
     );
     expect(await prove(input, fence)).toMatchObject({ held: false });
     expect(await prove(input, fence, await rehearsed(['public.users']))).toMatchObject({ held: true });
+    // The statement was rehearsed, and the rows that it changes have come since.
+    const locks = [{ relation: 'public.users', mode: 'RowExclusiveLock', milliseconds: 1, revision: null }];
+    expect(await prove(input, fence, await rehearsed([], locks))).toMatchObject({ held: true });
+    const read = [{ ...locks[0], mode: 'AccessShareLock' }];
+    expect(await prove(input, fence, await rehearsed([], read))).toMatchObject({ held: false });
     // What the rehearsal does not tell is not known to be the migration's.
     expect(await prove(input, fence, await rehearsed())).toMatchObject({ held: false });
     await withClient(service.applicationUrl, async (client) => {
