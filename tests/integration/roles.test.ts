@@ -226,7 +226,8 @@ describe('the backup role', () => {
     await query(urlOf(roles.application), 'SELECT lo_from_bytea(0, $1)', [Buffer.from('content')]);
     await runScript();
     const before = await withConnection(urlOf(roles.administrator), session, inspectAdministrator);
-    expect(before.missing.join()).toMatch(/could not restore (default privileges|large object \d+)/);
+    // Before PostgreSQL 16 a membership has no options that the script could take back.
+    if (major >= 16) expect(before.missing.join()).toMatch(/could not restore (default privileges|large object \d+)/);
     await runScript(`--set=database=${database}`);
     const after = await withConnection(urlOf(roles.administrator), session, inspectAdministrator);
     expect(after.missing).toEqual([]);
@@ -237,7 +238,7 @@ describe('the backup role', () => {
          EXECUTE format('ALTER LARGE OBJECT %s OWNER TO %I', made, '${roles.application.name}');
          PERFORM lo_put(made, 0, 'content');
        END $$`,
-      `ALTER DEFAULT PRIVILEGES FOR ROLE "${roles.application.name}" GRANT SELECT ON LARGE OBJECTS TO "${roles.backup.name}"`,
+      `ALTER DEFAULT PRIVILEGES FOR ROLE "${roles.application.name}" GRANT SELECT ON ${major < 18 ? 'TABLES' : 'LARGE OBJECTS'} TO "${roles.backup.name}"`,
     );
   });
 });
