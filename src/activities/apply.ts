@@ -7,6 +7,7 @@ import type { UpgradeEvidence, UpgradeInput } from '../contract/evidence/upgrade
 import { BlockerRegister, describeBlocker } from '../postgres/blocker-register.ts';
 import { dropInvalidIndexes } from '../postgres/catalog/leftover-indexes.ts';
 import { withConnection } from '../postgres/connection.ts';
+import { readCounters } from '../postgres/contents/write-counters.ts';
 import { type BlockingSession, heldLocks, openTransactions } from '../postgres/lock-waits.ts';
 import { ProgramLog } from '../process/program-log.ts';
 import { runStep, type StepTools } from './activity-step.ts';
@@ -18,7 +19,7 @@ import { readRehearsedLocks } from './rehearsed-locks.ts';
 import { releaseAlembic } from './release-alembic.ts';
 import { type RunStore, withRunStore } from './run-store.ts';
 import { asBlockers, UpgradeTelling } from './upgrade-progress.ts';
-import { hasStarted, recordDrop, recordStart } from './upgrade-record.ts';
+import { hasStarted, recordCounters, recordDrop, recordStart } from './upgrade-record.ts';
 
 const STEP = 'apply.upgrade';
 /** Whoever has waited behind the migration's lock comes first, then it tries again. */
@@ -104,6 +105,7 @@ async function upgradeFromReality(
   const began = Date.now();
   try {
     const { tries, dropped } = await tryUntilUpgraded(context, tools.attempt);
+    await noteCounters(context);
     const evidence = done(found.kind === 'unchanged' ? 'upgraded' : 'resumed', Date.now() - began);
     return {
       ...evidence,
@@ -118,6 +120,14 @@ async function upgradeFromReality(
   }
 }
 
+/** The migrator's sessions have ended, and with that reported. That it cannot be noted is told where it is missed. */
+async function noteCounters({ input, production, store }: TryContext): Promise<void> {
+  const { administrator, signal } = production;
+  await withConnection(administrator, { runId: input.run.runId, step: STEP, signal }, readCounters)
+    .then((counters) => recordCounters(store, counters))
+    .catch(() => signal.throwIfAborted());
+}
+
 /** @throws StepError `StateUnexpected` where the upgrade must not be run from what was found */
 function whetherToRun(found: Reconciliation): 'is-to-run' | 'is-done' {
   switch (found.kind) {
@@ -126,7 +136,12 @@ function whetherToRun(found: Reconciliation): 'is-to-run' | 'is-done' {
     case 'foreign':
       throw new StepError(STEP_ERRORS.stateUnexpected, found.why, { found });
     case 'partly-applied':
-      if (found.clean !== 'yes') throw new StepError(STEP_ERRORS.stateUnexpected, found.why, { found });
+      if (found.clean !== 'yes')
+        throw new StepError(
+          STEP_ERRORS.stateUnexpected,
+          `an earlier start of the upgrade was cut off or failed, and from what it left it is not resumed without a person: ${found.why}`,
+          { found },
+        );
       return 'is-to-run';
     case 'unchanged':
       return 'is-to-run';

@@ -74,6 +74,22 @@ describe('an upgrade that nobody stands in the way of', () => {
     expect(await service.upgrade()).toMatchObject({ how: 'upgraded', revisions: ['0003'], tries: 1, blockers: [] });
     expect(await service.upgrade()).toMatchObject({ how: 'already-applied', tries: 0 });
   });
+
+  test('leaves it known what others change in place from then on', async () => {
+    const service = await createGuardedService({ revisions: [ADD_COLUMN] });
+    const dropped = [{ table: 'public.users', column: 'age', rows: 0 }];
+    await service.upgrade();
+    expect(await service.countArrivals(dropped)).toMatchObject({ total: 0, unknown: [], unseen: [] });
+    await execute(
+      service.production.superuserUrl,
+      'UPDATE public.users SET age = 7 WHERE id <= 2',
+      'UPDATE public.users SET age = 8 WHERE id = 1',
+    );
+    expect(await service.countArrivals(dropped)).toMatchObject({
+      total: 2,
+      unseen: ['public.users (since the upgrade ended 3 row(s) were changed and 0 deleted, 0 inserted)'],
+    });
+  });
 });
 
 describe('an upgrade that fails on the rows it finds', () => {
@@ -97,6 +113,26 @@ op.create_unique_constraint("users_name_key", "users", ["name"])`,
     }
     expect(JSON.stringify([failure.message, failure.details, heard, log])).not.toContain('ann@example.com');
     expect(log).toMatch(/^# Values of rows .* are struck out/);
+  });
+});
+
+describe('an upgrade that was cut off where its rows cannot be judged', () => {
+  test('is not resumed, and says that an earlier start is why', async () => {
+    const service = await createGuardedService({
+      revisions: [
+        {
+          id: '0003',
+          down: '"0002"',
+          upgrade:
+            'with op.get_context().autocommit_block():\n    op.execute("UPDATE users SET name = name")\nraise SystemExit(9)',
+        },
+      ],
+    });
+    await failureOf(service.upgrade());
+    const failure = await failureOf(service.upgrade());
+    expect(failure.type).toBe(STEP_ERRORS.stateUnexpected);
+    expect(failure.message).toMatch(/an earlier start of the upgrade was cut off or failed.*may have changed rows/);
+    expect(await versionRows(service)).toEqual([{ version_num: '0002' }]);
   });
 });
 
