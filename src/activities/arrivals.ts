@@ -4,6 +4,7 @@ import { runStep } from './activity-step.ts';
 import type { ActivityDependencies } from './dependencies.ts';
 import { withMigrationLock } from './migration-lock.ts';
 import { rowsArchiveName, withRunStore } from './run-store.ts';
+import { readRecordedCounters } from './upgrade-record.ts';
 
 const STEP = 'recovery.arrivals';
 
@@ -12,13 +13,16 @@ export const countArrivals =
   (deps: Pick<ActivityDependencies, 'secrets'>): RecoveryActivities['countArrivals'] =>
   (input) =>
     runStep(deps.secrets, (tools) =>
-      withRunStore(deps.secrets, input, tools.signal, ({ store, folder }) =>
-        withMigrationLock(deps, input, STEP, tools.signal, (url, signal) => {
+      withRunStore(deps.secrets, input, tools.signal, (runStore) =>
+        withMigrationLock(deps, input, STEP, tools.signal, async (url, signal) => {
           const { run, profile, dropped } = input;
           const { service, releaseTag, changeTicket } = run;
+          const { store, folder } = runStore;
+          const since = await readRecordedCounters(runStore, signal);
           return count({
             url,
             dropped,
+            ...(since && { since }),
             runId: run.runId,
             step: STEP,
             store,

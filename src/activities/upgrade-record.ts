@@ -1,5 +1,6 @@
 import type { DatabaseState } from '../alembic/reconcile.ts';
 import type { StoredDocument } from '../contract/evidence/step.ts';
+import type { TableCounters } from '../postgres/contents/write-counters.ts';
 import type { RunStore } from './run-store.ts';
 
 /**
@@ -63,4 +64,20 @@ export async function readDrops({ store, folder }: RunStore, signal: AbortSignal
   return (await store.list(prefix, signal)).map(({ key }) =>
     decodeURIComponent(key.slice(prefix.length, -'.json'.length)),
   );
+}
+
+const COUNTERS = `${FOLDER}/counters-after.json`;
+
+/** What the server had counted when the upgrade ended: what it counts beyond that, others wrote. */
+export async function recordCounters(store: RunStore, counters: TableCounters): Promise<void> {
+  await store.record(COUNTERS, JSON.stringify(counters));
+}
+
+/** Undefined where no upgrade of this run has ended well under the eyes of an attempt that lived to note it. */
+export async function readRecordedCounters(
+  { store, folder }: RunStore,
+  signal: AbortSignal,
+): Promise<TableCounters | undefined> {
+  const content = await store.get(`${folder}/${COUNTERS}`, signal);
+  return content === undefined ? undefined : (JSON.parse(Buffer.from(content).toString('utf8')) as TableCounters);
 }

@@ -47,12 +47,14 @@ export const arrived = ({ found, rows }: CountedObject): number => Math.max(0, f
  * nothing; one that is locked, or takes too long, is told as unknown.
  *
  * @param client in a transaction, with the catalog alone in its search path
+ * @param changed tables that are sources in any case
  */
 export async function countObjects(
   client: Client,
   dropped: readonly DroppedObject[],
   limits: CountLimits,
   progress: (now: { readonly table: string; readonly done: number; readonly of: number }) => void,
+  changed: ReadonlySet<string> = new Set(),
 ): Promise<CountedArrivals> {
   const byTable = Map.groupBy(dropped, ({ table }) => table);
   const relations = await readRelations(client, [...byTable.keys()]);
@@ -75,7 +77,9 @@ export async function countObjects(
     const counted = there.map((object, index) => ({ ...object, found: foundOf(object, counts[index]!) }));
     objects.push(...counted);
     const found = counted.flatMap((object, index) =>
-      arrived(object) > 0 ? [sourceOf(relation, object, counts[index]!)] : [],
+      arrived(object) > 0 || (changed.has(table) && object.found > 0)
+        ? [sourceOf(relation, object, counts[index]!)]
+        : [],
     );
     // The table as a whole has the values of its columns too.
     sources.push(

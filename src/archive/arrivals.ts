@@ -5,6 +5,7 @@ import type { Arrivals } from '../contract/evidence/rollback.ts';
 import type { StoredDocument } from '../contract/evidence/step.ts';
 import type { DroppedObject } from '../contract/evidence/rehearsal.ts';
 import { runTag, withConnection } from '../postgres/connection.ts';
+import type { TableCounters } from '../postgres/contents/write-counters.ts';
 import { pinFormats } from '../postgres/contents/row-hash.ts';
 import { sqlName } from '../postgres/identifier.ts';
 import { readIdentity } from '../postgres/identity.ts';
@@ -15,6 +16,7 @@ import {
   type CountLimits,
   countObjects,
 } from './arrivals-count.ts';
+import { changedInPlace } from './arrivals-unseen.ts';
 import { COMPRESSION } from './compression.ts';
 import { ENCRYPTION } from './encryption.ts';
 import type { ObjectStore } from './object-store.ts';
@@ -26,6 +28,8 @@ export interface ArrivalsRequest {
   readonly url: string;
   /** What the downgrade drops, with what the migration itself had put there when it was rehearsed. */
   readonly dropped: readonly DroppedObject[];
+  /** The server's counters when the upgrade had ended. Absent: nobody noted them. */
+  readonly since?: TableCounters;
   readonly runId: string;
   readonly step: string;
   readonly store: ObjectStore;
@@ -66,6 +70,7 @@ export interface ArrivalsManifest {
   readonly schema: string;
   readonly objects: Arrivals['objects'];
   readonly unknown: readonly string[];
+  readonly unseen: readonly string[];
   readonly exported: readonly SalvageTable<'held'>[];
   readonly load: readonly string[];
   readonly notes: readonly string[];
@@ -84,23 +89,28 @@ export const SHOWN = 200;
  */
 export async function countArrivals(request: ArrivalsRequest): Promise<Arrivals> {
   const { url, runId, step, signal, dropped, store } = request;
-  if (dropped.length === 0) return { objects: [], total: 0, archive: null, unknown: [] };
+  if (dropped.length === 0) return { objects: [], total: 0, archive: null, unknown: [], unseen: [] };
   await store.abortUploads(arrivalsKeys(request).archive, signal);
   const upload = new PendingUpload();
   const session = { runId, step, signal, statementTimeout: 0, idleTimeout: 0 };
   const work = withConnection(url, session, async (client) => {
     await pinFormats(client);
+    const { changed, unseen } = await changedInPlace(client, dropped, request.since);
     await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
-    const counted = await countObjects(client, dropped, request.limits ?? LIMITS, (now) =>
-      request.progress({ phase: 'count', ...now, rows: 0, stored: 0 }),
+    const counted = await countObjects(
+      client,
+      dropped,
+      request.limits ?? LIMITS,
+      (now) => request.progress({ phase: 'count', ...now, rows: 0, stored: 0 }),
+      changed,
     );
     const objects = counted.objects.toSorted((one, other) => arrived(other) - arrived(one)).slice(0, SHOWN);
     const total = counted.objects.reduce((sum, object) => sum + arrived(object), 0);
-    const found = { objects, total, unknown: counted.unknown };
-    if (total === 0) return { ...found, archive: null };
+    const found = { objects, total, unknown: counted.unknown, unseen };
+    if (counted.sources.length === 0) return { ...found, archive: null };
     const snapshotAt = new Date().toISOString();
     const database = await readIdentity(client);
-    const archive = await upload.of(exportSources(client, request, counted, { database, snapshotAt }));
+    const archive = await upload.of(exportSources(client, request, { ...counted, unseen }, { database, snapshotAt }));
     return { ...found, archive };
   });
   // A cancelled session is gone at once; the upload still has its parts to take back.
@@ -110,6 +120,8 @@ export async function countArrivals(request: ArrivalsRequest): Promise<Arrivals>
 export const arrivalsKeys = ({ folder, name }: Pick<ArrivalsRequest, 'folder' | 'name'>): RowsArchiveKeys =>
   rowsArchiveKeys(folder, name);
 
+type SeenArrivals = CountedArrivals & Pick<Arrivals, 'unseen'>;
+
 interface SnapshotFacts {
   readonly database: DatabaseIdentity;
   readonly snapshotAt: string;
@@ -118,7 +130,7 @@ interface SnapshotFacts {
 async function exportSources(
   client: Client,
   request: ArrivalsRequest,
-  counted: CountedArrivals,
+  counted: SeenArrivals,
   snapshot: SnapshotFacts,
 ): Promise<StoredDocument> {
   const { store, recipients, signal } = request;
@@ -197,7 +209,7 @@ const nameOf = ({ relation: { schema, name }, column }: ArrivalsSource): string 
 
 function manifestOf(
   { facts, runId }: ArrivalsRequest,
-  { objects, unknown }: CountedArrivals,
+  { objects, unknown, unseen }: SeenArrivals,
   { database: { systemIdentifier, database }, snapshotAt }: SnapshotFacts,
   { archive, ...exported }: Pick<ArrivalsManifest, 'schema' | 'exported'> & { readonly archive: StoredDocument },
 ): ArrivalsManifest {
@@ -212,6 +224,7 @@ function manifestOf(
     ...exported,
     objects,
     unknown,
+    unseen,
     load: [
       `fetch ${archive.uri} as ${file} and compare its SHA-256`,
       `age --decrypt --identity KEY_FILE ${file} | zstd --decompress | psql --no-psqlrc --set=ON_ERROR_STOP=1 --dbname=DATABASE`,
@@ -220,7 +233,7 @@ function manifestOf(
       'A table NAME__held holds all rows of the table NAME, those that the migration itself put there included; NAME.COLUMN__held holds the values of one column with the key of their rows, or the whole rows where the table has no key.',
       'Rows of a column are those whose value is not null and, where its default is a constant, not the default.',
       'Columns whose type is the service\'s own or an extension\'s are text; "was" names the type.',
-      'Counted is how many there are, not which: a row that was deleted makes up for one that came, and a value that was changed counts where it was null or the default before.',
+      'Counted is how many there are, not which: a row that was deleted makes up for one that came, and a value that was changed counts where it was null or the default before. Tables in which rows were changed or deleted since the upgrade, by the counters of the server, are in here too; what such a row was before is not.',
     ],
   };
 }

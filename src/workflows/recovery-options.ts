@@ -115,7 +115,7 @@ export function realityText(reality: Reality | undefined): string {
 /** One sentence on what a rollback drops beyond the migration's own; empty where nothing came, or nobody counted. */
 export function arrivalsText(arrivals: Arrivals | undefined): string {
   if (arrivals === undefined) return '';
-  const { objects, total, archive, unknown } = arrivals;
+  const { objects, total, archive, unknown, unseen } = arrivals;
   const came = objects
     .filter(({ found, rows }) => found > rows)
     .map(({ table, column, found, rows }) => `${found - rows} in ${column === null ? table : `${table}.${column}`}`);
@@ -124,6 +124,11 @@ export function arrivalsText(arrivals: Arrivals | undefined): string {
     ...(total > 0
       ? [
           `a rollback drops ${total} row(s) or value(s) that came since the upgrade (${came.slice(0, 10).join(', ')}${exported})`,
+        ]
+      : []),
+    ...(unseen.length > 0
+      ? [
+          `counted is how many rows there are, not which: a deleted row makes up for one that came, a changed value shows in no count, and a rollback drops it: ${unseen.slice(0, 5).join(', ')}${total > 0 || archive === null ? '' : `; what is there is exported to ${archive.uri}`}`,
         ]
       : []),
     ...(unknown.length > 0 ? [`what a rollback drops could not be counted for ${unknown.slice(0, 5).join(', ')}`] : []),

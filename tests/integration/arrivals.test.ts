@@ -4,6 +4,7 @@ import { type ArrivalsManifest, type ArrivalsRequest, countArrivals } from '../.
 import type { Arrivals } from '../../src/contract/evidence/rollback.ts';
 import type { DroppedObject } from '../../src/contract/evidence/rehearsal.ts';
 import { runTag, withConnection } from '../../src/postgres/connection.ts';
+import { readCounters } from '../../src/postgres/contents/write-counters.ts';
 import { countNewObjects, droppedSince, namesHeld } from '../../src/rehearsal/dropped.ts';
 import { createService, execute, query, type TestService, withClient } from '../postgres-service.ts';
 import { databaseUrl, randomName, useStack } from '../stack.ts';
@@ -123,6 +124,47 @@ describe('what came into objects that a downgrade drops', () => {
       ],
     });
     expect(JSON.stringify(manifest)).not.toContain('bob');
+  });
+
+  it('is told and exported where rows were changed or deleted in place, which no count shows', async () => {
+    const service = await createService(server);
+    const dropped = await rehearsed(service);
+    await execute(service.migratorUrl, ...UPGRADE);
+    const since = await withClient(service.administratorUrl, readCounters);
+    const unchanged = requestOf(service, dropped, { since });
+    expect(await countArrivals(unchanged)).toMatchObject({ total: 0, archive: null, unseen: [] });
+
+    await execute(
+      service.applicationUrl,
+      `INSERT INTO public.exports (what) VALUES ('mine')`,
+      `DELETE FROM public.exports WHERE what LIKE 'seeded%'`,
+      `UPDATE public.notes SET "Full Text" = 'mine' WHERE id = 7`,
+    );
+    const request = requestOf(service, dropped, { since });
+    const arrivals = await countArrivals(request);
+    expect(arrivals).toMatchObject({
+      total: 0,
+      unseen: [
+        'public.exports (since the upgrade ended 0 row(s) were changed and 1 deleted, 1 inserted)',
+        'public.notes (since the upgrade ended 1 row(s) were changed and 0 deleted, 0 inserted)',
+      ],
+    });
+    const rows = await loaded(arrivals, request.runId);
+    expect(rows['exports__held']).toEqual(['(2,mine,)']);
+    expect(rows['notes.Full Text__held']).toHaveLength(100);
+    expect(rows['notes.Full Text__held']).toContain('(7,mine)');
+    expect(Object.keys(rows)).toHaveLength(2);
+  });
+
+  it('is told as possible where counters say nothing: not noted, or of a table made anew', async () => {
+    const service = await createService(server);
+    const dropped = await rehearsed(service);
+    await execute(service.migratorUrl, ...UPGRADE);
+    expect((await countArrivals(requestOf(service, dropped))).unseen.join()).toContain('was not noted');
+    const since = await withClient(service.administratorUrl, readCounters);
+    await execute(service.superuserUrl, 'TRUNCATE public.exports');
+    const { unseen } = await countArrivals(requestOf(service, dropped, { since }));
+    expect(unseen).toEqual(['public.exports (its counters do not tell whether rows were changed or deleted)']);
   });
 
   it('is no row that has the default alone: every new row has it', async () => {

@@ -10,15 +10,16 @@ import { DefaultLogger } from '@temporalio/worker';
 import { afterAll } from 'vitest';
 import { createAccessActivities } from '../../src/activities/access.ts';
 import { upgradeProduction } from '../../src/activities/apply.ts';
+import { countArrivals } from '../../src/activities/arrivals.ts';
 import type { ActivityDependencies } from '../../src/activities/dependencies.ts';
 import { evaluateProduction } from '../../src/activities/recovery.ts';
 import { withRunStore } from '../../src/activities/run-store.ts';
 import { readGraph } from '../../src/alembic/read-graph.ts';
 import type { ProductionState } from '../../src/contract/evidence/production.ts';
-import type { Evaluation } from '../../src/contract/evidence/rollback.ts';
+import type { Arrivals, Evaluation } from '../../src/contract/evidence/rollback.ts';
 import type { UpgradeEvidence, UpgradeInput, UpgradeProgress } from '../../src/contract/evidence/upgrade.ts';
 import type { AlembicProfile, GuardProfile, Profile } from '../../src/contract/profile.ts';
-import type { ArchivedFootprint } from '../../src/contract/evidence/rehearsal.ts';
+import type { ArchivedFootprint, DroppedObject } from '../../src/contract/evidence/rehearsal.ts';
 import { createSecretVault } from '../../src/profile/secret-vault.ts';
 import { createService as createSource, type Revision } from '../fixtures/alembic/service.ts';
 import { createService, execute, type TestService } from '../postgres-service.ts';
@@ -35,6 +36,8 @@ export interface GuardedService {
   upgrade(heard?: (progress: UpgradeProgress) => void, signal?: AbortSignal): Promise<UpgradeEvidence>;
   /** Looks at what the upgrade left, as `recovery.evaluate` does. */
   evaluate(): Promise<Evaluation>;
+  /** Counts what came into these, as `recovery.arrivals` does. */
+  countArrivals(dropped: readonly DroppedObject[]): Promise<Arrivals>;
   /** What Alembic wrote in the last run of the step, as it is kept. */
   archivedLog(): Promise<string>;
 }
@@ -158,6 +161,7 @@ export async function createGuardedService(options: GuardedServiceOptions): Prom
       return mock.run(() => upgradeProduction(deps)(input));
     },
     evaluate: () => environment().run(() => evaluateProduction(deps)(input)),
+    countArrivals: (dropped) => environment().run(() => countArrivals(deps)({ ...input, dropped })),
     archivedLog: () =>
       withRunStore(deps.secrets, step, never(), async ({ store, folder }) =>
         Buffer.from((await store.get(`${folder}/apply/alembic.log`, never())) ?? []).toString('utf8'),

@@ -378,7 +378,7 @@ export function scriptedActivities(
     dropRehearsal: async () => ({ dropped: ['pristine'] }),
     checkFreshness: async ({ commit, rehearsed: { databaseBytes } }) => ({ expired: [], commit, databaseBytes }),
     verifyApproval: async () => ({ valid: true, key: 'SHA256:scripted' }),
-    countArrivals: async () => ({ objects: [], total: 0, archive: null, unknown: [] }),
+    countArrivals: async () => ({ objects: [], total: 0, archive: null, unknown: [], unseen: [] }),
     readFence: async () => ({ state: 'released', detail: {} }),
     engageFence: async () => ({
       state: { state: 'engaged', detail: {} },

@@ -52,6 +52,11 @@ export interface Arrivals {
   readonly archive: StoredDocument | null;
   /** What could not be counted, in words. */
   readonly unknown: readonly string[];
+  /**
+   * What a count does not show, in words, by the server's counters since the upgrade ended: rows changed or deleted in place.
+   * What of such tables and columns is dropped is exported too. Empty: by the counters there were none.
+   */
+  readonly unseen: readonly string[];
 }
 
 export interface RollbackInput extends EvaluateInput {

@@ -125,6 +125,7 @@ async function countArrivals(
       total: 0,
       archive: null,
       unknown: [],
+      unseen: [],
       fencedSince: fence.since,
     }));
     return;
@@ -170,7 +171,7 @@ const situationOf = (
 });
 
 function arrivalsOf({ state: { arrivals } }: MigrationRun): Situation['arrivals'] {
-  if (arrivals === undefined || arrivals.unknown.length > 0) return 'unknown';
+  if (arrivals === undefined || arrivals.unknown.length + arrivals.unseen.length > 0) return 'unknown';
   return arrivals.total > 0 ? 'some' : 'none';
 }
 
@@ -212,6 +213,11 @@ function rolledBackTexts({ state: { arrivals, rehearsal, latestBackup } }: Migra
     ...(verdict?.kind === 'lossy'
       ? [
           `the rehearsal found the rollback ${verdictText(verdict)}: production lost it as far as the upgrade had come, and what was written there after the backup too, uncounted; the last backup (${latestBackup?.uri ?? 'none'}) has what was there at ${latestBackup?.capturedAt ?? 'no time'}`,
+        ]
+      : []),
+    ...(arrivals !== undefined && arrivals.unseen.length > 0
+      ? [
+          `rows changed or deleted in place since the upgrade show in no count, and the rollback dropped them: ${arrivals.unseen.slice(0, 10).join(', ')}${arrivals.archive === null ? '' : `; what was there is in ${arrivals.archive.uri}`}`,
         ]
       : []),
     ...(arrivals !== undefined && arrivals.total > 0
