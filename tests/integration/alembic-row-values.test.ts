@@ -64,11 +64,12 @@ describe.each(drivers)('with %s', (driver) => {
     expect(lines.filter((line) => VALUE.test(line))).toEqual([]);
     expect(result.stderrTail + result.stdoutTail).not.toMatch(VALUE);
     let from = 0;
-    for (const what of READABLE) {
+    const missing = READABLE.filter((what) => {
       const found = lines.findIndex((line, index) => index >= from && what.test(line));
-      expect(found, String(what)).toBeGreaterThanOrEqual(0);
-      from = found;
-    }
+      from = Math.max(from, found);
+      return found < 0;
+    });
+    expect(missing).toEqual([]);
     const words = lastWords('code 1', result.stderrTail);
     expect(words).toMatch(/^code 1: sqlalchemy\.exc\.IntegrityError: .*people_email_key/);
     expect(words).not.toMatch(VALUE);
