@@ -9,6 +9,7 @@ import type { Findings } from './findings.ts';
 import { boundedIdentifier, sqlName } from './identifier.ts';
 import { isInRecovery, isSameDatabase, readIdentity } from './identity.ts';
 import { inspectAdministrator, inspectBackupRole, inspectMigrator, type RightsFindings } from './role-rights.ts';
+import { inspectVersions } from './server-version.ts';
 import { describeSession, listSessions } from './sessions.ts';
 import type { StandbyAccess } from './standbys.ts';
 import { findWayBackBlockers } from './swap/way-back-blockers.ts';
@@ -107,6 +108,9 @@ export async function inspectDatabases(request: AccessRequest, findings: Finding
     }
     return identity;
   });
+  const versions = inspectVersions({ production, staging, scratch });
+  findings.add(...versions.findings);
+  rights.push(...versions.notes.map((text) => `note: ${text}`));
   return {
     rights,
     ...(tls.length === 0 ? {} : { tls: [...new Set(tls)].join(', ') }),

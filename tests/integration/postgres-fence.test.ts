@@ -179,19 +179,19 @@ describe('the fence', () => {
       `ALTER ROLE ${other.name} SET default_transaction_read_only = off`,
       `GRANT CONNECT ON DATABASE ${service.database} TO ${other.name}`,
       `GRANT pg_write_all_data, pg_read_all_data TO ${other.name}`,
+      ...(adminIsNeeded ? [] : [`ALTER ROLE ${service.roles.administrator} NOCREATEROLE`]),
     );
     const before = await readFence(input);
-    if (adminIsNeeded) {
-      const refusedBefore = await failureOf(raise(input));
-      expect(refusedBefore.type).toBe(STEP_ERRORS.refused);
-      expect(refusedBefore.message).toContain(`GRANT ${other.name} TO ${service.roles.administrator} WITH ADMIN`);
-      // Nothing was changed.
-      expect(await readFence(input)).toEqual(before);
-      await execute(
-        service.superuserUrl,
-        `GRANT ${other.name} TO ${service.roles.administrator} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE`,
-      );
-    }
+    const remedy = adminIsNeeded
+      ? `GRANT ${other.name} TO ${service.roles.administrator} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE`
+      : `ALTER ROLE ${service.roles.administrator} CREATEROLE`;
+    const refusedBefore = await failureOf(raise(input));
+    expect(refusedBefore.type).toBe(STEP_ERRORS.refused);
+    expect(refusedBefore.message).toMatch(new RegExp(`settings of role "${other.name}": .*${remedy}`));
+    // Nothing was changed.
+    expect(await readFence(input)).toEqual(before);
+
+    await execute(service.superuserUrl, remedy);
     await raise(input);
     for (const url of [service.applicationUrl, databaseUrl(server, service.database, other)]) {
       await expect(execute(url, WRITE)).rejects.toThrow(READ_ONLY);

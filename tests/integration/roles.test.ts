@@ -227,7 +227,8 @@ describe('the backup role', () => {
     await runScript();
     const before = await withConnection(urlOf(roles.administrator), session, inspectAdministrator);
     // Before PostgreSQL 16 a membership has no options that the script could take back.
-    if (major >= 16) expect(before.missing.join()).toMatch(/could not restore (default privileges|large object \d+)/);
+    const missing = major < 16 ? /^$/ : /could not restore (default privileges|large object \d+)/;
+    expect(before.missing.join()).toMatch(missing);
     await runScript(`--set=database=${database}`);
     const after = await withConnection(urlOf(roles.administrator), session, inspectAdministrator);
     expect(after.missing).toEqual([]);
