@@ -7,6 +7,7 @@ import { STEP_ERRORS, StepError } from '../contract/errors.ts';
 import type { RollbackEvidence, RollbackInput } from '../contract/evidence/rollback.ts';
 import type { ProductionReading } from '../postgres/catalog/production-state.ts';
 import { isLeftover } from '../rehearsal/leftovers.ts';
+import { reorderedColumns } from '../postgres/catalog/object-map-restore.ts';
 import { objectDifferences } from '../rehearsal/object-difference.ts';
 import { BlockerRegister } from '../postgres/blocker-register.ts';
 import { withConnection } from '../postgres/connection.ts';
@@ -272,7 +273,7 @@ function commandFailed(
 
 async function compareWithBefore(
   rollback: Rollback,
-): Promise<Pick<RollbackEvidence, 'versionRows' | 'objects' | 'differences'>> {
+): Promise<Pick<RollbackEvidence, 'versionRows' | 'objects' | 'differences' | 'reordered'>> {
   const { input, store, production } = rollback;
   const { before, expectedLeftovers } = input;
   const { state, map } = await readHere(rollback);
@@ -283,10 +284,8 @@ async function compareWithBefore(
       `the downgrade ended with code 0, but production stands at ${versionRows.join(', ') || 'no revision'} instead of ${before.versionRows.join(', ') || 'no revision'}`,
     );
   }
-  const differences =
-    state.objectMapDigest === before.objectMapDigest
-      ? []
-      : objectDifferences(await readStoredObjectMap(store, before.objectMap, production.signal), map);
+  const mapBefore = await readStoredObjectMap(store, before.objectMap, production.signal);
+  const differences = state.objectMapDigest === before.objectMapDigest ? [] : objectDifferences(mapBefore, map);
   const isExpected = isLeftover(expectedLeftovers);
   const unexpected = differences.filter((line) => !isExpected(line));
   if (unexpected.length > 0) {
@@ -300,5 +299,6 @@ async function compareWithBefore(
     versionRows,
     objects: differences.length === 0 ? 'equal' : 'as-rehearsed',
     differences: differences.slice(0, 100),
+    reordered: reorderedColumns(mapBefore, map).slice(0, 100),
   };
 }

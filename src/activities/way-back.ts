@@ -6,6 +6,7 @@ import { versionTableName } from '../archive/ledger.ts';
 import { predictRestore } from '../archive/restore-prediction.ts';
 import { salvageDifferences } from '../archive/salvage.ts';
 import { fetchLedger } from '../archive/stored-backup.ts';
+import { captureObjectMap, type DatabaseObject, type ObjectMap } from '../postgres/catalog/object-map.ts';
 import { withConnection } from '../postgres/connection.ts';
 import { readIdentity } from '../postgres/identity.ts';
 import { wayBackCost, writtenBy } from '../postgres/contents/way-back-cost.ts';
@@ -72,7 +73,7 @@ async function estimate(
   progress({ phase: 'reading the ledger' });
   const identity = await secrets.resolve(profile.backup.identity, profile, signal);
   const url = await secrets.resolve(profile.databases.production.administrator, profile, signal);
-  const [ledger, counters, prediction] = await Promise.all([
+  const [ledger, { counters, map }, prediction] = await Promise.all([
     fetchLedger(store, backup, identity, signal),
     withConnection(url, { runId: run.runId, step: COST, signal }, async (client) => {
       const { systemIdentifier, database } = await readIdentity(client);
@@ -81,7 +82,7 @@ async function estimate(
           `the backup was taken of database "${backup.database.database}" of system ${backup.database.systemIdentifier}, production is "${database}" of system ${systemIdentifier}`,
         ]);
       }
-      return readCounters(client);
+      return { counters: await readCounters(client), map: await captureObjectMap(client) };
     }),
     predictRestore(store, drillFolder(profile.backup, run.service), backup, signal),
   ]);
@@ -91,11 +92,29 @@ async function estimate(
     basis: 'statistics',
     backup,
     tables: written.filter(({ table }) => table !== versionTable),
-    unknown: unknown.filter((table) => table !== versionTable),
+    unknown: [
+      ...unknown.filter((table) => table !== versionTable),
+      ...(writtenBy(backup.capturedAt, fencedSince) === 'migration'
+        ? []
+        : goneColumns(ledger.objectMap, map).map(
+            (column) => `${column} (what was written there since, before the migration dropped it)`,
+          )),
+    ],
     fencedSince,
     predictedMilliseconds: prediction.milliseconds,
     now: Date.now(),
   });
+}
+
+/** Columns of tables that are still there. A generated one held nothing of its own. */
+function goneColumns(before: ObjectMap, now: ObjectMap): readonly string[] {
+  const names = (kind: DatabaseObject['kind'], { objects }: ObjectMap): ReadonlySet<string> =>
+    new Set(objects.filter((object) => object.kind === kind).map(({ name }) => name));
+  const [tables, columns] = [names('table', now), names('column', now)];
+  return before.objects
+    .filter(({ kind, name }) => kind === 'column' && !columns.has(name))
+    .map(({ name }) => name)
+    .filter((name) => [...tables].some((table) => name.startsWith(`${table}.`)));
 }
 
 async function salvage(

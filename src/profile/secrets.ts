@@ -49,7 +49,8 @@ async function read(reference: SecretReference, source: SecretSource): Promise<s
   switch (reference.kind) {
     case 'environment': {
       const value = process.env[reference.name];
-      if (value === undefined) throw refusal([`${describeReference(reference)} is not set in the environment of this process`]);
+      if (value === undefined)
+        throw refusal([`${describeReference(reference)} is not set in the environment of this process`]);
       return value;
     }
     case 'file':

@@ -46,7 +46,7 @@ function readingOf({ id, evidence, startedAt, endedAt }: StepRecord): string | u
   const rows = strings(field(evidence, 'versionRows')).join(', ') || 'no revision';
   switch (id.replace(/#\d+$/, '')) {
     case 'recovery.rollback':
-      return `back at ${rows}${field(evidence, 'objects') === 'equal' ? ', its objects equal to before' : ', see the step for what is left'}`;
+      return `back at ${rows}${field(evidence, 'objects') === 'equal' ? ', its objects equal to before' : ', see the step for what is left'}${reorderedText(strings(field(evidence, 'reordered')))}`;
     case 'recovery.restore/swap': {
       const until = field(evidence, 'quarantineUntil');
       return `the restored backup, at ${rows}; the replaced database is kept as ${String(field(evidence, 'keptAside'))}${typeof until === 'string' ? ` until ${timeText(until)}` : ''}`;
@@ -57,6 +57,11 @@ function readingOf({ id, evidence, startedAt, endedAt }: StepRecord): string | u
       return undefined;
   }
 }
+
+const reorderedText = (tables: readonly string[]): string =>
+  tables.length === 0
+    ? ''
+    : `; columns of ${tables.length} table(s) stand in another order (${tables.slice(0, 3).join('; ')})`;
 
 function realityText(reality: unknown): string {
   const kind = field(reality, 'kind');

@@ -190,6 +190,24 @@ describe('the rollback of production', () => {
     expect(await rollBack()).toMatchObject({ commands: ['0002'], objects: 'equal', differences: [] });
   });
 
+  test('tells columns that stand in another order than before', async () => {
+    await execute(world.service.migratorUrl, 'ALTER TABLE public.notes ADD COLUMN extra text');
+    const before = await asActivity(() => createAccessActivities(deps).inspectProduction(world.input));
+    await upgradeTo('r1');
+    // What a downgrade does that brings a dropped column back.
+    await execute(
+      world.service.migratorUrl,
+      'ALTER TABLE public.notes ADD COLUMN again text',
+      'UPDATE public.notes SET again = body',
+      'ALTER TABLE public.notes DROP COLUMN body',
+      'ALTER TABLE public.notes RENAME COLUMN again TO body',
+    );
+    expect(await rollBack({ before })).toMatchObject({
+      objects: 'equal',
+      reordered: ['column order of public.notes: id, user_id, body, extra -> id, user_id, extra, body'],
+    });
+  });
+
   test('has nothing to do where an earlier attempt has done it', async () => {
     await upgradeTo('r1');
     await rollBack();

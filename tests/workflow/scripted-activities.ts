@@ -360,6 +360,7 @@ export function scriptedActivities(
         versionRows: ['0001'],
         milliseconds: 1,
         objects: 'equal',
+        reordered: [],
         differences: [],
         uncounted: null,
         log: document,

@@ -78,6 +78,8 @@ export interface RollbackEvidence {
   /** `equal`: production's object map is that of before the upgrade. `as-rehearsed`: but for what the rehearsal left too. */
   readonly objects: 'equal' | 'as-rehearsed';
   readonly differences: readonly string[];
+  /** Tables whose columns stand in another order than before: a downgrade that adds a column again puts it last. 100 at most. */
+  readonly reordered: readonly string[];
   /** What of the users' may have been dropped uncounted, and why nobody knows; null where nothing can have been. */
   readonly uncounted: string | null;
   readonly log: StoredDocument;

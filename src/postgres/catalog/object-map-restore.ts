@@ -84,12 +84,24 @@ export const meansTheSame = ({ kind, name, before, after }: ObjectMapChange['cha
 const givesEverybodyAll = (grants: string): boolean =>
   grants.split('; ').includes('PUBLIC=CREATE, USAGE') && !grants.includes('*');
 
+/** Tables that have their columns in another order than before, one line each: what names no columns in its INSERTs notices. */
+export const reorderedColumns = (before: ObjectMap, after: ObjectMap): readonly string[] =>
+  cosmeticFacts(
+    { ...before, cosmetic: before.cosmetic.filter(({ kind }) => kind === 'column-order') },
+    after,
+    (one, other) => one.split(', ').toSorted().join() === other.split(', ').toSorted().join(),
+  );
+
 /** Of objects that both have: what only one has is told already. */
-function cosmeticFacts(original: ObjectMap, restored: ObjectMap): string[] {
+function cosmeticFacts(
+  original: ObjectMap,
+  restored: ObjectMap,
+  isTold: (one: string, other: string) => boolean = () => true,
+): string[] {
   const found = new Map(restored.cosmetic.map((fact) => [keyOf(fact), fact.definition]));
   return original.cosmetic.flatMap((fact) => {
     const now = found.get(keyOf(fact));
-    return now === undefined || now === fact.definition
+    return now === undefined || now === fact.definition || !isTold(fact.definition, now)
       ? []
       : [`${fact.kind.replaceAll('-', ' ')} of ${fact.name}: ${fact.definition} -> ${now}`];
   });
