@@ -39,7 +39,7 @@ export default defineConfig({
           name: 'faults',
           include: ['tests/faults/**/*.test.ts'],
           ...onServers,
-          testTimeout: 180_000,
+          testTimeout: 300_000,
           maxWorkers: 1,
           sequence: { groupOrder: 3 },
         },
