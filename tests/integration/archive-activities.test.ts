@@ -9,7 +9,7 @@ import { Client, Connection } from '@temporalio/client';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { DefaultLogger } from '@temporalio/worker';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createBackupActivities } from '../../src/activities/backup.ts';
+import { createBackupActivities } from '../../src/activities/backup/backup.ts';
 import type { ActivityDependencies } from '../../src/activities/dependencies.ts';
 import { createPlanActivities } from '../../src/activities/plan.ts';
 import { withRunStore } from '../../src/activities/run-store.ts';

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { DefaultLogger } from '@temporalio/worker';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createBackupActivities } from '../../src/activities/backup.ts';
+import { createBackupActivities } from '../../src/activities/backup/backup.ts';
 import { findManifest, writeManifest } from '../../src/archive/manifest.ts';
 import { runCommandLine } from '../../src/commands/program.ts';
 import type { BackupEvidence, BackupManifest } from '../../src/contract/evidence/backup.ts';

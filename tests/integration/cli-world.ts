@@ -9,7 +9,7 @@ import { DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/wo
 import { afterAll, inject } from 'vitest';
 import { parseDocument } from 'yaml';
 import { ensureBundle } from '../../scripts/build-bundle.ts';
-import { readLease } from '../../src/activities/lease.ts';
+import { readLease } from '../../src/activities/preconditions/lease.ts';
 import { archiveReport } from '../../src/activities/report.ts';
 import { createSecretVault } from '../../src/profile/secret-vault.ts';
 import { runCommandLine } from '../../src/commands/program.ts';

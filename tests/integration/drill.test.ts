@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { DefaultLogger } from '@temporalio/worker';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createBackupActivities } from '../../src/activities/backup.ts';
+import { createBackupActivities } from '../../src/activities/backup/backup.ts';
 import { runCommandLine } from '../../src/commands/program.ts';
 import type { BackupEvidence } from '../../src/contract/evidence/backup.ts';
 import type { DrillRecord } from '../../src/contract/evidence/drill.ts';

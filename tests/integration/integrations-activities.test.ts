@@ -12,7 +12,7 @@ import { createAnnouncementActivities } from '../../src/activities/announcements
 import { createCheckActivities } from '../../src/activities/checks.ts';
 import type { ActivityDependencies } from '../../src/activities/dependencies.ts';
 import { createOwnStepActivities } from '../../src/activities/own-steps.ts';
-import { createPreconditionActivities } from '../../src/activities/preconditions.ts';
+import { createPreconditionActivities } from '../../src/activities/preconditions/preconditions.ts';
 import { createSecretVault } from '../../src/profile/secret-vault.ts';
 import type { ActionsInput } from '../../src/contract/evidence/actions.ts';
 import type { StepInput } from '../../src/contract/evidence/step.ts';

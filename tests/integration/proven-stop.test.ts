@@ -1,7 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { CancelledFailure } from '@temporalio/common';
 import { afterEach, describe, expect, it } from 'vitest';
-import { withProvenStop } from '../../src/activities/proven-stop.ts';
+import { withProvenStop } from '../../src/activities/apply/proven-stop.ts';
 import { holdMigrationLock, type MigrationLock } from '../../src/postgres/advisory-lock.ts';
 import { parseConnectionUrl } from '../../src/postgres/connection-url.ts';
 import { isGroupGone } from '../../src/process/group.ts';

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createRehearsalScratchActivities } from '../../src/activities/rehearsal-scratch.ts';
+import { createRehearsalScratchActivities } from '../../src/activities/dry-run/rehearsal-scratch.ts';
 import type { FreshnessInput } from '../../src/contract/evidence/rehearsal.ts';
 import { createSecretVault } from '../../src/profile/secret-vault.ts';
 import { testRun } from '../integration-context.ts';

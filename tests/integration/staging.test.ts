@@ -11,7 +11,7 @@ import { deployExample, type Example, stopExample } from '../../scripts/stack/ex
 import { withClient } from '../../scripts/stack/postgres-cluster.ts';
 import type { ActivityDependencies } from '../../src/activities/dependencies.ts';
 import { createSecretVault } from '../../src/profile/secret-vault.ts';
-import { createStagingActivities } from '../../src/activities/staging.ts';
+import { createStagingActivities } from '../../src/activities/dry-run/staging.ts';
 import type { FlowsEvidence, StagingEvidence, StagingInput } from '../../src/contract/evidence/dry-run.ts';
 import type { StoredDocument } from '../../src/contract/evidence/step.ts';
 import { STEP_ERRORS } from '../../src/contract/errors.ts';

@@ -1,7 +1,7 @@
 /** The upgrade and its planned way back in production: is what the rehearsal said of them true? */
 import { withClient } from '../../../scripts/stack/postgres-cluster.ts';
-import { createAccessActivities } from '../../../src/activities/access.ts';
-import { countArrivals } from '../../../src/activities/arrivals.ts';
+import { createAccessActivities } from '../../../src/activities/preconditions/access.ts';
+import { countArrivals } from '../../../src/activities/recovery/arrivals.ts';
 import type { GraphEvidence } from '../../../src/contract/evidence/tooling.ts';
 import type { DroppedObject, RehearsalTrial, RehearsalVerdict } from '../../../src/contract/evidence/rehearsal.ts';
 import { withConnection } from '../../../src/postgres/connection.ts';

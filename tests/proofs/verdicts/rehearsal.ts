@@ -1,10 +1,10 @@
 /** One chain's graph and rehearsal by the real code, and what of it is not as expected. */
 import { withClient } from '../../../scripts/stack/postgres-cluster.ts';
-import { createBackupActivities } from '../../../src/activities/backup.ts';
+import { createBackupActivities } from '../../../src/activities/backup/backup.ts';
 import { readMigrationGraph } from '../../../src/activities/graph.ts';
 import { secretAccess } from '../../../src/activities/integration-context.ts';
-import { createRehearsalScratchActivities } from '../../../src/activities/rehearsal-scratch.ts';
-import { rehearseMigration } from '../../../src/activities/rehearsal-trial.ts';
+import { createRehearsalScratchActivities } from '../../../src/activities/dry-run/rehearsal-scratch.ts';
+import { rehearseMigration } from '../../../src/activities/dry-run/rehearsal-trial.ts';
 import { type ReleaseAlembic, releaseAlembic } from '../../../src/activities/release-alembic.ts';
 import type { GraphEvidence } from '../../../src/contract/evidence/tooling.ts';
 import { rollbackOffer } from '../../../src/contract/rehearsal-offer.ts';

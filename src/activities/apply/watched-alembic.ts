@@ -1,14 +1,14 @@
 /** One start of Alembic on production under the watch of locks, whichever way it goes. */
-import type { AlembicCommandFacts, AlembicCommandOptions } from '../alembic/command.ts';
-import { getsOn, type StatementEvent } from '../alembic/statements.ts';
-import type { StepInput } from '../contract/evidence/step.ts';
-import { type BlockerRegister, describeBlocker } from '../postgres/blocker-register.ts';
-import { withConnection } from '../postgres/connection.ts';
-import type { LockWait } from '../postgres/lock-waits.ts';
-import { watchMigration, type WatchedMigration, type WatchStop } from '../postgres/lock-watch.ts';
-import { endSessions } from '../postgres/sessions.ts';
-import type { ProgramLog } from '../process/program-log.ts';
-import type { ActivityDependencies } from './dependencies.ts';
+import type { AlembicCommandFacts, AlembicCommandOptions } from '../../alembic/command.ts';
+import { getsOn, type StatementEvent } from '../../alembic/statements.ts';
+import type { StepInput } from '../../contract/evidence/step.ts';
+import { type BlockerRegister, describeBlocker } from '../../postgres/blocker-register.ts';
+import { withConnection } from '../../postgres/connection.ts';
+import type { LockWait } from '../../postgres/lock-waits.ts';
+import { watchMigration, type WatchedMigration, type WatchStop } from '../../postgres/lock-watch.ts';
+import { endSessions } from '../../postgres/sessions.ts';
+import type { ProgramLog } from '../../process/program-log.ts';
+import type { ActivityDependencies } from '../dependencies.ts';
 import type { GuardedProduction } from './production-guard.ts';
 import { withProvenStop } from './proven-stop.ts';
 import type { RehearsedLocks } from './rehearsed-locks.ts';

@@ -1,5 +1,5 @@
-import type { FenceActivities } from '../contract/activities.ts';
-import { STEP_ERRORS, StepError } from '../contract/errors.ts';
+import type { FenceActivities } from '../../contract/activities.ts';
+import { STEP_ERRORS, StepError } from '../../contract/errors.ts';
 import type {
   FenceEvidence,
   FenceHeld,
@@ -7,29 +7,29 @@ import type {
   RecoveryPointEvidence,
   RecoveryPointInput,
   ReleaseFenceInput,
-} from '../contract/evidence/fence.ts';
-import type { ArchivedFootprint } from '../contract/evidence/rehearsal.ts';
-import type { StepInput, StoredDocument } from '../contract/evidence/step.ts';
-import type { SwitchState } from '../contract/evidence/switches.ts';
-import type { Fence, Switch } from '../contract/profile.ts';
-import { runDocument } from '../integrations/actions.ts';
-import { runCheck } from '../integrations/checks.ts';
-import { lastLine, runCommandAction } from '../integrations/command-action.ts';
-import { engageSwitch, readSwitch, releaseSwitch } from '../integrations/switch.ts';
-import { withConnection } from '../postgres/connection.ts';
-import { inDatabase, parseConnectionUrl } from '../postgres/connection-url.ts';
-import { beginsReadOnly, type FenceRequest, lowerFence, raiseFence, readFence } from '../postgres/fence/fence.ts';
-import { tryToWrite, type WriteTrial } from '../postgres/fence/fence-trial.ts';
-import { readIdentity } from '../postgres/identity.ts';
-import { setRestorePoint } from '../postgres/fence/recovery-point.ts';
-import { settledCounters } from '../postgres/contents/settled-counters.ts';
-import { counterDelta, readCounters, type TableCounters } from '../postgres/contents/write-counters.ts';
-import { runStep, type StepTools } from './activity-step.ts';
-import type { ActivityDependencies } from './dependencies.ts';
-import { integrationContext } from './integration-context.ts';
-import { withMigrationLock } from './migration-lock.ts';
-import { nameInExecution, type RunStore, withRunStore } from './run-store.ts';
-import { readStoredText } from './stored-text.ts';
+} from '../../contract/evidence/fence.ts';
+import type { ArchivedFootprint } from '../../contract/evidence/rehearsal.ts';
+import type { StepInput, StoredDocument } from '../../contract/evidence/step.ts';
+import type { SwitchState } from '../../contract/evidence/switches.ts';
+import type { Fence, Switch } from '../../contract/profile.ts';
+import { runDocument } from '../../integrations/actions.ts';
+import { runCheck } from '../../integrations/checks.ts';
+import { lastLine, runCommandAction } from '../../integrations/command-action.ts';
+import { engageSwitch, readSwitch, releaseSwitch } from '../../integrations/switch.ts';
+import { withConnection } from '../../postgres/connection.ts';
+import { inDatabase, parseConnectionUrl } from '../../postgres/connection-url.ts';
+import { beginsReadOnly, type FenceRequest, lowerFence, raiseFence, readFence } from '../../postgres/fence/fence.ts';
+import { tryToWrite, type WriteTrial } from '../../postgres/fence/fence-trial.ts';
+import { readIdentity } from '../../postgres/identity.ts';
+import { setRestorePoint } from '../../postgres/fence/recovery-point.ts';
+import { settledCounters } from '../../postgres/contents/settled-counters.ts';
+import { counterDelta, readCounters, type TableCounters } from '../../postgres/contents/write-counters.ts';
+import { runStep, type StepTools } from '../activity-step.ts';
+import type { ActivityDependencies } from '../dependencies.ts';
+import { integrationContext } from '../integration-context.ts';
+import { withMigrationLock } from '../migration-lock.ts';
+import { nameInExecution, type RunStore, withRunStore } from '../run-store.ts';
+import { readStoredText } from '../stored-text.ts';
 
 type Needed = Pick<ActivityDependencies, 'secrets' | 'stateDirectory'>;
 type Maintenance = Extract<Fence, { readonly kind: 'maintenance' }>;

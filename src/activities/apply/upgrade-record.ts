@@ -1,7 +1,7 @@
-import type { DatabaseState } from '../alembic/reconcile.ts';
-import type { StoredDocument } from '../contract/evidence/step.ts';
-import type { TableCounters } from '../postgres/contents/write-counters.ts';
-import type { RunStore } from './run-store.ts';
+import type { DatabaseState } from '../../alembic/reconcile.ts';
+import type { StoredDocument } from '../../contract/evidence/step.ts';
+import type { TableCounters } from '../../postgres/contents/write-counters.ts';
+import type { RunStore } from '../run-store.ts';
 
 /**
  * What the upgrade writes down in the object store before it goes on, so that whoever comes after a crash, on whatever

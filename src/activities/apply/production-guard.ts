@@ -1,13 +1,13 @@
-import type { StepInput } from '../contract/evidence/step.ts';
-import { type ConnectionTarget, inDatabase, parseConnectionUrl } from '../postgres/connection-url.ts';
-import { type DroppedIndexes, dropInvalidIndexes, indexesGone } from '../postgres/catalog/leftover-indexes.ts';
-import { withConnection } from '../postgres/connection.ts';
-import { freshDatabaseName } from '../postgres/restore/restore.ts';
-import { reopenAfterInterruptedSwap } from '../postgres/swap/swap-record.ts';
-import { endSessions } from '../postgres/sessions.ts';
-import type { ActivityDependencies } from './dependencies.ts';
-import { withMigrationLock } from './migration-lock.ts';
-import type { RunStore } from './run-store.ts';
+import type { StepInput } from '../../contract/evidence/step.ts';
+import { type ConnectionTarget, inDatabase, parseConnectionUrl } from '../../postgres/connection-url.ts';
+import { type DroppedIndexes, dropInvalidIndexes, indexesGone } from '../../postgres/catalog/leftover-indexes.ts';
+import { withConnection } from '../../postgres/connection.ts';
+import { freshDatabaseName } from '../../postgres/restore/restore.ts';
+import { reopenAfterInterruptedSwap } from '../../postgres/swap/swap-record.ts';
+import { endSessions } from '../../postgres/sessions.ts';
+import type { ActivityDependencies } from '../dependencies.ts';
+import { withMigrationLock } from '../migration-lock.ts';
+import type { RunStore } from '../run-store.ts';
 import { readDrops, recordDrop } from './upgrade-record.ts';
 
 /** Production as a step that may write holds it: under the migration lock, with nobody of an earlier attempt left. */

@@ -1,14 +1,14 @@
-import type { RehearsalActivities } from '../contract/activities.ts';
-import type { Freshness, FreshnessInput } from '../contract/evidence/rehearsal.ts';
-import { withConnection } from '../postgres/connection.ts';
-import { readIdentity } from '../postgres/identity.ts';
-import { dropRehearsal } from '../rehearsal/scratch.ts';
-import { timeSwap } from '../rehearsal/swap.ts';
-import { resolveTag } from '../repository/checkout.ts';
-import { runStep } from './activity-step.ts';
-import type { ActivityDependencies } from './dependencies.ts';
+import type { RehearsalActivities } from '../../contract/activities.ts';
+import type { Freshness, FreshnessInput } from '../../contract/evidence/rehearsal.ts';
+import { withConnection } from '../../postgres/connection.ts';
+import { readIdentity } from '../../postgres/identity.ts';
+import { dropRehearsal } from '../../rehearsal/scratch.ts';
+import { timeSwap } from '../../rehearsal/swap.ts';
+import { resolveTag } from '../../repository/checkout.ts';
+import { runStep } from '../activity-step.ts';
+import type { ActivityDependencies } from '../dependencies.ts';
 import { scratchWorld } from './rehearsal-world.ts';
-import { restoreOnScratch } from './scratch-restore.ts';
+import { restoreOnScratch } from '../backup/scratch-restore.ts';
 
 type Needed = Pick<ActivityDependencies, 'secrets'>;
 

@@ -1,16 +1,16 @@
-import type { RevisionStart } from '../alembic/barrier.ts';
-import type { AlembicCommandFacts } from '../alembic/command.ts';
-import { rowsAtTarget } from '../alembic/reconcile.ts';
-import { upgrade } from '../alembic/upgrade.ts';
-import { STEP_ERRORS, StepError } from '../contract/errors.ts';
-import type { UpgradeInput } from '../contract/evidence/upgrade.ts';
-import { serializeObjectMap } from '../postgres/catalog/object-map.ts';
-import type { WatchStop } from '../postgres/lock-watch.ts';
-import { lastWords } from '../process/last-words.ts';
+import type { RevisionStart } from '../../alembic/barrier.ts';
+import type { AlembicCommandFacts } from '../../alembic/command.ts';
+import { rowsAtTarget } from '../../alembic/reconcile.ts';
+import { upgrade } from '../../alembic/upgrade.ts';
+import { STEP_ERRORS, StepError } from '../../contract/errors.ts';
+import type { UpgradeInput } from '../../contract/evidence/upgrade.ts';
+import { serializeObjectMap } from '../../postgres/catalog/object-map.ts';
+import type { WatchStop } from '../../postgres/lock-watch.ts';
+import { lastWords } from '../../process/last-words.ts';
 import { type ReadingOptions, readProduction } from './production-reading.ts';
 import type { RehearsedLocks } from './rehearsed-locks.ts';
-import { commandFor, environmentFor, type ReleaseAlembic } from './release-alembic.ts';
-import type { RunStore } from './run-store.ts';
+import { commandFor, environmentFor, type ReleaseAlembic } from '../release-alembic.ts';
+import type { RunStore } from '../run-store.ts';
 import { boundaryMapName, recordBoundary } from './upgrade-record.ts';
 import { lockedOut, runWatched, type Told, type WatchedContext, type WatchedEnd } from './watched-alembic.ts';
 

@@ -1,6 +1,6 @@
-import type { Blocker, UpgradeProgress } from '../contract/evidence/upgrade.ts';
-import type { BlockingSession } from '../postgres/lock-waits.ts';
-import type { StepTools } from './activity-step.ts';
+import type { Blocker, UpgradeProgress } from '../../contract/evidence/upgrade.ts';
+import type { BlockingSession } from '../../postgres/lock-waits.ts';
+import type { StepTools } from '../activity-step.ts';
 
 const BLOCKERS_SHOWN = 10;
 

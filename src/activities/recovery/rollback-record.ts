@@ -1,5 +1,5 @@
-import type { ProductionState } from '../contract/evidence/production.ts';
-import type { RunStore } from './run-store.ts';
+import type { ProductionState } from '../../contract/evidence/production.ts';
+import type { RunStore } from '../run-store.ts';
 
 type Standing = Pick<ProductionState, 'versionRows' | 'objectMapDigest'>;
 

@@ -1,14 +1,14 @@
 import type { Client } from 'pg';
-import { reconcile, type Reconciliation } from '../alembic/reconcile.ts';
-import type { EvaluateInput, Reality } from '../contract/evidence/rollback.ts';
-import { withConnection } from '../postgres/connection.ts';
-import type { ConnectionTarget } from '../postgres/connection-url.ts';
-import { dropIndexes, dropPartitionedIndex, listInvalidIndexes } from '../postgres/catalog/leftover-indexes.ts';
-import type { ObjectMap } from '../postgres/catalog/object-map.ts';
-import { compareMaps, describeChange, type ObjectMapChange } from '../postgres/catalog/object-map-change.ts';
-import { type ProductionReading, readProductionState } from '../postgres/catalog/production-state.ts';
-import type { RunStore } from './run-store.ts';
-import { readStoredObjectMap } from './stored-text.ts';
+import { reconcile, type Reconciliation } from '../../alembic/reconcile.ts';
+import type { EvaluateInput, Reality } from '../../contract/evidence/rollback.ts';
+import { withConnection } from '../../postgres/connection.ts';
+import type { ConnectionTarget } from '../../postgres/connection-url.ts';
+import { dropIndexes, dropPartitionedIndex, listInvalidIndexes } from '../../postgres/catalog/leftover-indexes.ts';
+import type { ObjectMap } from '../../postgres/catalog/object-map.ts';
+import { compareMaps, describeChange, type ObjectMapChange } from '../../postgres/catalog/object-map-change.ts';
+import { type ProductionReading, readProductionState } from '../../postgres/catalog/production-state.ts';
+import type { RunStore } from '../run-store.ts';
+import { readStoredObjectMap } from '../stored-text.ts';
 import { type Boundary, hasStarted, readBoundaries, recordDrop } from './upgrade-record.ts';
 
 export interface ReadingOptions {

@@ -1,20 +1,20 @@
-import type { RecoveryActivities } from '../contract/activities.ts';
-import { refusal, STEP_ERRORS, StepError } from '../contract/errors.ts';
-import type { RestoreInput, SalvageEvidence, SwapInput, WayBackCost } from '../contract/evidence/restore.ts';
-import { drillFolder } from '../archive/backup-names.ts';
-import { versionTableName } from '../archive/ledger.ts';
-import { predictRestore } from '../archive/restore-prediction.ts';
-import { salvageDifferences } from '../archive/salvage.ts';
-import { fetchLedger } from '../archive/stored-backup.ts';
-import { captureObjectMap, type DatabaseObject, type ObjectMap } from '../postgres/catalog/object-map.ts';
-import { withConnection } from '../postgres/connection.ts';
-import { readIdentity } from '../postgres/identity.ts';
-import { wayBackCost, writtenBy } from '../postgres/contents/way-back-cost.ts';
-import { counterDelta, readCounters } from '../postgres/contents/write-counters.ts';
-import { runStep, type StepTools } from './activity-step.ts';
-import type { ActivityDependencies } from './dependencies.ts';
-import { withMigrationLock } from './migration-lock.ts';
-import { rowsArchiveName, type RunStore, withRunStore } from './run-store.ts';
+import type { RecoveryActivities } from '../../contract/activities.ts';
+import { refusal, STEP_ERRORS, StepError } from '../../contract/errors.ts';
+import type { RestoreInput, SalvageEvidence, SwapInput, WayBackCost } from '../../contract/evidence/restore.ts';
+import { drillFolder } from '../../archive/backup-names.ts';
+import { versionTableName } from '../../archive/ledger.ts';
+import { predictRestore } from '../../archive/restore-prediction.ts';
+import { salvageDifferences } from '../../archive/salvage.ts';
+import { fetchLedger } from '../../archive/stored-backup.ts';
+import { captureObjectMap, type DatabaseObject, type ObjectMap } from '../../postgres/catalog/object-map.ts';
+import { withConnection } from '../../postgres/connection.ts';
+import { readIdentity } from '../../postgres/identity.ts';
+import { wayBackCost, writtenBy } from '../../postgres/contents/way-back-cost.ts';
+import { counterDelta, readCounters } from '../../postgres/contents/write-counters.ts';
+import { runStep, type StepTools } from '../activity-step.ts';
+import type { ActivityDependencies } from '../dependencies.ts';
+import { withMigrationLock } from '../migration-lock.ts';
+import { rowsArchiveName, type RunStore, withRunStore } from '../run-store.ts';
 
 type Needed = Pick<ActivityDependencies, 'secrets'>;
 

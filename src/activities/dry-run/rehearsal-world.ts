@@ -1,10 +1,10 @@
 import { Context } from '@temporalio/activity';
-import type { StepInput } from '../contract/evidence/step.ts';
-import { withConnection } from '../postgres/connection.ts';
-import { parseConnectionUrl } from '../postgres/connection-url.ts';
-import { readImitatedRole } from '../rehearsal/imitated-role.ts';
-import type { ImitatedRole, ScratchWorld } from '../rehearsal/scratch-world.ts';
-import type { ActivityDependencies } from './dependencies.ts';
+import type { StepInput } from '../../contract/evidence/step.ts';
+import { withConnection } from '../../postgres/connection.ts';
+import { parseConnectionUrl } from '../../postgres/connection-url.ts';
+import { readImitatedRole } from '../../rehearsal/imitated-role.ts';
+import type { ImitatedRole, ScratchWorld } from '../../rehearsal/scratch-world.ts';
+import type { ActivityDependencies } from '../dependencies.ts';
 
 /** What lasts longer than this is running still, and is left alone for that. */
 const EXPIRES_AFTER = 24 * 60 * 60 * 1000;

@@ -1,10 +1,10 @@
-import type { RecoveryActivities } from '../contract/activities.ts';
-import type { EvaluateInput } from '../contract/evidence/rollback.ts';
-import { runStep, type StepTools } from './activity-step.ts';
-import type { ActivityDependencies } from './dependencies.ts';
-import { type GuardedProduction, withGuardedProduction } from './production-guard.ts';
-import { asReality, compareWithBefore, settleProduction } from './production-reading.ts';
-import { type RunStore, withRunStore } from './run-store.ts';
+import type { RecoveryActivities } from '../../contract/activities.ts';
+import type { EvaluateInput } from '../../contract/evidence/rollback.ts';
+import { runStep, type StepTools } from '../activity-step.ts';
+import type { ActivityDependencies } from '../dependencies.ts';
+import { type GuardedProduction, withGuardedProduction } from '../apply/production-guard.ts';
+import { asReality, compareWithBefore, settleProduction } from '../apply/production-reading.ts';
+import { type RunStore, withRunStore } from '../run-store.ts';
 
 /** Reads what production really is. Nothing is concluded from exit codes, logs or time-outs. */
 export const evaluateProduction =

@@ -1,9 +1,9 @@
-import type { WritersKeptOut } from '../alembic/barrier.ts';
-import type { AlembicCommandFacts, AlembicCommandOptions } from '../alembic/command.ts';
-import { refuseArrivalsSince } from '../archive/arrivals-since.ts';
-import type { RollbackInput } from '../contract/evidence/rollback.ts';
-import { sqlNameOf } from '../postgres/identifier.ts';
-import type { GuardedProduction } from './production-guard.ts';
+import type { WritersKeptOut } from '../../alembic/barrier.ts';
+import type { AlembicCommandFacts, AlembicCommandOptions } from '../../alembic/command.ts';
+import { refuseArrivalsSince } from '../../archive/arrivals-since.ts';
+import type { RollbackInput } from '../../contract/evidence/rollback.ts';
+import { sqlNameOf } from '../../postgres/identifier.ts';
+import type { GuardedProduction } from '../apply/production-guard.ts';
 
 const NOTED = 20;
 

@@ -1,7 +1,7 @@
 import { WorkflowNotFoundError } from '@temporalio/client';
-import type { PreconditionActivities } from '../contract/activities.ts';
-import { runStep } from './activity-step.ts';
-import type { ActivityDependencies } from './dependencies.ts';
+import type { PreconditionActivities } from '../../contract/activities.ts';
+import { runStep } from '../activity-step.ts';
+import type { ActivityDependencies } from '../dependencies.ts';
 
 export const readLease =
   (deps: ActivityDependencies): PreconditionActivities['readLease'] =>

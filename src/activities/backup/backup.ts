@@ -1,13 +1,13 @@
-import type { BackupActivities } from '../contract/activities.ts';
-import { drillFolder, serviceFolder } from '../archive/backup-names.ts';
-import { captureDump } from '../archive/dump.ts';
-import { latestManifest, recordVerification } from '../archive/manifest.ts';
-import { findPrograms } from '../archive/programs.ts';
-import { predictRestore } from '../archive/restore-prediction.ts';
-import { verifyStoredBackup } from '../archive/verify.ts';
-import { runStep } from './activity-step.ts';
-import type { ActivityDependencies } from './dependencies.ts';
-import { nameInExecution, withRunStore } from './run-store.ts';
+import type { BackupActivities } from '../../contract/activities.ts';
+import { drillFolder, serviceFolder } from '../../archive/backup-names.ts';
+import { captureDump } from '../../archive/dump.ts';
+import { latestManifest, recordVerification } from '../../archive/manifest.ts';
+import { findPrograms } from '../../archive/programs.ts';
+import { predictRestore } from '../../archive/restore-prediction.ts';
+import { verifyStoredBackup } from '../../archive/verify.ts';
+import { runStep } from '../activity-step.ts';
+import type { ActivityDependencies } from '../dependencies.ts';
+import { nameInExecution, withRunStore } from '../run-store.ts';
 
 export function createBackupActivities({ secrets }: Pick<ActivityDependencies, 'secrets'>): BackupActivities {
   return {

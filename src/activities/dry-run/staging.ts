@@ -1,26 +1,32 @@
 import { Context } from '@temporalio/activity';
-import { rowsAtTarget } from '../alembic/reconcile.ts';
-import { findPrograms } from '../archive/programs.ts';
-import type { DryRunActivities } from '../contract/activities.ts';
-import type { FlowsEvidence, StagingEvidence, StagingInput } from '../contract/evidence/dry-run.ts';
-import type { StepInput, StoredDocument } from '../contract/evidence/step.ts';
-import { STEP_ERRORS, StepError } from '../contract/errors.ts';
-import type { ConfiguredValue } from '../contract/profile.ts';
-import { withApplication } from '../integrations/application.ts';
-import { runFlow } from '../integrations/flows.ts';
-import { runValues } from '../integrations/context.ts';
-import type { ConnectionOptions } from '../postgres/connection.ts';
-import { inDatabase, parseConnectionUrl } from '../postgres/connection-url.ts';
-import { ProgramLog } from '../process/program-log.ts';
-import { requireApart } from '../staging/apart.ts';
-import { confidential } from '../staging/confidential.ts';
-import { stagingEnvironments } from '../staging/environment.ts';
-import { endEarlierAttempt, readStaging, type StagingRun, testMigrations, upgradeStaging } from '../staging/migrate.ts';
-import { runStep, type StepTools } from './activity-step.ts';
-import { ensureReleaseCheckout } from './checkout.ts';
-import type { ActivityDependencies } from './dependencies.ts';
-import { integrationContext, secretAccess } from './integration-context.ts';
-import { type RunStore, withRunStore } from './run-store.ts';
+import { rowsAtTarget } from '../../alembic/reconcile.ts';
+import { findPrograms } from '../../archive/programs.ts';
+import type { DryRunActivities } from '../../contract/activities.ts';
+import type { FlowsEvidence, StagingEvidence, StagingInput } from '../../contract/evidence/dry-run.ts';
+import type { StepInput, StoredDocument } from '../../contract/evidence/step.ts';
+import { STEP_ERRORS, StepError } from '../../contract/errors.ts';
+import type { ConfiguredValue } from '../../contract/profile.ts';
+import { withApplication } from '../../integrations/application.ts';
+import { runFlow } from '../../integrations/flows.ts';
+import { runValues } from '../../integrations/context.ts';
+import type { ConnectionOptions } from '../../postgres/connection.ts';
+import { inDatabase, parseConnectionUrl } from '../../postgres/connection-url.ts';
+import { ProgramLog } from '../../process/program-log.ts';
+import { requireApart } from '../../staging/apart.ts';
+import { confidential } from '../../staging/confidential.ts';
+import { stagingEnvironments } from '../../staging/environment.ts';
+import {
+  endEarlierAttempt,
+  readStaging,
+  type StagingRun,
+  testMigrations,
+  upgradeStaging,
+} from '../../staging/migrate.ts';
+import { runStep, type StepTools } from '../activity-step.ts';
+import { ensureReleaseCheckout } from '../checkout.ts';
+import type { ActivityDependencies } from '../dependencies.ts';
+import { integrationContext, secretAccess } from '../integration-context.ts';
+import { type RunStore, withRunStore } from '../run-store.ts';
 
 type Needed = Pick<ActivityDependencies, 'stateDirectory' | 'secrets'>;
 

@@ -1,13 +1,13 @@
-import type { DatabaseIdentity } from '../contract/evidence/production.ts';
-import type { StepInput } from '../contract/evidence/step.ts';
-import { withConnection } from '../postgres/connection.ts';
-import { inDatabase, parseConnectionUrl } from '../postgres/connection-url.ts';
-import { findFenceRights, readFence } from '../postgres/fence/fence.ts';
-import { inspectServiceLogin } from '../postgres/fence/fence-trial.ts';
-import type { Findings } from '../postgres/findings.ts';
-import { recoveryPointFindings } from '../postgres/fence/recovery-point.ts';
-import type { StepTools } from './activity-step.ts';
-import type { ActivityDependencies } from './dependencies.ts';
+import type { DatabaseIdentity } from '../../contract/evidence/production.ts';
+import type { StepInput } from '../../contract/evidence/step.ts';
+import { withConnection } from '../../postgres/connection.ts';
+import { inDatabase, parseConnectionUrl } from '../../postgres/connection-url.ts';
+import { findFenceRights, readFence } from '../../postgres/fence/fence.ts';
+import { inspectServiceLogin } from '../../postgres/fence/fence-trial.ts';
+import type { Findings } from '../../postgres/findings.ts';
+import { recoveryPointFindings } from '../../postgres/fence/recovery-point.ts';
+import type { StepTools } from '../activity-step.ts';
+import type { ActivityDependencies } from '../dependencies.ts';
 
 interface Reached {
   readonly administrator: string | undefined;

@@ -1,15 +1,15 @@
 import { Context } from '@temporalio/activity';
-import type { PreconditionActivities } from '../contract/activities.ts';
-import type { AcceptedRequest, AcceptRequestInput } from '../contract/evidence/preconditions.ts';
-import { refusal, StepError } from '../contract/errors.ts';
-import { takeMeasures } from '../integrations/monitor.ts';
-import { confirmReview } from '../integrations/review.ts';
-import { type LoadedProfile, loadProfile } from '../profile/load.ts';
-import { windowFindings } from '../profile/window-placeholders.ts';
-import { resolveTag } from '../repository/checkout.ts';
-import { runStep } from './activity-step.ts';
-import type { ActivityDependencies } from './dependencies.ts';
-import { integrationContext } from './integration-context.ts';
+import type { PreconditionActivities } from '../../contract/activities.ts';
+import type { AcceptedRequest, AcceptRequestInput } from '../../contract/evidence/preconditions.ts';
+import { refusal, StepError } from '../../contract/errors.ts';
+import { takeMeasures } from '../../integrations/monitor.ts';
+import { confirmReview } from '../../integrations/review.ts';
+import { type LoadedProfile, loadProfile } from '../../profile/load.ts';
+import { windowFindings } from '../../profile/window-placeholders.ts';
+import { resolveTag } from '../../repository/checkout.ts';
+import { runStep } from '../activity-step.ts';
+import type { ActivityDependencies } from '../dependencies.ts';
+import { integrationContext } from '../integration-context.ts';
 import { listEarlierRuns, unreconciledRuns } from './earlier-runs.ts';
 
 type Offered = Pick<PreconditionActivities, 'acceptRequest' | 'reviewChange' | 'verifyMonitoring'>;

@@ -1,11 +1,11 @@
-import { readVersion } from '../alembic/version-table.ts';
-import { StepError } from '../contract/errors.ts';
-import type { SwapEvidence, SwapInput } from '../contract/evidence/restore.ts';
-import { withConnection } from '../postgres/connection.ts';
-import { swapDatabases } from '../postgres/swap/swap.ts';
-import type { StepTools } from './activity-step.ts';
-import type { ActivityDependencies } from './dependencies.ts';
-import { standbyAccess } from './standby-access.ts';
+import { readVersion } from '../../alembic/version-table.ts';
+import { StepError } from '../../contract/errors.ts';
+import type { SwapEvidence, SwapInput } from '../../contract/evidence/restore.ts';
+import { withConnection } from '../../postgres/connection.ts';
+import { swapDatabases } from '../../postgres/swap/swap.ts';
+import type { StepTools } from '../activity-step.ts';
+import type { ActivityDependencies } from '../dependencies.ts';
+import { standbyAccess } from '../standby-access.ts';
 
 export const SWAP = 'recovery.restore/swap';
 

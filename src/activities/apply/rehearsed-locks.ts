@@ -1,9 +1,9 @@
-import type { UpgradeInput } from '../contract/evidence/upgrade.ts';
-import type { ArchivedFootprint } from '../contract/evidence/rehearsal.ts';
-import { conflicts, isWithin } from '../postgres/lock-modes.ts';
-import type { HeldLock, LockWait } from '../postgres/lock-waits.ts';
-import type { RunStore } from './run-store.ts';
-import { readStoredObjectMap, readStoredText } from './stored-text.ts';
+import type { UpgradeInput } from '../../contract/evidence/upgrade.ts';
+import type { ArchivedFootprint } from '../../contract/evidence/rehearsal.ts';
+import { conflicts, isWithin } from '../../postgres/lock-modes.ts';
+import type { HeldLock, LockWait } from '../../postgres/lock-waits.ts';
+import type { RunStore } from '../run-store.ts';
+import { readStoredObjectMap, readStoredText } from '../stored-text.ts';
 
 export type LockJudgement = 'within' | 'beyond' | { readonly notKnown: string };
 

@@ -1,14 +1,14 @@
-import type { RecoveryActivities } from '../contract/activities.ts';
-import type { RestoreEvidence, RestoreInput } from '../contract/evidence/restore.ts';
-import { findPrograms } from '../archive/programs.ts';
-import { fetchLedger, openBackup } from '../archive/stored-backup.ts';
-import { restoreFresh } from '../postgres/restore/restore.ts';
-import { runStep, type StepTools } from './activity-step.ts';
-import { freeBytesReading } from './capacity.ts';
-import type { ActivityDependencies } from './dependencies.ts';
-import { withMigrationLock } from './migration-lock.ts';
-import { type RunStore, withRunStore } from './run-store.ts';
-import { standbyAccess } from './standby-access.ts';
+import type { RecoveryActivities } from '../../contract/activities.ts';
+import type { RestoreEvidence, RestoreInput } from '../../contract/evidence/restore.ts';
+import { findPrograms } from '../../archive/programs.ts';
+import { fetchLedger, openBackup } from '../../archive/stored-backup.ts';
+import { restoreFresh } from '../../postgres/restore/restore.ts';
+import { runStep, type StepTools } from '../activity-step.ts';
+import { freeBytesReading } from '../capacity.ts';
+import type { ActivityDependencies } from '../dependencies.ts';
+import { withMigrationLock } from '../migration-lock.ts';
+import { type RunStore, withRunStore } from '../run-store.ts';
+import { standbyAccess } from '../standby-access.ts';
 import { SWAP, swapIn } from './swap.ts';
 
 type Needed = Pick<ActivityDependencies, 'secrets' | 'stateDirectory'>;

@@ -1,33 +1,33 @@
-import { downgradePlan } from '../alembic/downgrade-plan.ts';
-import { rowsAtTarget } from '../alembic/reconcile.ts';
-import { fetchLedger } from '../archive/stored-backup.ts';
-import type { RehearsalActivities } from '../contract/activities.ts';
-import { STEP_ERRORS, StepError } from '../contract/errors.ts';
+import { downgradePlan } from '../../alembic/downgrade-plan.ts';
+import { rowsAtTarget } from '../../alembic/reconcile.ts';
+import { fetchLedger } from '../../archive/stored-backup.ts';
+import type { RehearsalActivities } from '../../contract/activities.ts';
+import { STEP_ERRORS, StepError } from '../../contract/errors.ts';
 import type {
   DeployedTrial,
   RehearsalTrial,
   RehearsalTrialInput,
   StaticFinding,
-} from '../contract/evidence/rehearsal.ts';
-import { lintStatements } from '../lint/squawk.ts';
-import { applicationPrefix } from '../postgres/connection.ts';
-import { type ConnectionTarget, inDatabase, parseConnectionUrl } from '../postgres/connection-url.ts';
-import { serializeObjectMap } from '../postgres/catalog/object-map.ts';
-import { tryDeployedRelease } from '../rehearsal/deployed.ts';
-import { ProgramLog } from '../process/program-log.ts';
-import { rehearsalEnvironment, withheldText } from '../rehearsal/environment.ts';
-import { rehearsalTarget } from '../rehearsal/login.ts';
-import { withTrialCopy } from '../rehearsal/scratch.ts';
-import type { ImitatedRole, ScratchWorld } from '../rehearsal/scratch-world.ts';
-import { rehearse } from '../rehearsal/trial.ts';
-import type { TrialDowngrade, TrialResult, UpgradedCopy } from '../rehearsal/trial-request.ts';
-import { confidential } from '../staging/confidential.ts';
-import { runStep, type StepTools } from './activity-step.ts';
-import type { ActivityDependencies } from './dependencies.ts';
-import { integrationContext, secretAccess } from './integration-context.ts';
+} from '../../contract/evidence/rehearsal.ts';
+import { lintStatements } from '../../lint/squawk.ts';
+import { applicationPrefix } from '../../postgres/connection.ts';
+import { type ConnectionTarget, inDatabase, parseConnectionUrl } from '../../postgres/connection-url.ts';
+import { serializeObjectMap } from '../../postgres/catalog/object-map.ts';
+import { tryDeployedRelease } from '../../rehearsal/deployed.ts';
+import { ProgramLog } from '../../process/program-log.ts';
+import { rehearsalEnvironment, withheldText } from '../../rehearsal/environment.ts';
+import { rehearsalTarget } from '../../rehearsal/login.ts';
+import { withTrialCopy } from '../../rehearsal/scratch.ts';
+import type { ImitatedRole, ScratchWorld } from '../../rehearsal/scratch-world.ts';
+import { rehearse } from '../../rehearsal/trial.ts';
+import type { TrialDowngrade, TrialResult, UpgradedCopy } from '../../rehearsal/trial-request.ts';
+import { confidential } from '../../staging/confidential.ts';
+import { runStep, type StepTools } from '../activity-step.ts';
+import type { ActivityDependencies } from '../dependencies.ts';
+import { integrationContext, secretAccess } from '../integration-context.ts';
 import { productionRoles, scratchWorld } from './rehearsal-world.ts';
-import { type ReleaseAlembic, releaseAlembic, releaseGraph } from './release-alembic.ts';
-import { type RunStore, withRunStore } from './run-store.ts';
+import { type ReleaseAlembic, releaseAlembic, releaseGraph } from '../release-alembic.ts';
+import { type RunStore, withRunStore } from '../run-store.ts';
 
 /**
  * The upgrade and its undo on a fresh copy of the restored database: every attempt begins anew, so nothing of an earlier one

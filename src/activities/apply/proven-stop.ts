@@ -1,5 +1,5 @@
 import { CancelledFailure } from '@temporalio/common';
-import { prepareSessionStop, type SessionsStopped, type SessionStopOptions } from '../postgres/session-stop.ts';
+import { prepareSessionStop, type SessionsStopped, type SessionStopOptions } from '../../postgres/session-stop.ts';
 
 export interface ProvenStopOptions extends SessionStopOptions {
   /** Stops the work when it aborts. */

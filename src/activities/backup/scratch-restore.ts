@@ -1,13 +1,13 @@
-import { findPrograms } from '../archive/programs.ts';
-import { fetchLedger, openBackup } from '../archive/stored-backup.ts';
-import type { BackupEvidence } from '../contract/evidence/backup.ts';
-import type { StepInput } from '../contract/evidence/step.ts';
-import type { CopyKind } from '../postgres/restore/scratch-copy.ts';
-import { restoreIsolated, type RestoredCopy } from '../rehearsal/scratch.ts';
-import type { ScratchWorld } from '../rehearsal/scratch-world.ts';
-import type { StepTools } from './activity-step.ts';
-import type { ActivityDependencies } from './dependencies.ts';
-import { withRunStore } from './run-store.ts';
+import { findPrograms } from '../../archive/programs.ts';
+import { fetchLedger, openBackup } from '../../archive/stored-backup.ts';
+import type { BackupEvidence } from '../../contract/evidence/backup.ts';
+import type { StepInput } from '../../contract/evidence/step.ts';
+import type { CopyKind } from '../../postgres/restore/scratch-copy.ts';
+import { restoreIsolated, type RestoredCopy } from '../../rehearsal/scratch.ts';
+import type { ScratchWorld } from '../../rehearsal/scratch-world.ts';
+import type { StepTools } from '../activity-step.ts';
+import type { ActivityDependencies } from '../dependencies.ts';
+import { withRunStore } from '../run-store.ts';
 
 /** A stored backup on the scratch server, compared with its ledger and cut off from the rest of the world. */
 export function restoreOnScratch(

@@ -1,10 +1,10 @@
-import { countArrivals as count } from '../archive/arrivals.ts';
-import type { RecoveryActivities } from '../contract/activities.ts';
-import { runStep } from './activity-step.ts';
-import type { ActivityDependencies } from './dependencies.ts';
-import { withMigrationLock } from './migration-lock.ts';
-import { rowsArchiveName, withRunStore } from './run-store.ts';
-import { readRecordedCounters } from './upgrade-record.ts';
+import { countArrivals as count } from '../../archive/arrivals.ts';
+import type { RecoveryActivities } from '../../contract/activities.ts';
+import { runStep } from '../activity-step.ts';
+import type { ActivityDependencies } from '../dependencies.ts';
+import { withMigrationLock } from '../migration-lock.ts';
+import { rowsArchiveName, withRunStore } from '../run-store.ts';
+import { readRecordedCounters } from '../apply/upgrade-record.ts';
 
 const STEP = 'recovery.arrivals';
 
