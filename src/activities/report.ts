@@ -6,11 +6,11 @@ import { renderHtml } from '../report/html.ts';
 import { renderMarkdown } from '../report/markdown.ts';
 import { runStep } from './activity-step.ts';
 import type { ActivityDependencies } from './dependencies.ts';
-import { withRunStore } from './run-store.ts';
+import { nameInExecution, withRunStore } from './run-store.ts';
 
 /**
  * Archives the report as `report.json`, `report.md` and `report.html` in the run's folder. Archived again, it replaces what
- * was there: a later report knows more.
+ * was there: a later report knows more. That of an execution which a workflow reset went on with stands beside the first.
  */
 export const archiveReport =
   ({ client, secrets }: Pick<ActivityDependencies, 'client' | 'secrets'>): CloseoutActivities['archiveReport'] =>
@@ -21,10 +21,11 @@ export const archiveReport =
         const senders = await readSenders(client);
         const report: RunReport = { ...input.report, ...(senders && { senders }) };
         progress({ phase: 'archive' });
+        const name = nameInExecution('report', input.run.runId);
         return {
-          json: await archive('report.json', `${JSON.stringify(report, null, 2)}\n`, 'application/json'),
-          markdown: await archive('report.md', renderMarkdown(report), 'text/markdown; charset=utf-8'),
-          html: await archive('report.html', renderHtml(report), 'text/html; charset=utf-8'),
+          json: await archive(`${name}.json`, `${JSON.stringify(report, null, 2)}\n`, 'application/json'),
+          markdown: await archive(`${name}.md`, renderMarkdown(report), 'text/markdown; charset=utf-8'),
+          html: await archive(`${name}.html`, renderHtml(report), 'text/html; charset=utf-8'),
         };
       }),
     );

@@ -12,6 +12,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createBackupActivities } from '../../src/activities/backup/backup.ts';
 import type { ActivityDependencies } from '../../src/activities/dependencies.ts';
 import { createPlanActivities } from '../../src/activities/plan.ts';
+import { archiveReport } from '../../src/activities/report.ts';
 import { withRunStore } from '../../src/activities/run-store.ts';
 import { createSecretVault } from '../../src/profile/secret-vault.ts';
 import { createToolingActivities } from '../../src/activities/tooling.ts';
@@ -23,6 +24,7 @@ import type { Profile } from '../../src/contract/profile.ts';
 import { createService } from '../fixtures/alembic/service.ts';
 import { testProfile, testRun } from '../integration-context.ts';
 import { databaseUrl, randomName, useStack } from '../stack.ts';
+import { sample } from '../unit/report-sample.ts';
 import { type BackupSource, createBackupSource, createKeys, never } from './archive-source.ts';
 
 const run = promisify(execFile);
@@ -164,6 +166,17 @@ describe('captureBackup and verifyBackup', () => {
       expect(verified.dumpSha256).toBe(backup.dumpSha256);
       expect((await findManifest(source.store, backup.uri, never())).backup).toEqual(backup);
     }
+  });
+
+  it('leave the report of the execution before a workflow reset beside that of the one that went on', async () => {
+    const archive = (environment?: MockActivityEnvironment) =>
+      asActivity(() => archiveReport(dependencies)({ ...input, report: sample }), environment);
+    const first = await archive();
+    const workflowExecution = { workflowId: testRun.workflowId, runId: randomUUID() };
+    const second = await archive(environmentOf({ workflowExecution }));
+    expect(first.json.uri).toMatch(/\/report\.json$/);
+    expect(second.json.uri).toMatch(/\/report-\w+\.json$/);
+    expect((await archive()).json.uri).toBe(first.json.uri);
   });
 
   it('predict a restore from the last drill that passed, in proportion to the size', async () => {
