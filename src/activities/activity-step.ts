@@ -30,15 +30,17 @@ export async function runStep<T>(secrets: SecretVault, work: (tools: StepTools) 
   let details: Progress = {};
   const beat = (): void => context.heartbeat(details);
   const timer = setInterval(beat, heartbeatInterval(context.info.heartbeatTimeoutMs));
-  beat();
   try {
-    return await work({
+    const working = work({
       signal,
       attempt: context.info.attempt,
       progress: (next) => {
         details = redacted(next, secrets) as Progress;
       },
     });
+    // After the step's first words: what an attempt before told it is not lost should this one be lost too.
+    beat();
+    return await working;
   } catch (error) {
     // Whatever a stopped child or connection threw: the step was cancelled, and only this type says so to the server.
     // A failure of that type with details of its own is what a proven stop throws.

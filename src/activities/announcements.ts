@@ -19,6 +19,8 @@ export function createAnnouncementActivities(dependencies: Needed): Announcement
       runStep(dependencies.secrets, async (tools) => {
         const context = integrationContext(dependencies, input, tools);
         const delivered = deliveredBefore(Context.current().info.heartbeatDetails);
+        const telling = () => ({ delivered: { ...delivered } as Record<string, { to: string; answer: string }> });
+        tools.progress(telling());
         const failures: { readonly to: string; readonly error: StepError }[] = [];
         for (const [index, action] of input.actions.entries()) {
           if (delivered[index] !== undefined) continue;
@@ -30,10 +32,9 @@ export function createAnnouncementActivities(dependencies: Needed): Announcement
             if (!(error instanceof StepError)) throw error;
             failures.push({ to: describeAction(action), error });
           }
-          const so = { delivered: { ...delivered } as Record<string, { to: string; answer: string }> };
-          tools.progress(so);
+          tools.progress(telling());
           // At once: this attempt may fail before the timer beats, and the next must know whom it told.
-          Context.current().heartbeat(so);
+          Context.current().heartbeat(telling());
         }
         if (failures.length > 0) throw combined(failures);
         return { delivered: input.actions.flatMap((_action, index) => delivered[index] ?? []) };

@@ -101,6 +101,18 @@ describe('an announcement', () => {
     expect(keys[0]).toBe(keys[1]);
   });
 
+  test('is remembered by an attempt that is lost before it told anybody else', async () => {
+    await using one = await serve(() => ({}));
+    await using two = await serve(() => ({ status: 503 }));
+    const heartbeatDetails = { delivered: { 0: { to: `POST ${one.url}`, answer: 'status 200' } } };
+    const second = environment({ attempt: 2, heartbeatDetails });
+    const beats: unknown[] = [];
+    second.on('heartbeat', (details: unknown) => beats.push(details));
+    await failureOf(announce([post(one.url), post(two.url)], undefined, second));
+    expect(beats[0]).toEqual(heartbeatDetails);
+    expect(one.seen).toEqual([]);
+  });
+
   test('that says the same again in another step is another message', async () => {
     await using server = await serve(() => ({}));
     await announce([post(server.url)], { activityId: 'gate.production/remind' });
