@@ -1,6 +1,6 @@
 import type { Client } from 'pg';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
-import { type DatabaseMark, listMarkedDatabases } from '../postgres/restore/database-mark.ts';
+import { type DatabaseMark, listMarkedDatabases, readDatabaseSize } from '../postgres/restore/database-mark.ts';
 import { sqlName } from '../postgres/identifier.ts';
 import { dropKeptAside } from '../postgres/swap/quarantine.ts';
 import { endSessions } from '../postgres/sessions.ts';
@@ -25,10 +25,10 @@ export async function findLeftoverDatabases(
   server: DatabaseServer,
   service: string,
 ): Promise<LeftoverDatabase[]> {
-  const databases = await listMarkedDatabases(client);
-  return databases
-    .filter(({ mark }) => mark.service === service)
-    .map(({ name, oid, sizeBytes, mark }) => ({
+  const databases = (await listMarkedDatabases(client)).filter(({ mark }) => mark.service === service);
+  const found: LeftoverDatabase[] = [];
+  for (const { name, oid, mark } of databases) {
+    found.push({
       kind: 'database',
       purpose: mark.kind,
       server,
@@ -37,8 +37,10 @@ export async function findLeftoverDatabases(
       owner: { service, runId: mark.runId, workflowId: mark.workflowId, step: STEPS[mark.kind] },
       since: runStartedAt(mark.runId),
       expiresAt: mark.expiresAt,
-      bytes: sizeBytes,
-    }));
+      bytes: await readDatabaseSize(client, oid),
+    });
+  }
+  return found;
 }
 
 /**

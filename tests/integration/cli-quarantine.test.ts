@@ -67,7 +67,7 @@ describe('runbook quarantine', () => {
     expect(code).toBe(0);
     expect(stdout).toMatch(
       new RegExp(
-        `^${name}\\n    was database ${production.database}, .*kept until 20.* UTC \\(in 1[34] d .*\\)\\n    put aside by run .* \\(migrate-${service}\\)\\n$`,
+        `^${name}\\n    was database ${production.database}, .*kept until 20.* UTC \\(in 1[34] d.*\\)\\n    put aside by run .* \\(migrate-${service}\\)\\n$`,
       ),
     );
     const json = await quarantine('list', service, '--json');

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { STEP_ERRORS, StepError } from '../../src/contract/errors.ts';
 import { withConnection } from '../../src/postgres/connection.ts';
 import { createDatabaseLike } from '../../src/postgres/catalog/database-properties.ts';
+import { listMarkedDatabases, readDatabaseSize } from '../../src/postgres/restore/database-mark.ts';
 import { dropKeptAside, listKeptAside } from '../../src/postgres/swap/quarantine.ts';
 import { freshDatabaseName } from '../../src/postgres/restore/restore.ts';
 import { swapDatabases } from '../../src/postgres/swap/swap.ts';
@@ -63,6 +64,23 @@ describe('a database kept aside', () => {
     expect(found!.sizeBytes).toBeGreaterThan(1_000_000);
     expect(await drop(service, keptAside)).toMatchObject({ name: keptAside });
     expect(await exists(keptAside)).toBe(false);
+  });
+
+  it('that somebody drops while they are listed does not keep the others from being listed', async () => {
+    const { service, keptAside } = await replaced();
+    const other = await replaced();
+    const listed = await withConnection(server.superuserUrl, session, async (client) => {
+      // A list takes a moment: this one sees the catalog as it was before, the server's size of a database is of now.
+      await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
+      await client.query('SELECT FROM pg_database');
+      await drop(service, keptAside);
+      return listMarkedDatabases(client);
+    });
+    const names = listed.map(({ name }) => name);
+    expect(names).toEqual(expect.arrayContaining([keptAside, other.keptAside]));
+    const gone = listed.find(({ name }) => name === keptAside)!;
+    const size = await withConnection(server.superuserUrl, session, (client) => readDatabaseSize(client, gone.oid));
+    expect(size).toBeNull();
   });
 
   it('is the only kind that is dropped: production and unmarked databases are not', async () => {

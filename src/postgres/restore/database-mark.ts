@@ -1,4 +1,5 @@
 import { type Client, escapeLiteral } from 'pg';
+import { sqlState } from '../database-error.ts';
 import { sqlName } from '../identifier.ts';
 
 /**
@@ -103,8 +104,6 @@ export interface MarkedDatabase {
   readonly oid: number;
   readonly open: boolean;
   readonly owner: string;
-  /** Null where the asking role may not see it. */
-  readonly sizeBytes: number | null;
   readonly mark: DatabaseMark;
 }
 
@@ -112,8 +111,6 @@ export interface MarkedDatabase {
 export async function listMarkedDatabases(client: Client): Promise<MarkedDatabase[]> {
   const { rows } = await client.query<Omit<MarkedDatabase, 'mark'> & { comment: string }>(
     `SELECT datname AS "name", oid::int8::float8 AS "oid", datallowconn AS "open", pg_get_userbyid(datdba) AS "owner",
-            CASE WHEN has_database_privilege(oid, 'CONNECT') OR pg_has_role('pg_read_all_stats', 'USAGE')
-                 THEN pg_database_size(oid)::float8 END AS "sizeBytes",
             shobj_description(oid, 'pg_database') AS "comment"
      FROM pg_database WHERE strpos(shobj_description(oid, 'pg_database'), $1) > 0 ORDER BY datname`,
     [`[${FORMAT} `],
@@ -125,3 +122,25 @@ export async function listMarkedDatabases(client: Client): Promise<MarkedDatabas
     })
     .sort((one, other) => Date.parse(one.mark.expiresAt) - Date.parse(other.mark.expiresAt));
 }
+
+/**
+ * Bytes; null where the asking role may not see it, or the database was dropped meanwhile. Asked for each by itself: within a
+ * list, one that somebody drops at that moment makes the server refuse the whole list.
+ *
+ * @param client not in a transaction
+ */
+export async function readDatabaseSize(client: Client, oid: number): Promise<number | null> {
+  try {
+    const { rows } = await client.query<{ size: number | null }>(
+      `SELECT pg_database_size(oid)::float8 AS "size" FROM pg_database
+       WHERE oid = $1 AND (has_database_privilege(oid, 'CONNECT') OR pg_has_role('pg_read_all_stats', 'USAGE'))`,
+      [oid],
+    );
+    return rows[0]?.size ?? null;
+  } catch (error) {
+    if (sqlState(error) !== UNDEFINED_OBJECT) throw error;
+    return null;
+  }
+}
+
+const UNDEFINED_OBJECT = '42704';

@@ -1,7 +1,7 @@
 /** Databases that were production until a restore took their place: evidence, and the only place of what was written late. */
 import type { Client } from 'pg';
 import { refusal } from '../../contract/errors.ts';
-import { type DatabaseMark, listMarkedDatabases, type MarkedDatabase } from '../restore/database-mark.ts';
+import { type DatabaseMark, listMarkedDatabases, readDatabaseSize } from '../restore/database-mark.ts';
 import { sqlName } from '../identifier.ts';
 
 export interface KeptAside {
@@ -20,17 +20,15 @@ export interface KeptAside {
  *
  * @param client of the administrator, in the maintenance database
  */
-export const listKeptAside = async (client: Client): Promise<KeptAside[]> =>
-  (await listMarkedDatabases(client)).filter(({ mark }) => mark.kind === 'kept-aside').map(keptAside);
-
-const keptAside = ({ name, oid, sizeBytes, open, mark }: MarkedDatabase): KeptAside => ({
-  name,
-  oid,
-  sizeBytes,
-  production: String(mark.facts?.['production'] ?? ''),
-  closed: !open,
-  mark,
-});
+export async function listKeptAside(client: Client): Promise<KeptAside[]> {
+  const found: KeptAside[] = [];
+  for (const { name, oid, open, mark } of await listMarkedDatabases(client)) {
+    if (mark.kind !== 'kept-aside') continue;
+    const production = String(mark.facts?.['production'] ?? '');
+    found.push({ name, oid, sizeBytes: await readDatabaseSize(client, oid), production, closed: !open, mark });
+  }
+  return found;
+}
 
 /**
  * Drops one database kept aside, named exactly, after every look that could tell that it is something else. There is no way
