@@ -42,14 +42,20 @@ export interface Copying {
  */
 export async function copying(
   client: Client,
-  wanted: { readonly command: 'COPY TO' | 'COPY FROM'; readonly database: string; readonly bytes: number },
+  wanted: {
+    readonly command: 'COPY TO' | 'COPY FROM';
+    readonly database: string;
+    readonly bytes: number;
+    /** By a session that connected later than this: not by one that an attempt before has left. */
+    readonly since?: Date;
+  },
 ): Promise<Copying | undefined> {
   const { rows } = await client.query<Copying>(
     `SELECT p.pid, p.datname AS "database", p.bytes_processed::float8 AS "bytes"
      FROM pg_stat_progress_copy p JOIN pg_stat_activity a USING (pid)
      WHERE p.command = $1 AND starts_with(p.datname, $2) AND p.bytes_processed >= $3
-       AND a.application_name LIKE 'migration-runbook/%' LIMIT 1`,
-    [wanted.command, wanted.database, wanted.bytes],
+       AND a.application_name LIKE 'migration-runbook/%' AND a.backend_start > coalesce($4::timestamptz, '-infinity') LIMIT 1`,
+    [wanted.command, wanted.database, wanted.bytes, wanted.since ?? null],
   );
   return rows[0];
 }

@@ -114,8 +114,10 @@ export const midIndexes: Arm = (scene, step) => {
   let holder: Client | undefined;
   return {
     reached: (async () => {
+      // The database of the attempt before is still filled for a moment: it is about to be dropped.
+      const since = new Date();
       await step.begins();
-      const wanted = { command: 'COPY FROM', database: freshPrefix(example), bytes: 1 } as const;
+      const wanted = { command: 'COPY FROM', database: freshPrefix(example), bytes: 1, since } as const;
       const { database } = await eventually('rows are restored', () => copying(observer, wanted), 5);
       holder = await holding(inDatabase(primary, database), 'LOCK TABLE public.recordings IN ROW EXCLUSIVE MODE');
       await eventually('an index waits for the lock', () => somebodyWaits(holder!, 'public.recordings'));
@@ -133,8 +135,10 @@ export const compared: Arm = (scene, step) => {
   let holder: Client | undefined;
   return {
     reached: (async () => {
+      // The database of the attempt before is still filled for a moment: it is about to be dropped.
+      const since = new Date();
       await step.begins();
-      const wanted = { command: 'COPY FROM', database: freshPrefix(example), bytes: 1 } as const;
+      const wanted = { command: 'COPY FROM', database: freshPrefix(example), bytes: 1, since } as const;
       await eventually('rows are restored', () => copying(observer, wanted), 5);
       holder = await holding(primary.superuserUrl, 'LOCK TABLE pg_catalog.pg_database IN SHARE MODE');
       await eventually('its rights wait for the lock', () => somebodyWaits(holder!, 'pg_catalog.pg_database'));
