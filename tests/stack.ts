@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import type { Client } from 'pg';
 import { afterAll, inject } from 'vitest';
 import type { FullStackConnection, PostgresServer } from '../scripts/stack/connection.ts';
 import { withClient } from '../scripts/stack/postgres-cluster.ts';
@@ -30,7 +31,7 @@ export function databaseUrl(
 
 /**
  * Creates an empty database with a random name, to be dropped at the end of the test file together with every database whose name
- * begins with it (restores put theirs beside it).
+ * begins with it (restores put theirs beside it). May be called in a test or a hook.
  * @returns name and superuser's URL.
  */
 export async function createDatabase(
@@ -41,20 +42,14 @@ export async function createDatabase(
   await withClient(server.superuserUrl, (client) =>
     client.query(`CREATE DATABASE ${client.escapeIdentifier(name)} TEMPLATE template0`),
   );
-  afterAll(() =>
-    withClient(server.superuserUrl, async (client) => {
-      const { rows } = await client.query<{ datname: string }>(
-        'SELECT datname FROM pg_database WHERE starts_with(datname, $1)',
-        [name],
-      );
-      for (const { datname } of rows)
-        await client.query(`DROP DATABASE IF EXISTS ${client.escapeIdentifier(datname)} WITH (FORCE)`);
-    }),
-  );
+  created.databases.push({ server, name });
   return { name, url: databaseUrl(server, name) };
 }
 
-/** Creates a login role with a random name and password, to be dropped at the end of the test file where nothing depends on it any more. */
+/**
+ * Creates a login role with a random name and password, to be dropped at the end of the test file where nothing depends on it any more.
+ * May be called in a test or a hook.
+ */
 export async function createRole(
   server: PostgresServer,
   prefix = 'role',
@@ -66,10 +61,37 @@ export async function createRole(
       `CREATE ROLE ${client.escapeIdentifier(role.name)} LOGIN PASSWORD ${client.escapeLiteral(role.password)} ${attributes}`,
     ),
   );
-  afterAll(() =>
-    withClient(server.superuserUrl, (client) =>
-      client.query(`DROP ROLE IF EXISTS ${client.escapeIdentifier(role.name)}`).catch(() => undefined),
-    ),
-  );
+  created.roles.push({ server, name: role.name });
   return role;
+}
+
+interface Created {
+  readonly server: PostgresServer;
+  readonly name: string;
+}
+
+const created: { readonly databases: Created[]; readonly roles: Created[] } = { databases: [], roles: [] };
+
+// Of the file, not of each call: a hook that is registered while a test or another hook runs is never called. Registered first, so it
+// runs after the file's own.
+afterAll(async () => {
+  const servers = new Set([...created.databases, ...created.roles].map(({ server }) => server.superuserUrl));
+  for (const url of servers) {
+    await withClient(url, (client) => dropCreated(client, url)).catch((error: NodeJS.ErrnoException) => {
+      // A server of the file's own, stopped by now: its databases went with it.
+      if (error.code !== 'ECONNREFUSED') throw error;
+    });
+  }
+});
+
+async function dropCreated(client: Client, superuserUrl: string): Promise<void> {
+  const here = ({ server }: Created): boolean => server.superuserUrl === superuserUrl;
+  const { rows } = await client.query<{ datname: string }>(
+    'SELECT datname FROM pg_database WHERE EXISTS (SELECT FROM unnest($1::text[]) AS made WHERE starts_with(datname, made))',
+    [created.databases.filter(here).map(({ name }) => name)],
+  );
+  for (const { datname } of rows)
+    await client.query(`DROP DATABASE IF EXISTS ${client.escapeIdentifier(datname)} WITH (FORCE)`);
+  for (const { name } of created.roles.filter(here))
+    await client.query(`DROP ROLE IF EXISTS ${client.escapeIdentifier(name)}`).catch(() => undefined);
 }
