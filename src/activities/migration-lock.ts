@@ -1,7 +1,8 @@
 import type { StepInput } from '../contract/evidence/step.ts';
-import { holdMigrationLock } from '../postgres/advisory-lock.ts';
+import { underMigrationLock } from '../postgres/advisory-lock.ts';
 import { parseConnectionUrl } from '../postgres/connection-url.ts';
 import type { ActivityDependencies } from './dependencies.ts';
+import { requireCurrentAttempt } from './current-attempt.ts';
 
 type Needed = Pick<ActivityDependencies, 'secrets'>;
 
@@ -16,12 +17,9 @@ export async function withMigrationLock<T>(
   const { administrator, maintenanceDatabase } = profile.databases.production;
   const url = await secrets.resolve(administrator, profile, signal);
   const { database } = parseConnectionUrl(url);
-  const lock = await holdMigrationLock(url, { database, maintenanceDatabase, runId: run.runId, step, signal });
-  try {
-    const lost = new AbortController();
-    void lock.lost.then((reason) => lost.abort(reason));
-    return await work(url, AbortSignal.any([signal, lost.signal]));
-  } finally {
-    await lock.release();
-  }
+  return underMigrationLock(
+    url,
+    { database, maintenanceDatabase, runId: run.runId, step, signal, requireCurrent: requireCurrentAttempt },
+    (held) => work(url, held),
+  );
 }

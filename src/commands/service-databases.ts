@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Client } from 'pg';
-import { holdMigrationLock } from '../postgres/advisory-lock.ts';
+import { underMigrationLock } from '../postgres/advisory-lock.ts';
 import { withConnection } from '../postgres/connection.ts';
 import { parseConnectionUrl } from '../postgres/connection-url.ts';
 import type { DatabaseServer } from '../sweep/leftover.ts';
@@ -19,9 +19,13 @@ export class ServiceDatabases {
   }
 
   /** @param named another database than the maintenance database */
-  async on<T>(server: DatabaseServer, work: (client: Client) => Promise<T>, named?: string): Promise<T> {
+  async on<T>(
+    server: DatabaseServer,
+    work: (client: Client) => Promise<T>,
+    { named, signal = this.access.signal }: { readonly named?: string; readonly signal?: AbortSignal } = {},
+  ): Promise<T> {
     const { production } = this.access.profile.databases;
-    const { runId, step, signal } = this.session;
+    const { runId, step } = this.session;
     const maintenance = server === 'production' ? production.maintenanceDatabase : undefined;
     const name = named ?? maintenance;
     const database = name === undefined ? {} : { database: name };
@@ -34,17 +38,12 @@ export class ServiceDatabases {
     return parseConnectionUrl(await this.url('production')).database;
   }
 
-  /** Nobody migrates, restores or swaps meanwhile. @throws StepError naming who does */
-  async withMigrationLock<T>(work: () => Promise<T>): Promise<T> {
+  /** Nobody migrates, restores or swaps meanwhile; when the lock is lost the work stops. @throws StepError naming who does */
+  async withMigrationLock<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const { maintenanceDatabase } = this.access.profile.databases.production;
     const url = await this.url('production');
     const database = parseConnectionUrl(url).database;
-    const lock = await holdMigrationLock(url, { ...this.session, database, maintenanceDatabase });
-    try {
-      return await work();
-    } finally {
-      await lock.release();
-    }
+    return underMigrationLock(url, { ...this.session, database, maintenanceDatabase }, work);
   }
 
   private get session() {

@@ -59,8 +59,8 @@ export const dropFromQuarantine = (
     }
     await confirm(found);
     const production = [await databases.productionName()];
-    return databases.withMigrationLock(() =>
-      databases.on('production', (client) => dropKeptAside(client, { name, production })),
+    return databases.withMigrationLock((signal) =>
+      databases.on('production', (client) => dropKeptAside(client, { name, production }), { signal }),
     );
   });
 };

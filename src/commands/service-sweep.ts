@@ -99,7 +99,7 @@ class Sweep {
 
   private async isProduction(scratch: PostgresClient): Promise<boolean> {
     const { database } = await readIdentity(scratch);
-    return this.databases.on('production', (client) => isSameDatabase(client, scratch), database);
+    return this.databases.on('production', (client) => isSameDatabase(client, scratch), { named: database });
   }
 
   private async look(place: string, work: () => Promise<void>): Promise<void> {
@@ -136,9 +136,13 @@ class Sweep {
   private async dropDatabase(leftover: Leftover & { readonly kind: 'database' }): Promise<void> {
     const { signal } = this.access;
     const production = [await this.databases.productionName()];
-    const drop = (): Promise<void> =>
-      this.databases.on(leftover.server, (client) => dropLeftoverDatabase(client, leftover, { production, signal }));
-    await (leftover.server === 'production' ? this.databases.withMigrationLock(drop) : drop());
+    const drop = (held: AbortSignal): Promise<void> =>
+      this.databases.on(
+        leftover.server,
+        (client) => dropLeftoverDatabase(client, leftover, { production, signal: held }),
+        { signal: held },
+      );
+    await (leftover.server === 'production' ? this.databases.withMigrationLock(drop) : drop(signal));
   }
 
   /** Only what can be told to people passes: anything else is a mistake in here. */

@@ -3,6 +3,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { refusal, STEP_ERRORS, StepError } from '../contract/errors.ts';
 import { applicationPrefix, type OpenConnection, openConnection } from './connection.ts';
 import type { ConnectionTarget } from './connection-url.ts';
+import { SESSION_NAMESPACE, underLock, withoutLock } from './lock-scope.ts';
 
 /** First key of every lock of this project ("mrlk"): people find the locks in `pg_locks.classid` by it. */
 export const MIGRATION_LOCK_NAMESPACE = 0x6d72_6c6b;
@@ -18,10 +19,16 @@ export interface MigrationLockOptions {
   readonly runId: string;
   readonly step: string;
   readonly signal: AbortSignal;
+  /**
+   * Throws where a later attempt has begun: asked before the lock is taken from another session of the run, and again once it
+   * is held. Who was current then, and goes on later, finds the lock taken from him.
+   */
+  readonly requireCurrent?: () => Promise<void>;
 }
 
 export interface MigrationLock {
   readonly pid: number;
+  readonly target: ConnectionTarget;
   /** Settles when the connection is gone, and the lock with it; never rejects. Whoever holds the lock stops then. */
   readonly lost: Promise<StepError>;
   /** Ends the connection, and with it the lock; never throws. */
@@ -40,7 +47,8 @@ const PROBE_INTERVAL = 5_000;
 
 /**
  * Takes the one lock that every migration of this database holds while it writes, against those who do not come through
- * the workflow. A lock left by an earlier attempt of the same run is taken over: its session is ended first.
+ * the workflow. A lock left by an earlier attempt of the same run is taken over: its session is ended first, and so is
+ * every session opened under it. Prefer `underMigrationLock`.
  *
  * @param url of the administrator
  * @throws StepError `StepRefused` naming the holder
@@ -49,20 +57,49 @@ export async function holdMigrationLock(
   url: string | ConnectionTarget,
   options: MigrationLockOptions,
 ): Promise<MigrationLock> {
-  const connection = await openConnection(url, {
-    runId: options.runId,
-    step: `${options.step}/lock`,
-    signal: options.signal,
-    database: options.maintenanceDatabase,
-    idleTimeout: 0,
-  });
+  const connection = await withoutLock(() =>
+    openConnection(url, {
+      runId: options.runId,
+      step: `${options.step}/lock`,
+      signal: options.signal,
+      database: options.maintenanceDatabase,
+      idleTimeout: 0,
+    }),
+  );
   try {
     await acquire(connection, options);
+    await options.requireCurrent?.();
+    await endBoundSessions(connection, options);
   } catch (error) {
     await connection.end();
     throw error;
   }
   return watched(connection);
+}
+
+/**
+ * Does the work under the lock, and stops it when the lock is lost. The sessions it opens on that server are bound to the lock.
+ *
+ * @throws as `holdMigrationLock`, and what the work threw
+ */
+export async function underMigrationLock<T>(
+  url: string | ConnectionTarget,
+  options: MigrationLockOptions,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const lock = await holdMigrationLock(url, options);
+  const { pid, target } = lock;
+  const key = migrationLockKey(options.database);
+  const lost = new AbortController();
+  void lock.lost.then((reason) => lost.abort(reason));
+  try {
+    return await underLock(
+      { host: target.host, port: target.port, namespace: MIGRATION_LOCK_NAMESPACE, key, pid },
+      () => work(AbortSignal.any([options.signal, lost.signal])),
+    );
+  } finally {
+    await lock.release();
+  }
 }
 
 /** Who holds the lock of this database; undefined when nobody does. For status and refusals. */
@@ -99,9 +136,33 @@ async function acquire(connection: OpenConnection, options: MigrationLockOptions
           `the migration lock of database "${options.database}" is held by pid ${holder.pid}, role "${holder.role ?? 'unknown'}", application "${holder.application ?? 'unknown'}", since ${holder.since ?? 'unknown'}: let it finish, or end that session`,
         ]);
       }
+      await options.requireCurrent?.();
       await connection.client.query('SELECT pg_terminate_backend($1)', [holder.pid]);
     }
     await pause(100, undefined, { signal: options.signal });
+  }
+}
+
+/** Sessions that attempts before have opened under the lock. Gone before anything else is done: they may be in the midst of it. */
+async function endBoundSessions(connection: OpenConnection, options: MigrationLockOptions): Promise<void> {
+  const deadline = Date.now() + 10_000;
+  for (;;) {
+    options.signal.throwIfAborted();
+    const { rows } = await connection.client.query<{ pid: number }>(
+      `SELECT DISTINCT pid FROM pg_locks
+       WHERE locktype = 'advisory' AND objsubid = 2 AND classid::int8 = $1 AND objid::int8 = $2`,
+      [SESSION_NAMESPACE, migrationLockKey(options.database) >>> 0],
+    );
+    if (rows.length === 0) return;
+    const pids = rows.map(({ pid }) => pid);
+    if (Date.now() > deadline) {
+      throw new StepError(
+        STEP_ERRORS.unavailable,
+        `sessions of an earlier attempt on database "${options.database}" could not be ended: pid ${pids.join(', ')}`,
+      );
+    }
+    await connection.client.query('SELECT pg_terminate_backend(pid) FROM unnest($1::int[]) AS pid', [pids]);
+    await pause(50, undefined, { signal: options.signal });
   }
 }
 
@@ -128,6 +189,7 @@ function watched(connection: OpenConnection): MigrationLock {
   timer.unref();
   return {
     pid: connection.pid,
+    target: connection.target,
     lost: lost.promise,
     release: async () => {
       clearInterval(timer);

@@ -3,6 +3,7 @@ import { Client, type ClientConfig } from 'pg';
 import { refusal, STEP_ERRORS, StepError } from '../contract/errors.ts';
 import { type ConnectionTarget, describeTarget, parseConnectionUrl } from './connection-url.ts';
 import { connectFailure, queryFailure } from './database-error.ts';
+import { currentLock, SESSION_NAMESPACE, withoutLock } from './lock-scope.ts';
 
 /**
  * The only way to open a connection from this process. Everything that is left to the defaults of server, database or role
@@ -70,6 +71,10 @@ export async function withConnection<T>(
 ): Promise<T> {
   options.signal.throwIfAborted();
   const connection = await openConnection(url, options);
+  if (options.signal.aborted) {
+    await connection.end();
+    throw options.signal.reason;
+  }
   const stopped = Promise.withResolvers<never>();
   let terminating: Promise<void> | undefined;
   const stop = (): void => {
@@ -96,7 +101,10 @@ export async function withConnection<T>(
   }
 }
 
-/** For connections that outlive one function, such as the one that holds the advisory lock. Prefer `withConnection`. */
+/**
+ * For connections that outlive one function, such as the one that holds the advisory lock. Prefer `withConnection`.
+ * Under a migration lock on the same server the session is bound to it: see `lock-scope.ts`.
+ */
 export async function openConnection(
   url: string | ConnectionTarget,
   options: ConnectionOptions,
@@ -121,6 +129,7 @@ export async function openConnection(
   };
   try {
     const pid = await prepareSession(client, target, options);
+    await bindToLock(client, target);
     return { client, target, pid, lost: lost.promise, end };
   } catch (error) {
     await end();
@@ -235,11 +244,32 @@ async function prepareSession(client: Client, target: ConnectionTarget, options:
   return pid;
 }
 
+/**
+ * Registered first, looked second: whoever takes the lock over either finds this session and ends it, or has taken the lock
+ * before the look.
+ */
+async function bindToLock(client: Client, target: ConnectionTarget): Promise<void> {
+  const lock = currentLock();
+  if (lock === undefined || lock.host !== target.host || lock.port !== target.port) return;
+  await client.query('SELECT pg_catalog.pg_advisory_lock_shared($1, $2)', [SESSION_NAMESPACE, lock.key]);
+  const { rows } = await client.query<{ held: boolean }>(
+    `SELECT EXISTS (SELECT FROM pg_catalog.pg_locks
+                    WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND pid = $1
+                      AND classid::int8 = $2 AND objid::int8 = $3) AS held`,
+    [lock.pid, lock.namespace, lock.key >>> 0],
+  );
+  if (rows[0]!.held) return;
+  throw new StepError(
+    STEP_ERRORS.unavailable,
+    `the migration lock is no longer held by this attempt, which stops: ${describeTarget(target)} belongs to a later one, or the lock's session was ended`,
+  );
+}
+
 /** Ends the session on the server from beside: closing the socket alone leaves its statement running. */
 async function terminate(connection: OpenConnection, options: ConnectionOptions): Promise<void> {
   const beside = { ...options, signal: new AbortController().signal, role: 'none' as const };
   try {
-    const second = await openConnection(connection.target, beside);
+    const second = await withoutLock(() => openConnection(connection.target, beside));
     try {
       await second.client.query('SELECT pg_catalog.pg_terminate_backend($1, 2000)', [connection.pid]);
     } finally {

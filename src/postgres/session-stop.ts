@@ -4,6 +4,7 @@ import { STEP_ERRORS, StepError } from '../contract/errors.ts';
 import { migrationLockHolder } from './advisory-lock.ts';
 import { type OpenConnection, openConnection } from './connection.ts';
 import type { ConnectionTarget } from './connection-url.ts';
+import { currentLock, withoutLock } from './lock-scope.ts';
 import { describeSession, listSessions, type Session, signalBackend } from './sessions.ts';
 
 /** Whose sessions are to be stopped, and by whom. */
@@ -55,7 +56,8 @@ export async function prepareSessionStop(options: SessionStopOptions): Promise<S
   try {
     const { database } = options.administrator;
     const holder = await connection.ask((client) => migrationLockHolder({ client }, database));
-    if (holder === undefined) {
+    const own = currentLock();
+    if (holder === undefined || (own !== undefined && own.pid !== holder.pid)) {
       throw new StepError(STEP_ERRORS.unavailable, 'the migration lock was lost before the migration began');
     }
     return {
@@ -157,6 +159,7 @@ async function lastingConnection(options: SessionStopOptions): Promise<LastingCo
       database: options.maintenanceDatabase,
       statementTimeout: 5_000,
     });
+  // The first one is bound to the migration lock; those after it are to stop what is left once that is lost.
   let current = await open();
   const ask = async <T>(question: (client: Client) => Promise<T>): Promise<T> => {
     const asked = current;
@@ -164,7 +167,7 @@ async function lastingConnection(options: SessionStopOptions): Promise<LastingCo
       return await answerWithin(question(asked.client));
     } catch {
       void asked.end();
-      if (current === asked) current = await open();
+      if (current === asked) current = await withoutLock(open);
       return answerWithin(question(current.client));
     }
   };

@@ -1,7 +1,12 @@
 import { Client } from 'pg';
 import { afterEach, describe, expect, it } from 'vitest';
 import { STEP_ERRORS, StepError } from '../../src/contract/errors.ts';
-import { holdMigrationLock, type MigrationLock, type MigrationLockOptions } from '../../src/postgres/advisory-lock.ts';
+import {
+  holdMigrationLock,
+  type MigrationLock,
+  type MigrationLockOptions,
+  underMigrationLock,
+} from '../../src/postgres/advisory-lock.ts';
 import { type ConnectionOptions, withConnection } from '../../src/postgres/connection.ts';
 import { dropInvalidIndexes, listInvalidIndexes } from '../../src/postgres/catalog/leftover-indexes.ts';
 import { openTransactions } from '../../src/postgres/lock-waits.ts';
@@ -149,6 +154,79 @@ describe('the migration lock', () => {
     expect(await query(server.superuserUrl, 'SELECT FROM pg_stat_activity WHERE pid = $1', [second.pid])).toHaveLength(
       1,
     );
+  });
+
+  describe('bound sessions', () => {
+    const optionsOf = (database: string): MigrationLockOptions => ({
+      database,
+      maintenanceDatabase: 'postgres',
+      runId: 'run-one',
+      step: 'apply.upgrade',
+      signal,
+    });
+    const inScope = (step: string) => ({ runId: 'run-one', step, signal: new AbortController().signal });
+
+    it('of an attempt that lost the lock are gone before the next one has it', async () => {
+      const database = randomName('db');
+      const pids: number[] = [];
+      const began = Promise.withResolvers<void>();
+      const first = underMigrationLock(server.superuserUrl, optionsOf(database), () =>
+        withConnection(server.superuserUrl, inScope('a'), async (client, { pid }) => {
+          pids.push(pid);
+          began.resolve();
+          await client.query('SELECT pg_sleep(60)');
+        }),
+      );
+      first.catch(() => undefined);
+      await began.promise;
+      const seen = await underMigrationLock(server.superuserUrl, optionsOf(database), () =>
+        query(server.superuserUrl, 'SELECT FROM pg_stat_activity WHERE pid = ANY ($1)', [pids]),
+      );
+      expect(seen).toEqual([]);
+      await expect(first).rejects.toThrow();
+    });
+
+    it('cannot be opened any more once another has the lock', async () => {
+      const database = randomName('db');
+      const open = Promise.withResolvers<void>();
+      const began = Promise.withResolvers<void>();
+      const first = underMigrationLock(server.superuserUrl, optionsOf(database), async () => {
+        began.resolve();
+        await open.promise;
+        return withConnection(server.superuserUrl, inScope('late'), () => Promise.resolve('worked'));
+      });
+      await began.promise;
+      await underMigrationLock(server.superuserUrl, optionsOf(database), async () => {
+        open.resolve();
+        await expect(first).rejects.toThrow('no longer held by this attempt');
+      });
+    });
+
+    it('are let be where the lock that is taken is of another database', async () => {
+      await underMigrationLock(server.superuserUrl, optionsOf(randomName('db')), () =>
+        withConnection(server.superuserUrl, inScope('a'), async (client) => {
+          await take(randomName('db'));
+          expect((await client.query('SELECT 1')).rowCount).toBe(1);
+        }),
+      );
+    });
+  });
+
+  it('is not taken from a later attempt by one that was frozen before it came to the lock', async () => {
+    const database = randomName('db');
+    const later = await take(database);
+    const given = new StepError(STEP_ERRORS.unavailable, 'given up for lost');
+    await expect(take(database, { requireCurrent: () => Promise.reject(given) })).rejects.toBe(given);
+    expect(await query(server.superuserUrl, 'SELECT FROM pg_stat_activity WHERE pid = $1', [later.pid])).toHaveLength(
+      1,
+    );
+  });
+
+  it('is not kept by an attempt that was given up for lost', async () => {
+    const database = randomName('db');
+    const given = new StepError(STEP_ERRORS.unavailable, 'given up for lost');
+    await expect(take(database, { requireCurrent: () => Promise.reject(given) })).rejects.toBe(given);
+    await take(database, { runId: 'run-two' });
   });
 
   it('does not stand in the way of renaming the database', async () => {

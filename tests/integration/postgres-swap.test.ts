@@ -1,9 +1,11 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
 import { Client } from 'pg';
 import { describe, expect, it } from 'vitest';
 import { STEP_ERRORS } from '../../src/contract/errors.ts';
+import { underMigrationLock } from '../../src/postgres/advisory-lock.ts';
 import { carryFence, createDatabaseLike } from '../../src/postgres/catalog/database-properties.ts';
 import { parseDatabaseMark } from '../../src/postgres/restore/database-mark.ts';
 import { freshDatabaseName } from '../../src/postgres/restore/restore.ts';
@@ -11,6 +13,7 @@ import { swapDatabases, type SwapRequest } from '../../src/postgres/swap/swap.ts
 import { createService, execute, query, type TestService, withClient } from '../postgres-service.ts';
 import { databaseUrl, useStack } from '../stack.ts';
 import { failureOf } from '../step-failure.ts';
+import type { FrozenSwap } from './frozen-swap.ts';
 
 const { primary: server, replica } = useStack().postgres;
 const signal = new AbortController().signal;
@@ -433,3 +436,42 @@ async function startWriter(url: string): Promise<Writer> {
     },
   };
 }
+
+describe('a swap whose worker was frozen right before the renaming', () => {
+  it('changes nothing any more once another attempt has held the lock, and leaves production open', async () => {
+    const runId = '0190a0fe-1';
+    const { service, fresh } = await restored(runId);
+    const before = await databases(service);
+    const { signal: _signal, progress: _progress, ...request } = swapOf(service, fresh, runId);
+    const gate = new SharedArrayBuffer(4);
+    const workerData: FrozenSwap = {
+      request: { ...request, url: service.administratorUrl },
+      database: service.database,
+      gate,
+    };
+    const frozen = new Worker(new URL('frozen-swap.ts', import.meta.url), { workerData });
+    expect(await once(frozen, 'message')).toEqual(['frozen']);
+
+    // As any later step begins; then a person decides to keep what there is.
+    const { maintenanceDatabase, step, url } = workerData.request;
+    const lock = { database: service.database, maintenanceDatabase, runId, step: `${step}/later`, signal };
+    await underMigrationLock(url, lock, async () =>
+      execute(
+        databaseUrl(server, 'postgres'),
+        `ALTER DATABASE "${service.database}" ALLOW_CONNECTIONS true`,
+        `ALTER DATABASE "${fresh}" ALLOW_CONNECTIONS true`,
+      ),
+    );
+
+    const ended = once(frozen, 'message');
+    const view = new Int32Array(gate);
+    Atomics.store(view, 0, 1);
+    Atomics.notify(view, 0);
+    expect(await ended).not.toEqual(['swapped']);
+    const facts = (rows: Awaited<ReturnType<typeof databases>>) =>
+      rows.map(({ name, oid, open }) => ({ name, oid, open }));
+    expect(facts(await databases(service))).toEqual(facts(before));
+    expect(await version(service)).toBe('0003');
+    await frozen.terminate();
+  });
+});

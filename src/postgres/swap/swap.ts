@@ -8,6 +8,7 @@ import { databaseMark, markDatabase } from '../restore/database-mark.ts';
 import { findPreparedTransactions } from './blockers.ts';
 import { sqlState } from '../database-error.ts';
 import { carryFence, carryProperties, commentStatement } from '../catalog/database-properties.ts';
+import { withoutLock } from '../lock-scope.ts';
 import { emptyDatabases } from '../restore/emptying.ts';
 import { boundedIdentifier, sqlName } from '../identifier.ts';
 import { readIdentity } from '../identity.ts';
@@ -104,7 +105,7 @@ async function swapOnPrimary(
       exchange(client, prepared, production, request),
     );
   } catch (error) {
-    const after = await settleAfterFailure(maintenance, prepared, production, request);
+    const after = await withoutLock(() => settleAfterFailure(maintenance, prepared, production, request));
     if (after !== undefined) return after;
     throw error;
   }
