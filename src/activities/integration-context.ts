@@ -3,7 +3,9 @@ import type { StepInput } from '../contract/evidence/step.ts';
 import type { IntegrationContext, SecretAccess } from '../integrations/context.ts';
 import type { StepTools } from './activity-step.ts';
 import { ensureReleaseCheckout } from './checkout.ts';
+import { requireCurrentAttempt } from './current-attempt.ts';
 import type { ActivityDependencies } from './dependencies.ts';
+import { nameInExecution } from './run-store.ts';
 
 type Needed = Pick<ActivityDependencies, 'stateDirectory' | 'secrets'>;
 type Tools = Pick<StepTools, 'signal' | 'progress'>;
@@ -16,7 +18,8 @@ export function integrationContext(dependencies: Needed, input: StepInput, tools
     secrets: secretAccess(dependencies, input, tools.signal),
     checkout: () => ensureReleaseCheckout(dependencies, input, tools),
     signal: tools.signal,
-    step: Context.current().info.activityId,
+    step: nameInExecution(Context.current().info.activityId, input.run.runId),
+    requireCurrent: requireCurrentAttempt,
   };
 }
 

@@ -20,8 +20,10 @@ export interface IntegrationContext {
   /** Makes sure the release's working tree is there and tells its folder. Called only where it is needed. */
   readonly checkout: () => Promise<string>;
   readonly signal: AbortSignal;
-  /** Of the step: part of application names of database sessions. */
+  /** Id of the step, its repetition included: the same for each attempt. Part of keys and of application names of sessions. */
   readonly step: string;
+  /** Throws where a later attempt has begun: asked right before something outside is switched. */
+  readonly requireCurrent?: () => Promise<void>;
 }
 
 /** Placeholder values that the run itself gives. */

@@ -37,7 +37,10 @@ export async function engageSwitch(
   context: IntegrationContext,
   confirmation: Confirmation = {},
 ): Promise<SwitchState> {
-  if (item.mechanism.kind === 'celery') return pauseQueues(item.mechanism, context);
+  if (item.mechanism.kind === 'celery') {
+    await context.requireCurrent?.();
+    return pauseQueues(item.mechanism, context);
+  }
   return change(item, item.mechanism, 'engaged', context, confirmation);
 }
 
@@ -56,7 +59,10 @@ export async function releaseSwitch(
   if (before.state === 'engaged') {
     return { state: 'engaged', detail: { note: 'was engaged before the run: left so', before: before.detail } };
   }
-  if (item.mechanism.kind === 'celery') return resumeQueues(item.mechanism, before, context);
+  if (item.mechanism.kind === 'celery') {
+    await context.requireCurrent?.();
+    return resumeQueues(item.mechanism, before, context);
+  }
   return change(item, item.mechanism, 'released', context, confirmation);
 }
 
@@ -128,15 +134,20 @@ async function answerOf(action: Action, context: IntegrationContext): Promise<st
   }
 }
 
-/** @returns what the other side said, redacted and short */
+/**
+ * The key is that of the step, so a pooler that is paused once more for a second restore is another request than the first time.
+ *
+ * @returns what the other side said, redacted and short
+ */
 async function perform(
   item: Switch,
   action: Action,
   wanted: 'engaged' | 'released',
   context: IntegrationContext,
 ): Promise<string> {
-  const key = `${context.run.runId}/${item.name}/${wanted}`;
+  const key = `${context.run.runId}/${context.step}/${item.name}/${wanted}`;
   const document = { key, switch: item.name, kind: item.kind, wanted, run: runDocument(context.run) };
+  await context.requireCurrent?.();
   switch (action.kind) {
     case 'command': {
       const { output } = await runCommandAction(action, `${JSON.stringify(document)}\n`, context);

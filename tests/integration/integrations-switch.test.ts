@@ -20,6 +20,8 @@ case "$1" in
   broken) echo frobnicated ;;
   late) echo "$1" >> log; printf 3 > countdown ;;
   lagging) left=$(cat countdown); if [ "$left" = 0 ]; then echo engaged; else printf $((left - 1)) > countdown; echo released; fi ;;
+  once) key=$(sed 's/.*"key":"\\([^"]*\\)".*/\\1/'); grep -qxF "$key" keys 2>/dev/null && { echo known; exit; }
+    echo "$key" >> keys; echo "$2" >> log; echo "now $2" ;;
   nothing) echo "$1" >> log ;;
   *) echo "$1" >> log; printf "$1" > state; echo "now $1" ;;
 esac
@@ -134,6 +136,41 @@ describe('a switch', () => {
     expect((await engageSwitch(blind, context)).detail['confirmed']).toBe('by the success of the action only');
     expect((await releaseSwitch(blind, before, context)).state).toBe('released');
     expect(await log()).toEqual(['engaged', 'released']);
+  });
+
+  test('that knows requests by their key is engaged for each step that asks for it, and once for the attempts of a step', async () => {
+    const pooler: Switch = {
+      ...freeze(),
+      name: 'pooler',
+      kind: 'pooler',
+      mechanism: { kind: 'actions', engage: command('once', 'engaged'), release: command('once', 'released') },
+    };
+    const at = (step: string) => ({ ...testContext(home), step });
+    const before = await readSwitch(pooler, at('recovery.restore/pooler/pooler/before'));
+    for (const [pause, resume] of [
+      ['recovery.restore/pooler/pooler', 'recovery.restore/pooler/pooler#2'],
+      ['recovery.restore/pooler/pooler#3', 'recovery.restore/pooler/pooler#4'],
+    ] as const) {
+      await engageSwitch(pooler, at(pause));
+      await engageSwitch(pooler, at(pause));
+      await releaseSwitch(pooler, before, at(resume));
+    }
+    expect(await log()).toEqual(['engaged', 'released', 'engaged', 'released']);
+  });
+
+  test('kept in a file is written for each step that asks for it, and once for the attempts of a step', async () => {
+    const file = { kind: 'file', path: join(home, 'switches.jsonl') } as const;
+    const noted: Switch = { ...freeze(), mechanism: { kind: 'actions', engage: file, release: file } };
+    for (const step of ['apply.freeze/deployments', 'apply.freeze/deployments', 'apply.freeze/deployments#2']) {
+      await engageSwitch(noted, { ...testContext(home), step });
+    }
+    expect((await readFile(file.path, 'utf8')).trimEnd().split('\n')).toHaveLength(2);
+  });
+
+  test('is not switched by an attempt that was given up for lost', async () => {
+    const context = { ...testContext(home), requireCurrent: () => Promise.reject(new Error('given up for lost')) };
+    await expect(engageSwitch(freeze(), context)).rejects.toThrow('given up for lost');
+    expect(await log()).toEqual([]);
   });
 
   test('works over HTTP, with its state in a JSON answer', async () => {
