@@ -33,7 +33,14 @@ const keysOf = (stem: string): BackupKeys => ({
   manifest: `${stem}${MANIFEST}`,
 });
 
-/** Names of the objects of a backup. The same step of the same run has the same names, so a retry replaces them. */
+/**
+ * Step of an attempt, as its objects are named. Each attempt has names of its own: one that was given up for lost, and wakes up
+ * hours later, must not replace what the one after it has stored.
+ */
+export const attemptName = (step: string, attempt: number): string =>
+  attempt === 1 ? step : `${step}-attempt-${attempt}`;
+
+/** Names of the objects of a backup. @param step see `attemptName` */
 export const backupKeys = (folder: string, step: string): BackupKeys => keysOf(`${folder}/${step}`);
 
 /** The names of the backup that an object belongs to; undefined for an object that is no part of one. */

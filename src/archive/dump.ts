@@ -8,7 +8,7 @@ import { type ConnectionTarget, describeTarget } from '../postgres/connection-ur
 import { readIdentity } from '../postgres/identity.ts';
 import { readCounters, type TableCounters } from '../postgres/contents/write-counters.ts';
 import type { Redactor } from '../process/redactor.ts';
-import { type BackupKeys, backupKeys } from './backup-names.ts';
+import { attemptName, type BackupKeys, backupKeys } from './backup-names.ts';
 import { COMPRESSION } from './compression.ts';
 import { type BackupProgress, DumpProgress, expectedDumpBytes } from './dump-progress.ts';
 import { type StoredDump, storeDump } from './dump-stream.ts';
@@ -33,6 +33,10 @@ export interface BackupRequest {
   /** Whose backup it is. */
   readonly run: Pick<BackupManifest, 'runId' | 'service' | 'releaseTag' | 'changeTicket'>;
   readonly step: string;
+  /** From 2 on, what the attempts before have stored is removed once there is a whole backup. @default 1 */
+  readonly attempt?: number;
+  /** Throws where a later attempt has begun. */
+  readonly requireCurrent?: () => Promise<void>;
   readonly recipients: readonly string[];
   /** Bytes, of the profile. @default no sampling */
   readonly sampleAbove?: number;
@@ -56,11 +60,11 @@ const DEFAULT_LOCK_WAIT = 10_000;
 
 /**
  * Takes a backup: a custom-format dump, compressed, encrypted and streamed to the object store, and its ledger, both from one
- * snapshot; then the manifest that makes them a backup. Nothing touches a disk here. Running it again replaces what an
- * earlier attempt stored; at no time does a manifest stand beside a dump it does not speak of.
+ * snapshot; then the manifest that makes them a backup. Nothing touches a disk here. A further attempt stores under names of its
+ * own and then removes what earlier ones have stored; at no time does a manifest stand beside a dump it does not speak of.
  */
 export async function captureDump(request: BackupRequest): Promise<BackupEvidence> {
-  const { run, step } = request;
+  const { run, step, attempt = 1 } = request;
   // If the dump fails, the statement that reads the ledger is stopped, on the server too.
   const failed = new AbortController();
   const signal = AbortSignal.any([request.signal, failed.signal]);
@@ -79,9 +83,13 @@ export async function captureDump(request: BackupRequest): Promise<BackupEvidenc
     idleTimeout: 0,
   };
   try {
-    const keys = backupKeys(request.folder, step);
-    await store.abortUploads(keys.dump, signal);
-    return await withConnection(request.url, session, async (client, connection) => {
+    const name = attemptName(step, attempt);
+    const keys = backupKeys(request.folder, name);
+    const earlier = Array.from({ length: attempt - 1 }, (_, index) =>
+      backupKeys(request.folder, attemptName(step, index + 1)),
+    );
+    for (const { dump } of [...earlier, keys]) await store.abortUploads(dump, signal);
+    const backup = await withConnection(request.url, session, async (client, connection) => {
       const database = await readIdentity(client);
       requireOwnMajor(request.pgDump, database, connection.target);
       await endEarlierAttempts(client, sessionNames(request));
@@ -90,12 +98,23 @@ export async function captureDump(request: BackupRequest): Promise<BackupEvidenc
       const snapshot = await exportSnapshot(client, signal);
       const capturedAt = new Date().toISOString();
       progress.update({ expected: await expectedDumpBytes(client, database, request.last) });
-      const open = { client, connection, database, snapshot, capturedAt, counters, progress, store, keys };
+      const open = { client, connection, database, snapshot, capturedAt, counters, progress, store, keys, name };
       const parts = await dumpBesideLedger({ ...request, signal }, open, failed);
       return storeRest(request, open, { ...parts, milliseconds: Math.round(performance.now() - began) });
     });
+    for (const keysBefore of earlier) await remove(store, keysBefore, signal);
+    return backup;
   } finally {
     progress.stop();
+  }
+}
+
+/** The manifest first, as everywhere: what has none is no backup. What cannot be removed is what a sweep finds. */
+async function remove(store: ObjectStore, { manifest, dump, ledger }: BackupKeys, signal: AbortSignal): Promise<void> {
+  try {
+    for (const key of [manifest, dump, ledger]) await store.delete(key, signal);
+  } catch {
+    signal.throwIfAborted();
   }
 }
 
@@ -129,6 +148,8 @@ interface OpenSnapshot {
   readonly progress: DumpProgress;
   readonly store: ObjectStore;
   readonly keys: BackupKeys;
+  /** See `attemptName`. */
+  readonly name: string;
 }
 
 interface Captured {
@@ -143,7 +164,7 @@ async function dumpBesideLedger(
   dumpFailed: AbortController,
 ): Promise<Captured> {
   const stop = new AbortController();
-  const { run, step } = request;
+  const { run } = request;
   const dumping = storeDump({
     pgDump: request.pgDump,
     target: open.connection.target,
@@ -154,7 +175,7 @@ async function dumpBesideLedger(
     recipients: request.recipients,
     store: open.store,
     key: open.keys.dump,
-    keeping: { as: 'dump', metadata: ownership({ ...run, step }) },
+    keeping: { as: 'dump', metadata: ownership({ ...run, step: open.name }) },
     beforeReplacing: () => open.store.delete(open.keys.manifest, request.signal),
     redactor: request.redactor,
     signal: AbortSignal.any([request.signal, stop.signal]),
@@ -179,10 +200,10 @@ async function dumpBesideLedger(
 
 async function storeRest(
   request: BackupRequest,
-  { store, keys, database, capturedAt, snapshot }: OpenSnapshot,
+  { store, keys, name: step, database, capturedAt, snapshot }: OpenSnapshot,
   { dump, ledger, milliseconds }: Captured & { readonly milliseconds: number },
 ): Promise<BackupEvidence> {
-  const { run, step, recipients, signal } = request;
+  const { run, recipients, signal } = request;
   const whose = { ...run, step };
   const backup: BackupEvidence = {
     uri: store.uri(keys.dump),
@@ -208,6 +229,7 @@ async function storeRest(
     milliseconds,
     manifest: store.uri(keys.manifest),
   };
+  await request.requireCurrent?.();
   await writeManifest(
     store,
     {

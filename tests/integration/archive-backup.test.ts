@@ -4,10 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { StepError } from '../../src/contract/errors.ts';
 import { canonicalDigest, canonicalJson } from '../../src/archive/canonical.ts';
 import { captureDump } from '../../src/archive/dump.ts';
 import type { BackupProgress } from '../../src/archive/dump-progress.ts';
-import { findManifest, listManifests, recordVerification } from '../../src/archive/manifest.ts';
+import { findManifest, listManifests, recordVerification, requireManifest } from '../../src/archive/manifest.ts';
 import { fetchLedger, openBackup } from '../../src/archive/stored-backup.ts';
 import { verifyStoredBackup } from '../../src/archive/verify.ts';
 import type { ObjectStore } from '../../src/archive/object-store.ts';
@@ -96,6 +97,59 @@ describe('a backup', () => {
         await writer;
       }
     });
+  });
+
+  it('is not touched by an attempt that was frozen right before its dump was stored, and goes on later', async () => {
+    const step = 'backup.frozen';
+    const reached = Promise.withResolvers<void>();
+    const thaw = Promise.withResolvers<void>();
+    const frozen: ObjectStore = {
+      ...source.store,
+      patient: () => frozen,
+      upload: (key, bytes, options, keeping) =>
+        source.store.upload(
+          key,
+          bytes,
+          {
+            ...options,
+            beforeReplacing: async () => {
+              reached.resolve();
+              await thaw.promise;
+              await options.beforeReplacing?.();
+            },
+          },
+          keeping,
+        ),
+    };
+    const first = captureDump(source.request({ step, store: frozen })).catch((error: unknown) => error);
+    await reached.promise;
+    const second = await captureDump(source.request({ step, attempt: 2 }));
+    thaw.resolve();
+    await first;
+    await verifyStoredBackup(source.verification(second));
+    await requireManifest(source.store, second, never());
+  });
+
+  it('is the only one of its step: what earlier attempts have stored is removed', async () => {
+    const step = 'backup.third';
+    const { folder } = source.request();
+    await captureDump(source.request({ step }));
+    const second = source.request({
+      step,
+      attempt: 2,
+      requireCurrent: () => Promise.reject(new StepError('OutsideUnavailable', 'given up for lost')),
+    });
+    await expect(captureDump(second)).rejects.toMatchObject({ message: 'given up for lost' });
+    const third = await captureDump(source.request({ step, attempt: 3 }));
+    const names = (await source.store.list(`${folder}/${step}`, never())).map(({ key }) =>
+      key.slice(folder.length + 1),
+    );
+    expect(names).toEqual([
+      `${step}-attempt-3.backup.json`,
+      `${step}-attempt-3.dump.zst.age`,
+      `${step}-attempt-3.ledger.json.zst.age`,
+    ]);
+    await verifyStoredBackup(source.verification(third));
   });
 
   it('replaces what an earlier attempt of the same step stored', async () => {

@@ -6,13 +6,14 @@ import { findPrograms } from '../../archive/programs.ts';
 import { predictRestore } from '../../archive/restore-prediction.ts';
 import { verifyStoredBackup } from '../../archive/verify.ts';
 import { runStep } from '../activity-step.ts';
+import { requireCurrentAttempt } from '../current-attempt.ts';
 import type { ActivityDependencies } from '../dependencies.ts';
 import { nameInExecution, withRunStore } from '../run-store.ts';
 
 export function createBackupActivities({ secrets }: Pick<ActivityDependencies, 'secrets'>): BackupActivities {
   return {
     captureBackup: (input) =>
-      runStep(secrets, ({ signal, progress }) =>
+      runStep(secrets, ({ signal, progress, attempt }) =>
         withRunStore(secrets, input, signal, async ({ store, folder }) => {
           const { profile, run } = input;
           const url = await secrets.resolve(profile.databases.production.backup, profile, signal);
@@ -27,6 +28,8 @@ export function createBackupActivities({ secrets }: Pick<ActivityDependencies, '
             folder,
             run,
             step: nameInExecution(input.step, run.runId),
+            attempt,
+            requireCurrent: requireCurrentAttempt,
             recipients: profile.backup.recipients,
             sampleAbove: profile.backup.sampleAbove,
             ...(last === undefined ? {} : { last }),

@@ -3,7 +3,7 @@ import type { DatabaseIdentity } from './production.ts';
 import type { StepInput, StoredDocument } from './step.ts';
 
 export interface CaptureBackupInput extends StepInput {
-  /** Step id with its repetition, e.g. `backup.capture` or `apply.refresh-backup#2`: names the object, so a retry replaces it. */
+  /** Step id with its repetition, e.g. `backup.capture` or `apply.refresh-backup#2`: names the object. */
   readonly step: string;
 }
 

@@ -5,6 +5,7 @@ import { ListMultipartUploadsCommand, ListPartsCommand, S3Client } from '@aws-sd
 import type { PostgresServer, S3Server, StackConnection } from '../../../scripts/stack/connection.ts';
 import type { Example } from '../../../scripts/stack/example.ts';
 import { withClient } from '../../../scripts/stack/postgres-cluster.ts';
+import { attemptName } from '../../../src/archive/backup-names.ts';
 import { parseDatabaseMark } from '../../../src/postgres/restore/database-mark.ts';
 
 /** Names of the files in the bucket whose path contains this run id, below the run's folder. */
@@ -21,6 +22,15 @@ export async function objectsOf({ directory, s3 }: StackConnection, runId: strin
 export const dumpOf = (step: string): string => `${step}.dump.zst.age`;
 const ledgerOf = (step: string): string => `${step}.ledger.json.zst.age`;
 export const manifestOf = (step: string): string => `${step}.backup.json`;
+
+/** Names of the backups of these steps: an attempt after the first has a name of its own. */
+export async function backupNames(stack: StackConnection, runId: string, steps: readonly string[]): Promise<string[]> {
+  const objects = await objectsOf(stack, runId);
+  return steps.map((step) => {
+    const attempts = [step, ...[2, 3, 4, 5].map((attempt) => attemptName(step, attempt))];
+    return attempts.findLast((name) => objects.includes(manifestOf(name))) ?? step;
+  });
+}
 
 /** One dump, its ledger and its manifest for each of the steps, and no other dump. */
 export async function checkObjects(stack: StackConnection, runId: string, steps: readonly string[]): Promise<string[]> {

@@ -9,6 +9,7 @@ import type { StepRecord } from '../../../src/contract/status.ts';
 import {
   checkApplication,
   checkDatabases,
+  backupNames,
   checkObjects,
   checkSessions,
   checkTemporaryFiles,
@@ -41,9 +42,10 @@ export async function judge(
     handle.query<readonly StepRecord[]>('timeline'),
   ]);
   // The second one is taken behind the fence, where the profile wants one.
-  const backups = ['backup.capture', 'apply.refresh-backup/capture'].filter((step) =>
+  const captured = ['backup.capture', 'apply.refresh-backup/capture'].filter((step) =>
     timeline.some(({ id, status }) => id === step && status === 'done'),
   );
+  const backups = await backupNames(stack, runId, captured);
   const targetRevision = plan?.plan.targetRevision ?? '';
   const findings = [
     ...(backups.length > 0 ? [] : ['no backup was taken']),
