@@ -8,7 +8,7 @@ import { takePicture } from '../../scripts/scenarios/reality.ts';
 import { type Session, withSession } from '../../scripts/scenarios/session.ts';
 import { withClient } from '../../scripts/stack/postgres-cluster.ts';
 import { type StoppablePart, takeDown } from '../../scripts/stack/outage.ts';
-import { dumpOf, objectsOf, unfinishedUploads } from './interruption/aftermath.ts';
+import { dumpOf, isOfStep, objectsOf, unfinishedUploads } from './interruption/aftermath.ts';
 import { writeBriefProfile } from './interruption/brief-profile.ts';
 import { copying } from './interruption/frozen.ts';
 import { judge, secondsUntil } from './interruption/judgement.ts';
@@ -47,7 +47,9 @@ interface Outage {
 }
 
 const notWhole = async ({ session, runId }: Scene): Promise<readonly string[]> =>
-  (await objectsOf(session.stack, runId)).includes(dumpOf('backup.capture')) ? ['the dump was whole already'] : [];
+  (await objectsOf(session.stack, runId)).some((name) => isOfStep(name, dumpOf, 'backup.capture'))
+    ? ['the dump was whole already']
+    : [];
 
 const OUTAGES: readonly Outage[] = [
   {

@@ -19,17 +19,25 @@ export async function objectsOf({ directory, s3 }: StackConnection, runId: strin
   return files.sort();
 }
 
-export const dumpOf = (step: string): string => `${step}.dump.zst.age`;
-const ledgerOf = (step: string): string => `${step}.ledger.json.zst.age`;
-export const manifestOf = (step: string): string => `${step}.backup.json`;
+/** Name of an object of a backup. */
+export type NameOf = (backup: string) => string;
+
+export const dumpOf: NameOf = (backup) => `${backup}.dump.zst.age`;
+const ledgerOf: NameOf = (backup) => `${backup}.ledger.json.zst.age`;
+export const manifestOf: NameOf = (backup) => `${backup}.backup.json`;
+
+/** Names of a step's backups, one for each attempt that may have been: more than any proof makes. */
+const attemptsOf = (step: string): readonly string[] =>
+  Array.from({ length: 9 }, (_, index) => attemptName(step, index + 1));
+
+/** Whether a key, or a name, is that of such an object of the step, whichever attempt stores it. */
+export const isOfStep = (key: string, nameOf: NameOf, step: string): boolean =>
+  attemptsOf(step).some((attempt) => key === nameOf(attempt) || key.endsWith(`/${nameOf(attempt)}`));
 
 /** Names of the backups of these steps: an attempt after the first has a name of its own. */
 export async function backupNames(stack: StackConnection, runId: string, steps: readonly string[]): Promise<string[]> {
   const objects = await objectsOf(stack, runId);
-  return steps.map((step) => {
-    const attempts = [step, ...[2, 3, 4, 5].map((attempt) => attemptName(step, attempt))];
-    return attempts.findLast((name) => objects.includes(manifestOf(name))) ?? step;
-  });
+  return steps.map((step) => attemptsOf(step).findLast((name) => objects.includes(manifestOf(name))) ?? step);
 }
 
 /** One dump, its ledger and its manifest for each of the steps, and no other dump. */

@@ -3,7 +3,7 @@ import { readdir } from 'node:fs/promises';
 import { Client } from 'pg';
 import type { PostgresServer } from '../../../scripts/stack/connection.ts';
 import type { Example } from '../../../scripts/stack/example.ts';
-import { dumpOf, manifestOf, objectsOf, unfinishedUploads } from './aftermath.ts';
+import { dumpOf, isOfStep, manifestOf, type NameOf, objectsOf, unfinishedUploads } from './aftermath.ts';
 import { copying, freeze, freezePostmaster, type Frozen } from './frozen.ts';
 import { eventually, type StepUnderWay } from './progress.ts';
 import type { Hold, StoreGateway } from './store-gateway.ts';
@@ -44,7 +44,7 @@ export const midDump: Arm = (scene, step) => {
   const { frozen, reached } = frozenCopy(scene, step, 'COPY TO', scene.example.databases.production);
   return {
     reached,
-    doubts: () => present(scene, { absent: [dumpOf(step.id), manifestOf(step.id)] }),
+    doubts: () => present(scene, step, { absent: [dumpOf, manifestOf] }),
     release: () => frozen.forEach(({ thaw }) => thaw()),
   };
 };
@@ -53,7 +53,7 @@ export const midDump: Arm = (scene, step) => {
 export const midUpload: Arm = ({ gateway, example, runId }, step) => {
   const hold = gateway.hold(
     'request',
-    ({ method, key, query }) => method === 'PUT' && key.endsWith(dumpOf(step.id)) && query.get('partNumber') === '2',
+    ({ method, key, query }) => method === 'PUT' && isOfStep(key, dumpOf, step.id) && query.get('partNumber') === '2',
   );
   return {
     reached: hold.reached.then(() => 'part 2 of the upload held'),
@@ -69,27 +69,30 @@ export const midUpload: Arm = ({ gateway, example, runId }, step) => {
 export const uploadedNotRecorded: Arm = (scene, step) =>
   storeMoment(
     scene,
-    scene.gateway.hold('request', ({ method, key }) => method === 'PUT' && key.endsWith(manifestOf(step.id))),
+    step,
+    scene.gateway.hold('request', ({ method, key }) => method === 'PUT' && isOfStep(key, manifestOf, step.id)),
     'the manifest held',
-    { present: [dumpOf(step.id)], absent: [manifestOf(step.id)] },
+    { present: [dumpOf], absent: [manifestOf] },
   );
 
 /** All three are in the store; the worker has not heard so. */
 export const recordedNotReplied: Arm = (scene, step) =>
   storeMoment(
     scene,
-    scene.gateway.hold('answer', ({ method, key }) => method === 'PUT' && key.endsWith(manifestOf(step.id))),
+    step,
+    scene.gateway.hold('answer', ({ method, key }) => method === 'PUT' && isOfStep(key, manifestOf, step.id)),
     'the answer to the manifest held',
-    { present: [dumpOf(step.id), manifestOf(step.id)] },
+    { present: [dumpOf, manifestOf] },
   );
 
 /** The first range has been read back; the second one does not come. */
-export const midVerify: Arm = (scene) =>
+export const midVerify: Arm = (scene, step) =>
   storeMoment(
     scene,
+    step,
     scene.gateway.hold(
       'request',
-      ({ method, key, rangeStart }) => method === 'GET' && key.endsWith(dumpOf('backup.capture')) && rangeStart > 0,
+      ({ method, key, rangeStart }) => method === 'GET' && isOfStep(key, dumpOf, 'backup.capture') && rangeStart > 0,
     ),
     'the second range held',
     {},
@@ -217,27 +220,26 @@ export const renamedNotReplied: Arm = (scene) => {
   };
 };
 
-function storeMoment(
-  scene: Scene,
-  hold: Hold,
-  seen: string,
-  objects: { readonly present?: readonly string[]; readonly absent?: readonly string[] },
-): Moment {
+/** Objects of the step's backups. */
+interface Objects {
+  readonly present?: readonly NameOf[];
+  readonly absent?: readonly NameOf[];
+}
+
+function storeMoment(scene: Scene, step: Step, hold: Hold, seen: string, objects: Objects): Moment {
   return {
     reached: hold.reached.then(() => seen),
-    doubts: () => present(scene, objects),
+    doubts: () => present(scene, step, objects),
     release: hold.release,
   };
 }
 
-async function present(
-  { example, runId }: Scene,
-  expected: { readonly present?: readonly string[]; readonly absent?: readonly string[] },
-): Promise<string[]> {
+async function present({ example, runId }: Scene, { id }: Step, expected: Objects): Promise<string[]> {
   const objects = await objectsOf(example.stack, runId);
+  const isThere = (nameOf: NameOf): boolean => objects.some((name) => isOfStep(name, nameOf, id));
   return [
-    ...(expected.present ?? []).filter((name) => !objects.includes(name)).map((name) => `${name} was not there yet`),
-    ...(expected.absent ?? []).filter((name) => objects.includes(name)).map((name) => `${name} was there already`),
+    ...(expected.present ?? []).filter((nameOf) => !isThere(nameOf)).map((nameOf) => `${nameOf(id)} was not there yet`),
+    ...(expected.absent ?? []).filter(isThere).map((nameOf) => `${nameOf(id)} was there already`),
   ];
 }
 
