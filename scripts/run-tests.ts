@@ -1,30 +1,18 @@
 /**
- * Runs the gates (types, lint, format) and all tests, then prints one line that counts them: a gate counts as one test.
- * Exit code 0 only if nothing failed and something passed.
+ * Runs the gates (types, lint, format) and all tests, lists what was skipped and what failed, then prints one line that counts them.
+ * A gate counts as one test, and so does a file or `describe` whose own set-up failed. Exit code 0 only if nothing failed and something passed.
  */
 import { spawn } from 'node:child_process';
-import { mkdir, readFile, rm, statfs } from 'node:fs/promises';
+import { readFile, rm, statfs } from 'node:fs/promises';
 import path from 'node:path';
+import type { Failure, TestOutcome } from './test-outcome.ts';
 
 const root = path.resolve(import.meta.dirname, '..');
 /** GiB that the test servers take at their peak, with room to spare. */
 const neededSpace = 6;
-const results = path.join(root, '.stack', 'test-results.json');
-
-interface Counts {
-  passed: number;
-  failed: number;
-  skipped: number;
-}
-
-/** The parts of vitest's JSON report that are counted. */
-interface VitestReport {
-  readonly numPassedTests: number;
-  readonly numFailedTests: number;
-  readonly numPendingTests: number;
-  readonly numTodoTests: number;
-  readonly numFailedTestSuites: number;
-}
+const outcomeFile = path.join(root, '.stack', 'test-outcome.json');
+/** More than a few are a choice of the caller's (`-t NAME`), who knows them. */
+const listedSkips = 20;
 
 function run(command: string, args: readonly string[]): Promise<number> {
   return new Promise((resolve) => {
@@ -34,11 +22,20 @@ function run(command: string, args: readonly string[]): Promise<number> {
   });
 }
 
-async function gate(counts: Counts, name: string, script: string): Promise<void> {
+async function gate(name: string, script: string): Promise<readonly Failure[]> {
   const code = await run('npm', ['run', '--silent', script]);
   console.log(`${code === 0 ? 'passed' : 'FAILED'}: ${name}`);
-  if (code === 0) counts.passed += 1;
-  else counts.failed += 1;
+  return code === 0 ? [] : [{ name: `gate: ${name}`, error: `npm run ${script}` }];
+}
+
+/** What vitest's reporter wrote. A runner that died before, or that ended badly with nothing to show for it, is a failure itself. */
+async function readOutcome(code: number): Promise<TestOutcome> {
+  const outcome = await readFile(outcomeFile, 'utf8').then(
+    (text) => JSON.parse(text) as TestOutcome,
+    () => ({ passed: 0, failures: [], skipped: [], notRun: 0 }),
+  );
+  if (outcome.failures.length > 0 || (code === 0 && outcome.passed > 0)) return outcome;
+  return { ...outcome, failures: [{ name: 'vitest', error: `ended with code ${code}: see its messages above` }] };
 }
 
 /** Said before, and again after a failure: a server that found the disk full is missed by every test after it, and none names the disk. */
@@ -48,30 +45,23 @@ async function tellSpace(needed: number): Promise<void> {
   if (free < needed) console.log(`disk: ${free.toFixed(1)} GiB free; the tests take up to ${neededSpace} GiB`);
 }
 
-const counts: Counts = { passed: 0, failed: 0, skipped: 0 };
-await mkdir(path.dirname(results), { recursive: true });
-await rm(results, { force: true });
+await rm(outcomeFile, { force: true });
 await tellSpace(neededSpace);
-await gate(counts, 'types', 'typecheck');
-await gate(counts, 'lint', 'lint');
-await gate(counts, 'format', 'format:check');
-
+const gates = [await gate('types', 'typecheck'), await gate('lint', 'lint'), await gate('format', 'format:check')];
+process.env.TEST_OUTCOME_FILE = outcomeFile;
 const code = await run('vitest', [
   'run',
   '--reporter=default',
-  '--reporter=json',
-  `--outputFile.json=${results}`,
+  `--reporter=${path.join(root, 'scripts', 'test-outcome.ts')}`,
   ...process.argv.slice(2),
 ]);
-const report = await readFile(results, 'utf8').then(
-  (text) => JSON.parse(text) as VitestReport,
-  () => undefined,
-);
-counts.passed += report?.numPassedTests ?? 0;
-counts.failed += report?.numFailedTests ?? 0;
-counts.skipped += (report?.numPendingTests ?? 0) + (report?.numTodoTests ?? 0);
-// A file that could not be loaded, or a runner that died, has no failed test to show for it.
-if (code !== 0 && counts.failed === 0) counts.failed += Math.max(1, report?.numFailedTestSuites ?? 1);
-if (counts.failed > 0) await tellSpace(1);
-console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
-process.exitCode = counts.failed === 0 && report !== undefined ? 0 : 1;
+const outcome = await readOutcome(code);
+const failures = [...gates.flat(), ...outcome.failures];
+const passed = gates.filter((failed) => failed.length === 0).length + outcome.passed;
+
+for (const name of outcome.skipped.slice(0, listedSkips)) console.log(`skipped ${name}`);
+if (outcome.skipped.length > listedSkips) console.log(`skipped ${outcome.skipped.length - listedSkips} more`);
+for (const { name, error } of failures) console.log(`FAILED ${name}\n${error.replace(/^/gm, '  ')}`);
+if (failures.length > 0) await tellSpace(1);
+console.log(`${passed} passed, ${failures.length} failed, ${outcome.skipped.length + outcome.notRun} skipped`);
+process.exitCode = failures.length === 0 ? 0 : 1;

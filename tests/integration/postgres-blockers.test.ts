@@ -216,7 +216,7 @@ describe('before a restore', () => {
   );
 
   it.runIf(major >= 15)(
-    'names settings that the administrator could not give to the copy, and what lets him',
+    'names settings that the administrator could not give to the copy, and what lets him (skipped before PostgreSQL 15)',
     async () => {
       const service = await withSettings();
       expect((await inside(service.administratorUrl)).findings).toEqual([

@@ -239,7 +239,7 @@ describe.each(['a superuser', 'no superuser'] as const)('logins of a rehearsal w
 
   // Before PostgreSQL 16 only superusers make subscriptions.
   it.skipIf(major < 16)(
-    'cannot make a subscription, although production’s role can and an earlier rehearsal’s could',
+    'cannot make a subscription, although production’s role can and an earlier rehearsal’s could (skipped before PostgreSQL 16)',
     async () => {
       const { migrator } = await service.roles();
       const role = 'pg_create_subscription';
