@@ -11,7 +11,8 @@
 -- may do is the service's own affair.
 -- Passwords come by environment, never as arguments, which others could see in the list of processes: MIGRATOR_PASSWORD,
 -- BACKUP_PASSWORD, ADMINISTRATOR_PASSWORD. One that is missing is left as it is.
--- `--set=bypass_row_security=yes` where tables have row security, which would hide rows from a backup.
+-- `--set=bypass_row_security=yes` where tables have row security, which would hide rows from a backup; `=forced` where it is
+-- forced on their owner too (FORCE ROW LEVEL SECURITY): then it would hide them from the administrator as well.
 -- `--set=database=media` where the database, which is there already, holds large objects.
 
 SET client_min_messages = warning;
@@ -40,6 +41,10 @@ SET client_min_messages = warning;
 \endif
 \endif
 
+\if :{?bypass_row_security} \else \set bypass_row_security no \endif
+SELECT :'bypass_row_security' <> 'no' AS row_security, :'bypass_row_security' = 'forced' AS forced_row_security
+\gset
+
 SELECT format('CREATE ROLE %I', name)
 FROM unnest(ARRAY[:'owner', :'migrator', :'backup', :'administrator']) AS name
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name)
@@ -51,7 +56,8 @@ FROM pg_roles,
      LATERAL (VALUES ('NOSUPERUSER', rolsuper), ('NOREPLICATION', rolreplication),
                      ('NOCREATEDB', rolcreatedb AND rolname <> :'administrator'),
                      ('NOCREATEROLE', rolcreaterole AND rolname <> :'administrator'),
-                     ('NOBYPASSRLS', rolbypassrls AND rolname <> :'backup')) AS excess(word, present)
+                     ('NOBYPASSRLS', rolbypassrls AND rolname <> :'backup'
+                                     AND NOT (rolname = :'administrator' AND :'forced_row_security'))) AS excess(word, present)
 WHERE rolname IN (:'owner', :'migrator', :'backup', :'administrator') AND present
 \gexec
 
@@ -71,7 +77,7 @@ ALTER ROLE :"migrator" SET lock_timeout = '5s';
 ALTER ROLE :"backup" LOGIN;
 ALTER ROLE :"backup" SET default_transaction_read_only = on;
 GRANT pg_read_all_data TO :"backup";
-\if :{?bypass_row_security}
+\if :row_security
 ALTER ROLE :"backup" BYPASSRLS;
 \endif
 
@@ -94,6 +100,9 @@ GRANT pg_monitor TO :"administrator";
 GRANT pg_signal_backend TO :"administrator";
 -- Compares a restored database with its backup, and exports rows before a swap.
 GRANT pg_read_all_data TO :"administrator";
+\if :forced_row_security
+ALTER ROLE :"administrator" BYPASSRLS;
+\endif
 -- ANALYZE of restored tables that do not belong to the owner. Came with PostgreSQL 17.
 SELECT format('GRANT pg_maintain TO %I', :'administrator') WHERE EXISTS (SELECT FROM pg_roles WHERE rolname = 'pg_maintain')
 \gexec

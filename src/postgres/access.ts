@@ -8,7 +8,14 @@ import { parseConnectionUrl } from './connection-url.ts';
 import type { Findings } from './findings.ts';
 import { boundedIdentifier, sqlName } from './identifier.ts';
 import { isInRecovery, isSameDatabase, readIdentity } from './identity.ts';
-import { inspectAdministrator, inspectBackupRole, inspectMigrator, type RightsFindings } from './role-rights.ts';
+import {
+  forcedRowSecurity,
+  inspectAdministrator,
+  inspectBackupRole,
+  inspectMigrator,
+  inspectScratchAdministrator,
+  type RightsFindings,
+} from './role-rights.ts';
 import { inspectVersions } from './server-version.ts';
 import { describeSession, listSessions } from './sessions.ts';
 import type { StandbyAccess } from './standbys.ts';
@@ -69,10 +76,12 @@ export async function inspectDatabases(request: AccessRequest, findings: Finding
       return work(client);
     });
 
+  const forced: string[] = [];
   const production = await onProduction('production as administrator', urls.administrator, async (client) => {
     await requirePrimary(client, 'production', findings);
     note(await inspectAdministrator(client));
     await inspectHeadRoom(client, request.production, findings);
+    forced.push(...(await forcedRowSecurity(client)));
     return readIdentity(client);
   });
   const need = await inspectWayBack(request, production, rights, findings);
@@ -101,6 +110,7 @@ export async function inspectDatabases(request: AccessRequest, findings: Finding
   });
   const scratch = await reach('scratch as administrator', urls.scratchAdministrator, async (client) => {
     await requireOther(client, 'scratch', request, findings);
+    note(await inspectScratchAdministrator(client, forced));
     rights.push(await createAndDrop(client, request.runId));
     const identity = await readIdentity(client);
     if (production !== undefined && identity.systemIdentifier === production.systemIdentifier) {

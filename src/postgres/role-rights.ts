@@ -33,6 +33,7 @@ export async function inspectAdministrator(client: Client): Promise<RightsFindin
   );
   const facts = rows[0]!;
   const role = `administrator "${facts.role}"`;
+  const grantee = qualifiedName(facts.role);
   if (facts.superuser) {
     return {
       missing: [],
@@ -41,23 +42,31 @@ export async function inspectAdministrator(client: Client): Promise<RightsFindin
     };
   }
   const rights: [boolean, string, string][] = [
-    [facts.createdb, 'CREATEDB', `ALTER ROLE ${facts.role} CREATEDB`],
-    [facts.member, `member of the owner "${facts.owner}"`, `GRANT ${facts.owner} TO ${facts.role}`],
-    [facts.signal, 'pg_signal_backend', `GRANT pg_signal_backend TO ${facts.role}`],
-    [facts.monitor, 'pg_monitor', `GRANT pg_monitor TO ${facts.role}`],
+    [facts.createdb, 'CREATEDB', `ALTER ROLE ${grantee} CREATEDB`],
+    [facts.member, `member of the owner "${facts.owner}"`, `GRANT ${qualifiedName(facts.owner)} TO ${grantee}`],
+    [facts.signal, 'pg_signal_backend', `GRANT pg_signal_backend TO ${grantee}`],
+    [facts.monitor, 'pg_monitor', `GRANT pg_monitor TO ${grantee}`],
   ];
   const unread = await unreadable(client);
+  const filtered = await filteredTables(client);
   const owners = await unreachableOwners(client);
   return {
     missing: [
       ...owners.map(
         ({ owner, example, count }) =>
-          `${role} could not restore ${example}${count > 1 ? ` and ${count - 1} more` : ''}, owned by "${owner}": GRANT ${owner} TO ${facts.role} (with INHERIT and SET), or give the objects to the database's owner`,
+          `${role} could not restore ${example}${count > 1 ? ` and ${count - 1} more` : ''}, owned by "${owner}": GRANT ${qualifiedName(owner)} TO ${grantee} (with INHERIT and SET), or give the objects to the database's owner`,
       ),
       ...rights.filter(([has]) => !has).map(([, what, remedy]) => `${role} lacks: ${what} (${remedy})`),
       ...(unread.length === 0
         ? []
-        : [`${role} cannot read ${listed(unread)}, so a restore could not be compared: GRANT pg_read_all_data`]),
+        : [
+            `${role} cannot read ${listed(unread)}, so a restore could not be compared: GRANT pg_read_all_data TO ${grantee}`,
+          ]),
+      ...(filtered.length === 0
+        ? []
+        : [
+            `row security would hide rows of ${listed(filtered)} from ${role}, so a restore could not be compared: ALTER ROLE ${grantee} BYPASSRLS`,
+          ]),
     ],
     proven: [
       `${role}: ${rights
@@ -95,33 +104,29 @@ export async function inspectMigrator(client: Client): Promise<RightsFindings> {
 
 /** Can the connected role read everything a dump reads? That it could write is worth a warning. */
 export async function inspectBackupRole(client: Client): Promise<RightsFindings> {
-  const { rows } = await client.query<{ role: string; superuser: boolean; writable: string[]; filtered: string[] }>(
+  const { rows } = await client.query<{ role: string; superuser: boolean; writable: string[] }>(
     `SELECT current_user AS "role", (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS "superuser",
        (SELECT coalesce(array_agg(format('%I.%I', n.nspname, c.relname) ORDER BY 1), '{}')
         FROM ${USER_RELATIONS} AND c.relkind IN ('r', 'p')
-          AND has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE')) AS "writable",
-       (SELECT coalesce(array_agg(format('%I.%I', n.nspname, c.relname) ORDER BY 1), '{}')
-        FROM ${USER_RELATIONS} AND c.relkind IN ('r', 'p') AND row_security_active(c.oid)) AS "filtered"`,
+          AND has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE')) AS "writable"`,
   );
   const facts = rows[0]!;
   const role = `backup role "${facts.role}"`;
+  const grantee = qualifiedName(facts.role);
   const unread = await unreadable(client);
+  const filtered = await filteredTables(client);
   const large = await unreadableLargeObjects(client);
   return {
     missing: [
-      ...(unread.length === 0
-        ? []
-        : [`${role} cannot read ${listed(unread)}: GRANT pg_read_all_data TO ${facts.role}`]),
+      ...(unread.length === 0 ? [] : [`${role} cannot read ${listed(unread)}: GRANT pg_read_all_data TO ${grantee}`]),
       ...(large.length === 0
         ? []
         : [
-            `${role} cannot read ${large.length} large object(s), which pg_read_all_data does not cover: GRANT SELECT ON LARGE OBJECT ${large.slice(0, 5).join(', ')}${large.length > 5 ? ' ...' : ''} TO ${facts.role}`,
+            `${role} cannot read ${large.length} large object(s), which pg_read_all_data does not cover: GRANT SELECT ON LARGE OBJECT ${large.slice(0, 5).join(', ')}${large.length > 5 ? ' ...' : ''} TO ${grantee}`,
           ]),
-      ...(facts.filtered.length === 0
+      ...(filtered.length === 0
         ? []
-        : [
-            `row security would hide rows of ${listed(facts.filtered)} from ${role}: ALTER ROLE ${facts.role} BYPASSRLS`,
-          ]),
+        : [`row security would hide rows of ${listed(filtered)} from ${role}: ALTER ROLE ${grantee} BYPASSRLS`]),
     ],
     proven: [`${role}: reads every table`],
     warnings: [
@@ -129,6 +134,49 @@ export async function inspectBackupRole(client: Client): Promise<RightsFindings>
       ...(!facts.superuser && facts.writable.length > 0 ? [`${role} could also write ${listed(facts.writable)}`] : []),
     ],
   };
+}
+
+/**
+ * Can the connected role of the scratch server compare a copy of this database? Its owners become roles which it is a member of:
+ * row security holds it only where it holds the owner too.
+ *
+ * @param forced tables of production with forced row security, see `forcedRowSecurity`
+ */
+export async function inspectScratchAdministrator(client: Client, forced: readonly string[]): Promise<RightsFindings> {
+  const { rows } = await client.query<{ role: string; bypasses: boolean }>(
+    `SELECT rolname AS "role", rolsuper OR rolbypassrls AS "bypasses" FROM pg_roles WHERE rolname = current_user`,
+  );
+  const { role, bypasses } = rows[0]!;
+  return {
+    missing:
+      bypasses || forced.length === 0
+        ? []
+        : [
+            `row security is forced on ${listed(forced)}, and would hide rows of a copy from the administrator "${role}" of the scratch server: ALTER ROLE ${qualifiedName(role)} BYPASSRLS there`,
+          ],
+    proven: [],
+    warnings: [],
+  };
+}
+
+/** Tables whose row security holds their owner too. */
+export async function forcedRowSecurity(client: Client): Promise<string[]> {
+  const { rows } = await client.query<{ schema: string; name: string }>(
+    `SELECT n.nspname AS "schema", c.relname AS "name" FROM ${USER_RELATIONS}
+       AND c.relkind IN ('r', 'p') AND c.relrowsecurity AND c.relforcerowsecurity
+     ORDER BY 1, 2`,
+  );
+  return rows.map(({ schema, name }) => qualifiedName(schema, name));
+}
+
+/** Tables of which row security would hide rows from the connected role. */
+async function filteredTables(client: Client): Promise<string[]> {
+  const { rows } = await client.query<{ schema: string; name: string }>(
+    `SELECT n.nspname AS "schema", c.relname AS "name" FROM ${USER_RELATIONS}
+       AND c.relkind IN ('r', 'p') AND row_security_active(c.oid)
+     ORDER BY 1, 2`,
+  );
+  return rows.map(({ schema, name }) => qualifiedName(schema, name));
 }
 
 /** Tables and sequences that the connected role may not read. */

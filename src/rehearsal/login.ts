@@ -6,7 +6,7 @@ import { settingAssignment } from '../postgres/catalog/database-properties.ts';
 import { withConnection } from '../postgres/connection.ts';
 import { inDatabase, parseConnectionUrl } from '../postgres/connection-url.ts';
 import { sqlState } from '../postgres/database-error.ts';
-import { sqlName } from '../postgres/identifier.ts';
+import { qualifiedName, sqlName } from '../postgres/identifier.ts';
 import { ensurePlaceholderRoles, PLACEHOLDER } from '../postgres/restore/placeholder-roles.ts';
 import { listMarkedRoles, markRole } from '../postgres/restore/role-mark.ts';
 import { copyName, scratchSession } from '../postgres/restore/scratch-copy.ts';
@@ -220,7 +220,7 @@ async function requireActing(world: ScratchWorld, target: RehearsalLogin['target
     const { rows } = await client.query<{ acting: string }>('SELECT current_user AS "acting"');
     if (rows[0]!.acting !== as.actsAs) {
       throw refusal([
-        `login "${target.user}" of the scratch server acts as "${rows[0]!.acting}" and not as "${as.actsAs}": what it creates would not be owned as in production; on the scratch server: GRANT ${as.actsAs} TO ${as.name}`,
+        `login "${target.user}" of the scratch server acts as "${rows[0]!.acting}" and not as "${as.actsAs}": what it creates would not be owned as in production; on the scratch server: GRANT ${qualifiedName(as.actsAs)} TO ${qualifiedName(as.name)}`,
       ]);
     }
   });

@@ -8,6 +8,7 @@ import {
   type InspectedDatabases,
 } from '../../src/postgres/access.ts';
 import { withConnection } from '../../src/postgres/connection.ts';
+import { sqlName } from '../../src/postgres/identifier.ts';
 import { Findings } from '../../src/postgres/findings.ts';
 import { checkReplication, type ReplicationLimits } from '../../src/postgres/replication.ts';
 import { createService, execute, majorOf, query, type TestService, withClient } from '../postgres-service.ts';
@@ -189,6 +190,31 @@ describe('access', () => {
       ),
       expect.stringMatching(/cannot read 1 large object\(s\).*GRANT SELECT ON LARGE OBJECT \d+ TO/),
     ]);
+  });
+
+  it('refuses administrators from whom forced row security would hide rows, with statements that can be run as they stand', async () => {
+    const { service, urls } = await createEnvironment();
+    const superuser = databaseUrl(primary, service.database);
+    await execute(
+      superuser,
+      'ALTER TABLE public.users ENABLE ROW LEVEL SECURITY; ALTER TABLE public.users FORCE ROW LEVEL SECURITY',
+    );
+    const odd = await createRole(scratch, 'Odd "ü"', 'CREATEDB CREATEROLE');
+    const scratchAdministrator = databaseUrl(scratch, 'postgres', odd);
+    const looked = await inspect({ ...urls, scratchAdministrator }, profileOf(service));
+    expect(looked.findings.all).toEqual([
+      expect.stringContaining(
+        `so a restore could not be compared: ALTER ROLE ${service.roles.administrator} BYPASSRLS`,
+      ),
+      expect.stringContaining(`ALTER ROLE ${service.roles.backup} BYPASSRLS`),
+      expect.stringContaining(`of the scratch server: ALTER ROLE ${sqlName(odd.name)} BYPASSRLS there`),
+    ]);
+    await execute(
+      superuser,
+      `ALTER ROLE ${service.roles.administrator} BYPASSRLS; ALTER ROLE ${service.roles.backup} BYPASSRLS`,
+    );
+    await execute(scratch.superuserUrl, `ALTER ROLE ${sqlName(odd.name)} BYPASSRLS`);
+    expect((await inspect({ ...urls, scratchAdministrator }, profileOf(service))).findings.all).toEqual([]);
   });
 
   it('warns of a backup role that could write', async () => {

@@ -220,7 +220,7 @@ describe('before a restore', () => {
     async () => {
       const service = await withSettings();
       expect((await inside(service.administratorUrl)).findings).toEqual([
-        expect.stringMatching(/^setting app\.motto of database .*GRANT SET ON PARAMETER app\.motto TO/),
+        expect.stringMatching(/^setting app\.motto of this database could .*GRANT SET ON PARAMETER app\.motto TO/),
         expect.stringMatching(
           /^setting log_min_duration_statement of role .*GRANT SET ON PARAMETER log_min_duration_statement TO/,
         ),

@@ -258,6 +258,17 @@ describe('the script', () => {
     expect(await attributesOf(roles.owner)).toEqual(['nologin']);
     expect(await attributesOf(roles.administrator.name)).toEqual(['createdb', 'createrole']);
   });
+
+  it('lets row security be bypassed where asked to: by the backup role, and where it is forced by the administrator', async () => {
+    await runScript('--set=bypass_row_security=yes');
+    expect(await attributesOf(roles.backup.name)).toEqual(['bypassrls']);
+    expect(await attributesOf(roles.administrator.name)).toEqual(['createdb', 'createrole']);
+    await runScript('--set=bypass_row_security=forced');
+    expect(await runScript('--set=bypass_row_security=forced')).toBe('');
+    expect(await attributesOf(roles.administrator.name)).toEqual(['createdb', 'createrole', 'bypassrls']);
+    await runScript();
+    expect(await attributesOf(roles.administrator.name)).toEqual(['createdb', 'createrole']);
+  });
 });
 
 /** Those of the statements that are not refused for want of a right. */

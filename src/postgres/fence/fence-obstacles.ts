@@ -1,4 +1,5 @@
 import type { Client } from 'pg';
+import { qualifiedName } from '../identifier.ts';
 import { readServerMajor } from '../server-version.ts';
 import { describeSession, listSessions } from '../sessions.ts';
 
@@ -47,7 +48,11 @@ export async function findMissingFenceRights(
     [roles, major],
   );
   return [
-    ...(owns ? [] : [`administrator "${asking}" may not fence database "${database}": GRANT ${owner} TO ${asking}`]),
+    ...(owns
+      ? []
+      : [
+          `administrator "${asking}" may not fence database "${database}": GRANT ${qualifiedName(owner)} TO ${qualifiedName(asking)}`,
+        ]),
     ...found.rows.flatMap(({ role, exists, superuser, may }) => {
       if (!exists) return [`role "${role}" does not exist`];
       if (may) return [];
@@ -56,7 +61,7 @@ export async function findMissingFenceRights(
             `role "${role}" is a superuser, whose settings administrator "${asking}" may not change: the fence would not hold it`,
           ]
         : [
-            `administrator "${asking}" may not change settings of role "${role}": ALTER ROLE ${asking} CREATEROLE${major < 16 ? '' : `; GRANT ${role} TO ${asking} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE`}`,
+            `administrator "${asking}" may not change settings of role "${role}": ALTER ROLE ${qualifiedName(asking)} CREATEROLE${major < 16 ? '' : `; GRANT ${qualifiedName(role)} TO ${qualifiedName(asking)} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE`}`,
           ];
     }),
   ];
@@ -81,7 +86,9 @@ async function subscriptions(client: Client, database: string): Promise<string[]
      WHERE d.datname = $1 AND s.subenabled ORDER BY 1`,
     [database],
   );
-  return rows.map(({ name }) => `subscription "${name}" writes behind the fence: ALTER SUBSCRIPTION ${name} DISABLE`);
+  return rows.map(
+    ({ name }) => `subscription "${name}" writes behind the fence: ALTER SUBSCRIPTION ${qualifiedName(name)} DISABLE`,
+  );
 }
 
 /** A superuser's session is ended by a superuser only, and until it ends it writes. */

@@ -1,6 +1,7 @@
 /** What keeps a dump of this database from being restored into a fresh one beside it. Read inside the database itself. */
 import type { Client } from 'pg';
 import { findPublicSchemaBlockers } from './public-schema.ts';
+import { qualifiedName } from '../identifier.ts';
 import { readServerMajor } from '../server-version.ts';
 
 export interface Blockers {
@@ -101,7 +102,7 @@ async function unsettable(client: Client): Promise<string[]> {
     asking: string;
     why: string;
   }>(
-    `SELECT given.name, coalesce('role ' || quote_ident(r.rolname), 'database') AS "whose", r.rolname AS "role",
+    `SELECT given.name, coalesce('role ' || quote_ident(r.rolname) || ' in this database', 'this database') AS "whose", r.rolname AS "role",
             current_user AS "asking", given.why
      FROM pg_db_role_setting s
      JOIN pg_database d ON d.oid = s.setdatabase AND d.datname = current_database()
@@ -118,7 +119,7 @@ async function unsettable(client: Client): Promise<string[]> {
   );
   return rows.map(
     ({ name, whose, role, asking, why }) =>
-      `setting ${name} of ${whose} in this database could not be restored by "${asking}": ${remedy(major, { name, role, asking, why })}`,
+      `setting ${name} of ${whose} could not be restored by "${asking}": ${remedy(major, { name, role, asking: qualifiedName(asking), why })}`,
   );
 }
 
@@ -129,11 +130,11 @@ function remedy(
   if (why === 'role') {
     return major < 16
       ? `ALTER ROLE ${asking} CREATEROLE, or RESET it where the role is a superuser`
-      : `GRANT ${role} TO ${asking} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE`;
+      : `GRANT ${qualifiedName(role ?? '')} TO ${asking} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE`;
   }
   return major < 15
     ? 'before PostgreSQL 15 only a superuser sets it: use an administrator who is one, or RESET it'
-    : `GRANT SET ON PARAMETER ${name} TO ${asking}`;
+    : `GRANT SET ON PARAMETER ${qualifiedName(...name.split('.'))} TO ${asking}`;
 }
 
 /** Known parameters by their context; unknown ones with a dot are customized, and anybody's until PostgreSQL 14. */
@@ -249,6 +250,6 @@ async function forbiddenTablespaces(client: Client): Promise<string[]> {
   );
   return rows.map(
     ({ name, role }) =>
-      `the administrator may create nothing in tablespace "${name}", which the database uses: GRANT CREATE ON TABLESPACE "${name}" TO "${role}"`,
+      `the administrator may create nothing in tablespace "${name}", which the database uses: GRANT CREATE ON TABLESPACE ${qualifiedName(name)} TO ${qualifiedName(role)}`,
   );
 }
