@@ -31,7 +31,10 @@ export async function loadProfile(directory: string, service: string): Promise<L
   const known = await listServices(directory);
   // Only names of the listing are opened: a service's name never becomes a path of its own.
   if (!known.includes(service)) {
-    const choice = known.length === 0 ? `there is no profile in ${directory}` : `known services: ${known.join(', ')}`;
+    const choice =
+      known.length === 0
+        ? `there is no profile in ${directory}; --profiles (RUNBOOK_PROFILES) names the folder`
+        : `known services: ${known.join(', ')}`;
     throw refusal([`the service ${JSON.stringify(service.slice(0, 80))} has no profile; ${choice}`]);
   }
   const file = `${service}${ENDING}`;

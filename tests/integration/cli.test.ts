@@ -1,13 +1,12 @@
 import { randomUUID } from 'node:crypto';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Context } from '@temporalio/activity';
 import { ApplicationFailure } from '@temporalio/common';
 import { Worker } from '@temporalio/worker';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ensureBundle } from '../../scripts/build-bundle.ts';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { canonicalDigest } from '../../src/archive/canonical.ts';
 import { openObjectStore } from '../../src/archive/object-store.ts';
 import { setUpNamespace } from '../../src/commands/setup.ts';
@@ -21,6 +20,7 @@ import { verifySignature } from '../../src/integrations/ssh-signature.ts';
 import { createRedactor } from '../../src/process/redactor.ts';
 import { createSshKey, signText, type SshKey } from '../ssh-keys.ts';
 import { useStack } from '../stack.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 import { profile, type World } from '../workflow/scripted-activities.ts';
 import {
   type CliWorld,
@@ -536,7 +536,9 @@ describe('an archived report', () => {
         .catch(() => undefined);
       const { code, stderr } = await cli.runbook('report', service, '--format', 'html', '--profiles', '/nowhere');
       expect(code).toBe(1);
-      expect(stderr).toMatch(/^runbook: .*there is no profile in \/nowhere\n$/);
+      expect(stderr).toMatch(
+        /^runbook: .*there is no profile in \/nowhere; --profiles \(RUNBOOK_PROFILES\) names the folder\n$/,
+      );
     });
   });
 });
@@ -675,10 +677,9 @@ describe('a signed approval', () => {
   let erin: SshKey;
   let stranger: SshKey;
   beforeAll(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'runbook-keys-'));
+    folder = await temporaryDirectory('runbook-keys');
     [erin, stranger] = await Promise.all([createSshKey(folder, 'erin'), createSshKey(folder, 'stranger')]);
   });
-  afterAll(() => rm(folder, { recursive: true, force: true }));
 
   /** The plan with its own digest, and signatures that are really verified. */
   const real = (): Partial<MigrationActivities> => ({
