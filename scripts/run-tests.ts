@@ -9,7 +9,7 @@ import type { Failure, TestOutcome } from './test-outcome.ts';
 
 const root = path.resolve(import.meta.dirname, '..');
 /** GiB that the test servers take at their peak, with room to spare. */
-const neededSpace = 6;
+const neededSpace = 4;
 const outcomeFile = path.join(root, '.stack', 'test-outcome.json');
 /** More than a few are a choice of the caller's (`-t NAME`), who knows them. */
 const listedSkips = 20;
