@@ -2,8 +2,7 @@
 import type { Client } from 'pg';
 import type { Outcome } from '../../src/contract/profile.ts';
 import { captureObjectMap, type ObjectMap } from '../../src/postgres/catalog/object-map.ts';
-import { compareMaps, describeChange } from '../../src/postgres/catalog/object-map-change.ts';
-import { meansTheSame } from '../../src/postgres/catalog/object-map-restore.ts';
+import { compareMaps, describeChange, meansTheSame } from '../../src/postgres/catalog/object-map-change.ts';
 import type { Example } from '../stack/example.ts';
 import { withClient } from '../stack/postgres-cluster.ts';
 

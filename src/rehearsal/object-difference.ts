@@ -1,6 +1,5 @@
-import { compareMaps, describeChange } from '../postgres/catalog/object-map-change.ts';
+import { compareMaps, describeChange, meansTheSame } from '../postgres/catalog/object-map-change.ts';
 import type { DatabaseObject, ObjectMap } from '../postgres/catalog/object-map.ts';
-import { meansTheSame } from '../postgres/catalog/object-map-restore.ts';
 
 /**
  * One line for each object that is not as it was. Expressions that mean the same count as equal: those of the copy came out
@@ -13,7 +12,7 @@ export function objectDifferences(before: ObjectMap, after: ObjectMap): readonly
   return describeChange({
     added: withoutBelongings(added),
     removed: withoutBelongings(removed),
-    changed: changed.filter((object) => object.kind === 'extension' || !meansTheSame(object)),
+    changed: changed.filter((object) => !meansTheSame(object)),
   });
 }
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { normalizedDefinition } from '../../src/postgres/catalog/definition-text.ts';
+import { normalizedDefinition, sameForm } from '../../src/postgres/catalog/definition-text.ts';
 import {
   type DatabaseObject,
   digestOf,
@@ -35,6 +35,7 @@ describe('the normal form of a definition', () => {
   ])('is the same for %s', (before, after) => {
     expect(before).not.toBe(after);
     expect(normalizedDefinition(after)).toBe(normalizedDefinition(before));
+    expect(sameForm(after)).toBe(sameForm(before));
   });
 
   it.each([
@@ -53,6 +54,19 @@ describe('the normal form of a definition', () => {
     ['a quoted name', 'CHECK (("A" = 1))', 'CHECK ((a = 1))'],
   ])('tells %s', (_, one, other) => {
     expect(normalizedDefinition(one)).not.toBe(normalizedDefinition(other));
+    expect(sameForm(one)).not.toBe(sameForm(other));
+  });
+
+  // What differs in casts only has other values: none of these may be taken for the same after a downgrade.
+  it.each([
+    ['a number cut to an integer', 'SELECT (price)::integer AS price', 'SELECT price AS price'],
+    ['another type of an indexed value', 'USING btree (((j)::bigint))', 'USING btree (((j)::numeric))'],
+    ['a shorter text', `CHECK (((v)::character varying(2))::text = 'ab'::text)`, `CHECK ((v)::text = 'ab'::text)`],
+    ['another precision', 'DEFAULT (now())::timestamp(0) without time zone', 'DEFAULT now()'],
+    ['elements of another type', `ANY (ARRAY[('a'::text)::name])`, `ANY (ARRAY['a'::text])`],
+    ['the cast of another operand', 'CHECK ((a)::text = b)', 'CHECK (a = (b)::text)'],
+  ])('with its casts tells %s', (_, one, other) => {
+    expect(sameForm(one)).not.toBe(sameForm(other));
   });
 });
 
@@ -125,12 +139,49 @@ describe('comparing the change of production with that of the rehearsal', () => 
       rights: ['ownership table public.b: added in production to owner, in the rehearsal to other_owner'],
       notCompared: [],
     });
-    const published = compareMaps(mapOf(), mapOf(['publication', 'p', 'all tables']));
-    expect(compareChanges(published, compareMaps(mapOf(), mapOf()))).toEqual({
+    const subscribed = compareMaps(mapOf(), mapOf(['subscription', 's', 'publications {p} slot s']));
+    expect(compareChanges(subscribed, compareMaps(mapOf(), mapOf()))).toEqual({
       objects: [],
       rights: [],
-      notCompared: ['publication p: added in production'],
+      notCompared: ['subscription s: added in production'],
     });
+  });
+
+  it('compares publications: operations, tables, columns, row filters, schemas and owner', () => {
+    const published = (definition: string, owner = 'migrator') =>
+      compareMaps(
+        mapOf(['publication', 'p', 'insert tables public.a']),
+        mapOf(
+          ['publication', 'p', definition],
+          ['publication-schema', 'p.app', 'tables in schema'],
+          ['ownership', 'publication p', owner],
+        ),
+      );
+    const whole = 'insert via root tables public.a (x, y) where (x > 3)';
+    const nothing = { objects: [], rights: [], notCompared: [] };
+    expect(compareChanges(published(whole), published(whole))).toEqual(nothing);
+    for (const other of [
+      'insert update via root tables public.a (x, y) where (x > 3)',
+      'insert tables public.a (x, y) where (x > 3)',
+      'insert via root tables public.a (x) where (x > 3)',
+      'insert via root tables public.a (x, y) where (x > 4)',
+      'insert via root tables public.a (x, y) where (x > 3), public.b',
+    ]) {
+      expect(compareChanges(published(whole), published(other)).objects).toEqual([
+        expect.stringMatching(/^publication p: changed in production to /),
+      ]);
+    }
+    expect(compareChanges(published(whole), published(whole, 'other')).rights).toHaveLength(1);
+    expect(compareChanges(published(whole), compareMaps(mapOf(), mapOf())).objects).toEqual([
+      'publication p: changed in production, untouched in the rehearsal',
+      'publication-schema p.app: added in production, untouched in the rehearsal',
+    ]);
+  });
+
+  it('takes no text for a cast, and no cast for nothing', () => {
+    const of = (kind: ObjectKind, definition: string) => compareMaps(mapOf(), mapOf([kind, 'o', definition]));
+    expect(compareObjects(of('comment', 'a::b c'), of('comment', 'a::d c'))).toHaveLength(1);
+    expect(compareObjects(of('view', 'SELECT (a)::integer AS a'), of('view', 'SELECT a AS a'))).toHaveLength(1);
   });
 
   it('names each difference', () => {

@@ -3,14 +3,21 @@
  * `(status)::text = ANY ((ARRAY['a'::character varying, ...])::text[])` before and as
  * `(status)::text = ANY (ARRAY[('a'::character varying)::text, ...])` after. Both mean the same.
  *
- * This normal form leaves out what differs: casts (`::type`), parentheses around a single operand, white space. Operators,
- * names, literals and the grouping of AND and OR stay, so two definitions of equal normal form differ in casts at most.
+ * This normal form leaves out what differs: parentheses around a single operand, white space; and writes the cast of an array
+ * as casts of its elements. All else stays: two definitions of equal normal form mean the same.
  */
-export function normalizedDefinition(definition: string): string {
+export const sameForm = (definition: string): string => formOf(definition, 'kept');
+
+/**
+ * As `sameForm`, and without casts (`::type`): two definitions of equal normal form differ in casts at most. For what nothing
+ * but a dump and restore lies between.
+ */
+export const normalizedDefinition = (definition: string): string => formOf(definition, 'left-out');
+
+function formOf(definition: string, casts: Reader['casts']): string {
   const tokens = tokenized(definition);
   if (tokens === undefined) return definition;
-  const reader = { tokens, position: 0 };
-  return written(simplified(readItems(reader)));
+  return written(simplified(readItems({ tokens, casts, position: 0 })));
 }
 
 type Item = string | { readonly open: '(' | '['; readonly items: readonly Item[] };
@@ -33,6 +40,7 @@ function tokenized(text: string): string[] | undefined {
 
 interface Reader {
   readonly tokens: readonly string[];
+  readonly casts: 'kept' | 'left-out';
   position: number;
 }
 
@@ -47,7 +55,9 @@ function readItems(reader: Reader): Item[] {
       reader.position += 1;
       items.push({ open: token, items: inner });
     } else if (token === '::') {
+      const from = reader.position;
       skipType(reader);
+      if (reader.casts === 'kept') items.push(`::${reader.tokens.slice(from, reader.position).join(' ')}`);
     } else {
       items.push(token);
     }
@@ -98,6 +108,10 @@ function skipModifier(reader: Reader): void {
 function simplified(items: readonly Item[]): Item[] {
   const result: Item[] = [];
   for (const item of items) {
+    if (isCast(item)) {
+      cast(result, item);
+      continue;
+    }
     if (typeof item === 'string') {
       result.push(item);
       continue;
@@ -110,6 +124,45 @@ function simplified(items: readonly Item[]): Item[] {
     else if (item.open === '(' && inner.length === 1 && isBracketed(inner[0]!, '(')) result.push(inner[0]!);
     else result.push({ open: item.open, items: inner });
   }
+  return result;
+}
+
+const isCast = (item: Item | undefined): item is string => typeof item === 'string' && item.startsWith('::');
+
+/** Casts the operand at the end of `items`; the elements of an array one by one. */
+function cast(items: Item[], type: string): void {
+  const last = items.at(-1);
+  if (last === type) return;
+  if (last !== undefined && isBracketed(last, '[') && isArrayWord(items.at(-2)) && type.endsWith(ARRAY_OF)) {
+    items.pop();
+    items.push({ open: '[', items: elementsCast(last, type) });
+  } else items.push(type);
+}
+
+const ARRAY_OF = ' [ ]';
+const isArrayWord = (item: Item | undefined): boolean => item === 'ARRAY';
+
+function elementsCast(array: Item, type: string): Item[] {
+  const result: Item[] = [];
+  let element: Item[] = [];
+  const finish = (): void => {
+    if (element.length > 0 && isArrayWord(element[0])) cast(element, type);
+    else if (element.length > 0) {
+      if (!isOperand(element)) element = [{ open: '(', items: element }];
+      cast(element, type.slice(0, -ARRAY_OF.length));
+    }
+    result.push(...element);
+    element = [];
+  };
+  for (const item of typeof array === 'string' ? [] : array.items) {
+    if (item !== ',') {
+      element.push(item);
+      continue;
+    }
+    finish();
+    result.push(item);
+  }
+  finish();
   return result;
 }
 
@@ -141,8 +194,9 @@ const isName = (token: string): boolean =>
   /^["\p{L}_]/u.test(token) && !token.includes("'") && !KEYWORDS.has(token.toLowerCase());
 const isBracketed = (item: Item, open: '(' | '['): boolean => typeof item !== 'string' && item.open === open;
 
-/** A literal, a name, `ARRAY[...]`, a call, or something in parentheses: needs none of its own. */
-function isOperand(items: readonly Item[]): boolean {
+/** A literal, a name, `ARRAY[...]`, a call, or something in parentheses, and casts of it: needs none of its own. */
+function isOperand(given: readonly Item[]): boolean {
+  const items = given.slice(0, given.findLastIndex((item) => !isCast(item)) + 1);
   const [first, second] = items;
   if (first === undefined) return false;
   if (items.length === 1) return typeof first !== 'string' || !KEYWORDS.has(first.toLowerCase());

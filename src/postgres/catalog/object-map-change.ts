@@ -1,4 +1,4 @@
-import { normalizedDefinition } from './definition-text.ts';
+import { sameForm } from './definition-text.ts';
 import { type DatabaseObject, keyOf, type ObjectMap } from './object-map.ts';
 import { qualifiedName } from '../identifier.ts';
 import type { ObjectKind } from './object-map-queries.ts';
@@ -70,13 +70,47 @@ export const describeChange = (change: ObjectMapChange): string[] => [
   ...change.changed.map(describeChanged),
 ];
 
+/** Kinds whose definitions hold expressions; the text of others, such as a comment, counts as it stands. */
+const WITH_EXPRESSIONS: ReadonlySet<ObjectKind> = new Set<ObjectKind>([
+  'type',
+  'table',
+  'column',
+  'index',
+  'constraint',
+  'view',
+  'materialized-view',
+  'rule',
+  'function',
+  'trigger',
+  'policy',
+  'statistics',
+  'publication',
+]);
+
+export const holdsExpressions = (kind: ObjectKind): boolean => WITH_EXPRESSIONS.has(kind);
+
+const formOf = (kind: ObjectKind, definition: string): string =>
+  holdsExpressions(kind) ? sameForm(definition) : definition;
+
+/** Definitions of one object that PostgreSQL writes in two ways, or that give the same rights. */
+export const meansTheSame = (object: ObjectMapChange['changed'][number]): boolean =>
+  formOf(object.kind, object.before) === formOf(object.kind, object.after) || givesTheSame(object);
+
+/**
+ * Before PostgreSQL 15 everybody may create in schema `public`, and only its owner, a superuser as a rule, can grant the same
+ * to somebody by name: a restore by anybody else leaves that out. Rights to grant on are no part of it.
+ */
+export const givesTheSame = ({ kind, name, before, after }: ObjectMapChange['changed'][number]): boolean =>
+  kind === 'grants' && name === 'schema public' && givesEverybodyAll(before) && givesEverybodyAll(after);
+
+const givesEverybodyAll = (grants: string): boolean =>
+  grants.split('; ').includes('PUBLIC=CREATE, USAGE') && !grants.includes('*');
+
 /** Who owns what and who may do what: to be compared where the copy's roles are those of production, by name. */
 const RIGHTS: ReadonlySet<ObjectKind> = new Set<ObjectKind>(['ownership', 'grants', 'default-privileges']);
 
 /** Of the server, or cut off in a copy: never the same there. */
 const NEVER_COMPARED: ReadonlySet<ObjectKind> = new Set<ObjectKind>([
-  'publication',
-  'publication-schema',
   'subscription',
   'user-mapping',
   'tablespace',
@@ -170,7 +204,7 @@ function effectsOf(change: ObjectMapChange): Map<string, Effect> {
     kind,
     what,
     text,
-    form: normalizedDefinition(text),
+    form: formOf(kind, text),
   });
   return new Map([
     ...change.added.map((object) => [keyOf(object), effect(object.kind, 'added', object.definition)] as const),

@@ -1,6 +1,13 @@
 import { normalizedDefinition } from './definition-text.ts';
 import { type DatabaseObject, keyOf, type ObjectMap } from './object-map.ts';
-import { compareMaps, describeChange, describeChanged, type ObjectMapChange } from './object-map-change.ts';
+import {
+  compareMaps,
+  describeChange,
+  describeChanged,
+  givesTheSame,
+  holdsExpressions,
+  type ObjectMapChange,
+} from './object-map-change.ts';
 import type { ObjectKind } from './object-map-queries.ts';
 
 /** How a restored database relates to its original. Differences in words; `cosmetic` ones mean the same thing. */
@@ -50,39 +57,16 @@ export function compareForRestore(
   return { verdict, cosmetic, different };
 }
 
-/** Kinds whose definitions hold expressions; the text of others, such as a comment, counts as it stands. */
-const WITH_EXPRESSIONS = new Set<ObjectKind>([
-  'type',
-  'table',
-  'column',
-  'index',
-  'constraint',
-  'view',
-  'materialized-view',
-  'rule',
-  'function',
-  'trigger',
-  'policy',
-  'statistics',
-  'publication',
-]);
+const restoredForm = (kind: ObjectKind, definition: string): string =>
+  kind === 'extension'
+    ? definition.replace(/ version .*$/, '')
+    : holdsExpressions(kind)
+      ? normalizedDefinition(definition)
+      : definition;
 
-function formOf(kind: ObjectKind, definition: string): string {
-  if (kind === 'extension') return definition.replace(/ version .*$/, '');
-  return WITH_EXPRESSIONS.has(kind) ? normalizedDefinition(definition) : definition;
-}
-
-/** Definitions of one object that differ at most in how PostgreSQL writes an expression, or in rights that everybody has. */
-export const meansTheSame = ({ kind, name, before, after }: ObjectMapChange['changed'][number]): boolean =>
-  formOf(kind, before) === formOf(kind, after) ||
-  (kind === 'grants' && name === 'schema public' && givesEverybodyAll(before) && givesEverybodyAll(after));
-
-/**
- * Before PostgreSQL 15 everybody may create in schema `public`, and only its owner, a superuser as a rule, can grant the same
- * to somebody by name: a restore by anybody else leaves that out. Rights to grant on are no part of it.
- */
-const givesEverybodyAll = (grants: string): boolean =>
-  grants.split('; ').includes('PUBLIC=CREATE, USAGE') && !grants.includes('*');
+/** Definitions of one object that differ at most in what a restore may change without meaning anything. */
+const meansTheSame = (object: ObjectMapChange['changed'][number]): boolean =>
+  restoredForm(object.kind, object.before) === restoredForm(object.kind, object.after) || givesTheSame(object);
 
 /** Tables that have their columns in another order than before, one line each: what names no columns in its INSERTs notices. */
 export const reorderedColumns = (before: ObjectMap, after: ObjectMap): readonly string[] =>
