@@ -1,12 +1,10 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
 import { Client, Connection } from '@temporalio/client';
 import { DefaultLogger, Runtime, type Worker } from '@temporalio/worker';
 import { afterAll, beforeAll } from 'vitest';
 import { ensureBundle } from '../scripts/build-bundle.ts';
 import { createWorker } from '../src/worker.ts';
 import { randomName, useStack } from './stack.ts';
+import { temporaryDirectory } from './temporary-directory.ts';
 
 export interface RunningWorker {
   readonly client: Client;
@@ -29,7 +27,7 @@ export function useWorker(profiles: () => string): RunningWorker {
     process.env.TEMPORAL_ADDRESS = temporal.address;
     process.env.TEMPORAL_NAMESPACE = temporal.namespace;
     Runtime.install({ logger: new DefaultLogger('ERROR'), telemetryOptions: { logging: { filter: 'ERROR' } } });
-    stateDirectory = await mkdtemp(path.join(tmpdir(), 'runbook-state-'));
+    stateDirectory = await temporaryDirectory('runbook-state');
     const bundlePath = await ensureBundle();
     worker = await createWorker({ profilesDirectory: profiles(), stateDirectory, bundlePath, taskQueue });
     running = worker.run();
@@ -42,7 +40,6 @@ export function useWorker(profiles: () => string): RunningWorker {
     worker?.shutdown();
     await running;
     await client?.connection.close();
-    await rm(stateDirectory, { recursive: true, force: true });
   });
   return {
     get client() {

@@ -1,14 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { execFile } from 'node:child_process';
-import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, readdir, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { Client, Connection } from '@temporalio/client';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { DefaultLogger } from '@temporalio/worker';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { createBackupActivities } from '../../src/activities/backup/backup.ts';
 import type { ActivityDependencies } from '../../src/activities/dependencies.ts';
 import { createPlanActivities } from '../../src/activities/plan.ts';
@@ -24,6 +23,7 @@ import type { Profile } from '../../src/contract/profile.ts';
 import { createService } from '../fixtures/alembic/service.ts';
 import { testProfile, testRun } from '../integration-context.ts';
 import { databaseUrl, randomName, useStack } from '../stack.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 import { sample } from '../unit/report-sample.ts';
 import { type BackupSource, createBackupSource, createKeys, never } from './archive-source.ts';
 
@@ -57,7 +57,7 @@ async function releaseRepository(): Promise<{ readonly url: string; readonly com
 }
 
 beforeAll(async () => {
-  home = await mkdtemp(join(tmpdir(), 'archive-activities-'));
+  home = await temporaryDirectory('archive-activities');
   await mkdir(join(home, 'bin'));
   await writeFile(join(home, 'bin', 'secretctl'), SECRETCTL, { mode: 0o755 });
   process.env['PATH'] = `${join(home, 'bin')}:${process.env['PATH']}`;
@@ -116,7 +116,6 @@ beforeAll(async () => {
     secrets: createSecretVault(),
   };
 });
-afterAll(() => rm(home, { recursive: true, force: true }));
 
 const environmentOf = (info: ConstructorParameters<typeof MockActivityEnvironment>[0] = {}): MockActivityEnvironment =>
   new MockActivityEnvironment(
@@ -300,7 +299,7 @@ describe('verifyTooling', () => {
     /** The programs of this host but for one, or with another in its place. */
     async function withSshKeygen<T>(script: string | undefined, work: () => Promise<T>): Promise<T> {
       const before = process.env['PATH'] ?? '';
-      const folder = await mkdtemp(join(tmpdir(), 'no-ssh-keygen-'));
+      const folder = await temporaryDirectory('no-ssh-keygen');
       try {
         for (const other of before.split(':')) {
           for (const name of await readdir(other).catch(() => [])) {
@@ -312,7 +311,6 @@ describe('verifyTooling', () => {
         return await work();
       } finally {
         process.env['PATH'] = before;
-        await rm(folder, { recursive: true, force: true });
       }
     }
 

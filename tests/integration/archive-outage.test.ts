@@ -1,7 +1,4 @@
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { type ObjectStore, openObjectStore } from '../../src/archive/object-store.ts';
@@ -9,6 +6,7 @@ import type { S3Server } from '../../scripts/stack/connection.ts';
 import { isAlive, signalProcess } from '../../scripts/stack/process-identity.ts';
 import { startS3 } from '../../scripts/stack/s3.ts';
 import type { RunningServer } from '../../scripts/stack/server-process.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 import { never } from './archive-source.ts';
 
 const PART = 5 * 1024 * 1024;
@@ -24,7 +22,7 @@ let silences: (Date | undefined)[];
 const content = randomBytes(SIZE);
 
 beforeEach(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'archive-outage-'));
+  directory = await temporaryDirectory('archive-outage');
   await start();
   silences = [];
   opened = openObjectStore({ ...server, forcePathStyle: true }, server);
@@ -33,7 +31,6 @@ beforeEach(async () => {
 afterEach(async () => {
   opened.close();
   await kill();
-  await rm(directory, { recursive: true, force: true });
 });
 
 async function start(port?: number): Promise<void> {

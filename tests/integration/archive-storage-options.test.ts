@@ -1,5 +1,3 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
   CreateBucketCommand,
@@ -18,6 +16,7 @@ import { freePort } from '../../scripts/stack/free-port.ts';
 import { isAlive, signalProcess } from '../../scripts/stack/process-identity.ts';
 import { type RunningServer, startServer, withFreshPorts } from '../../scripts/stack/server-process.ts';
 import { useStack } from '../stack.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 import { type BackupSource, createBackupSource, fillWithBulk, never } from './archive-source.ts';
 
 // The embedded store reports options that it does not carry out; this one refuses and reports as Amazon S3 does.
@@ -34,7 +33,7 @@ let location: StoreLocation;
 const opened: ObjectStore[] = [];
 
 beforeAll(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'archive-options-'));
+  directory = await temporaryDirectory('archive-options');
   server = await withFreshPorts(async () => {
     const port = await freePort();
     const endpoint = `http://127.0.0.1:${port}`;
@@ -59,7 +58,6 @@ afterAll(async () => {
   for (const store of opened) store.close();
   client.destroy();
   if (isAlive(server)) signalProcess(server, 'SIGTERM');
-  await rm(directory, { recursive: true, force: true });
 });
 
 function open(options: Partial<StoreLocation>): ObjectStore {

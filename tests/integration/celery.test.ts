@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -16,6 +15,7 @@ import { createRedactor } from '../../src/process/redactor.ts';
 import { runProcess, startProcess } from '../../src/process/run.ts';
 import { testContext } from '../integration-context.ts';
 import { useStack } from '../stack.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 
 const stack = useStack();
 const { python } = stack.venv;
@@ -45,12 +45,11 @@ def work(seconds, path):
 `;
 
 beforeAll(async () => {
-  home = await mkdtemp(join(tmpdir(), 'celery-'));
+  home = await temporaryDirectory('celery');
   await writeFile(join(home, 'shop.py'), APPLICATION);
   await writeFile(join(home, 'broker'), stack.redis.url, { mode: 0o600 });
   context = testContext(home, { checkout: home });
 });
-afterAll(() => rm(home, { recursive: true }));
 
 const pause = (queues: readonly string[], changes: Partial<CeleryMechanism> = {}): Switch => ({
   name: 'jobs',

@@ -1,11 +1,11 @@
 import { execFile } from 'node:child_process';
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { Redactor } from '../../src/process/redactor.ts';
 import { type CheckoutRequest, ensureCheckout, resolveTag } from '../../src/repository/checkout.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 
 const run = promisify(execFile);
 const redactor = new Redactor([]);
@@ -48,14 +48,13 @@ const request = (commitName: string, change: Partial<CheckoutRequest> = {}): Che
 });
 
 beforeAll(async () => {
-  home = await mkdtemp(join(tmpdir(), 'checkout-'));
+  home = await temporaryDirectory('checkout');
 });
 beforeEach(async () => {
   origin = await mkdtemp(join(home, 'origin-'));
   stateDirectory = await mkdtemp(join(home, 'state-'));
   await git('init', '--quiet', '--initial-branch=main');
 });
-afterAll(() => rm(home, { recursive: true, force: true }));
 
 describe('a release tag', () => {
   it('is resolved to its commit, with and without a tag object', async () => {

@@ -1,10 +1,7 @@
 import { randomUUID } from 'node:crypto';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { DefaultLogger } from '@temporalio/worker';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { createBackupActivities } from '../../src/activities/backup/backup.ts';
 import { findManifest, writeManifest } from '../../src/archive/manifest.ts';
 import { runCommandLine } from '../../src/commands/program.ts';
@@ -14,6 +11,7 @@ import { createSecretVault } from '../../src/profile/secret-vault.ts';
 import { testRun } from '../integration-context.ts';
 import { createService } from '../postgres-service.ts';
 import { useStack } from '../stack.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 import { never, openTestStore } from './archive-source.ts';
 import { type ServiceProfile, writeServiceProfile } from './service-profile.ts';
 
@@ -36,13 +34,12 @@ const inputOf = (runId: string): StepInput => ({
 });
 
 beforeAll(async () => {
-  profiles = await mkdtemp(join(tmpdir(), 'cli-backup-'));
+  profiles = await temporaryDirectory('cli-backup');
   target = await writeServiceProfile(profiles, await createService(stack.postgres.primary));
   const input = inputOf(randomUUID());
   backup = await asActivity(input, () => activities.captureBackup({ ...input, step: 'backup.capture' }));
   await asActivity(input, () => activities.verifyBackup({ ...input, backup }));
 });
-afterAll(() => rm(profiles, { recursive: true, force: true }));
 
 async function runbook(...words: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
   let stdout = '';

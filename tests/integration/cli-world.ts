@@ -1,7 +1,6 @@
 /** A Temporal namespace, a worker with scripted activities and the command `runbook` as people run it: as a program. */
 import { spawn } from 'node:child_process';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client, Connection } from '@temporalio/client';
@@ -18,6 +17,7 @@ import type { Profile } from '../../src/contract/profile.ts';
 import { workflowIdOf } from '../../src/contract/request.ts';
 import type { RunStatus } from '../../src/contract/status.ts';
 import { loadProfile } from '../../src/profile/load.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 import { profile as scriptedProfile, scriptedActivities, type World } from '../workflow/scripted-activities.ts';
 import { randomName } from '../stack.ts';
 
@@ -73,15 +73,16 @@ export async function createNamespace(address: string): Promise<string> {
   }
 }
 
+/** May be called in a hook: those of the file are closed at its end. */
+const connections: Connection[] = [];
+afterAll(() => Promise.all(connections.map((connection) => connection.close())));
+
 export async function createWorld(): Promise<CliWorld> {
   const { address } = inject('stack').temporal;
   const namespace = await createNamespace(address);
   const connection = await Connection.connect({ address });
-  const profiles = await mkdtemp(join(tmpdir(), 'runbook-cli-'));
-  afterAll(async () => {
-    await connection.close();
-    await rm(profiles, { recursive: true, force: true });
-  });
+  const profiles = await temporaryDirectory('runbook-cli');
+  connections.push(connection);
   process.env['TEMPORAL_ADDRESS'] = address;
   process.env['TEMPORAL_NAMESPACE'] = namespace;
   return {

@@ -4,15 +4,15 @@
  */
 import { execFile } from 'node:child_process';
 import { existsSync, globSync } from 'node:fs';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { generateX25519Identity, identityToRecipient } from 'age-encryption';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { root, stackRoot } from '../../scripts/stack/layout.ts';
 import type { SecretReference } from '../../src/contract/profile.ts';
 import { parseProfile } from '../../src/profile/load.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 
 const run = promisify(execFile);
 
@@ -68,7 +68,7 @@ const composeFile = path.join(root, 'docker-compose.yml');
 let services: Record<string, ComposeService>;
 
 beforeAll(async () => {
-  folder = await mkdtemp(path.join(tmpdir(), 'compose-'));
+  folder = await temporaryDirectory('compose');
   const { stdout } = await run(path.join(root, 'docker', 'make-env'));
   variables = Object.fromEntries(
     stdout.split('\n').flatMap((line) => {
@@ -80,8 +80,6 @@ beforeAll(async () => {
   if (code !== 0) throw new Error(output);
   services = (JSON.parse(output) as { services: Record<string, ComposeService> }).services;
 });
-
-afterAll(() => rm(folder, { recursive: true, force: true }));
 
 describe('the parser of Compose', () => {
   test('refuses an unknown key', async () => {

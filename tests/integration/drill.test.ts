@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MockActivityEnvironment } from '@temporalio/testing';
@@ -14,6 +13,7 @@ import { createSecretVault } from '../../src/profile/secret-vault.ts';
 import { testRun } from '../integration-context.ts';
 import { createService, query, type TestService, withClient } from '../postgres-service.ts';
 import { createRole, databaseUrl, useStack } from '../stack.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 import { useWorker } from '../worker.ts';
 import { never, openTestStore } from './archive-source.ts';
 import { type ServiceProfile, writeServiceProfile } from './service-profile.ts';
@@ -25,11 +25,10 @@ let profiles: string;
 let production: TestService;
 
 beforeAll(async () => {
-  profiles = await mkdtemp(join(tmpdir(), 'drill-'));
+  profiles = await temporaryDirectory('drill');
   production = await createService(primary);
 });
 const worker = useWorker(() => profiles);
-afterAll(() => rm(profiles, { recursive: true, force: true }));
 
 const activities = createBackupActivities({ secrets: createSecretVault() });
 const asActivity = <T>(work: () => Promise<T>): Promise<T> =>

@@ -1,13 +1,12 @@
 import { execFile } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { Client, Connection } from '@temporalio/client';
 import type { ApplicationFailure } from '@temporalio/common';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { DefaultLogger } from '@temporalio/worker';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { ActivityDependencies } from '../../src/activities/dependencies.ts';
 import { readMigrationGraph } from '../../src/activities/graph.ts';
 import { STEP_ERRORS } from '../../src/contract/errors.ts';
@@ -17,6 +16,7 @@ import { createSecretVault } from '../../src/profile/secret-vault.ts';
 import { createService as createSource } from '../fixtures/alembic/service.ts';
 import { createService, execute } from '../postgres-service.ts';
 import { createDatabase, useStack } from '../stack.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 import { writeServiceProfile } from './service-profile.ts';
 
 const stack = useStack();
@@ -57,8 +57,7 @@ const versions = (url: string, rows: readonly string[], table = 'public.alembic_
   );
 
 beforeAll(async () => {
-  home = await mkdtemp(join(tmpdir(), 'graph-step-'));
-  afterAll(() => rm(home, { recursive: true, force: true }));
+  home = await temporaryDirectory('graph-step');
   const { root } = await createSource([
     { id: 'r0' },
     { id: 'a1', down: '"r0"', head: 'branch_labels = ("app",)', upgrade: 'op.execute("SELECT 1")' },

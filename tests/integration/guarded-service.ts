@@ -1,13 +1,10 @@
 /** A service with a repository, a production and a profile of its own, ready for `apply.upgrade`. */
 import { execFile } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { Client, Connection } from '@temporalio/client';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { DefaultLogger } from '@temporalio/worker';
-import { afterAll } from 'vitest';
 import { createAccessActivities } from '../../src/activities/preconditions/access.ts';
 import { upgradeProduction } from '../../src/activities/apply/apply.ts';
 import { countArrivals } from '../../src/activities/recovery/arrivals.ts';
@@ -24,6 +21,7 @@ import { createSecretVault } from '../../src/profile/secret-vault.ts';
 import { createService as createSource, type Revision } from '../fixtures/alembic/service.ts';
 import { createService, execute, type TestService } from '../postgres-service.ts';
 import { useStack } from '../stack.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 import { writeServiceProfile } from './service-profile.ts';
 
 const run = promisify(execFile);
@@ -54,8 +52,7 @@ export interface GuardedServiceOptions {
 
 export async function createGuardedService(options: GuardedServiceOptions): Promise<GuardedService> {
   const stack = useStack();
-  const home = await mkdtemp(join(tmpdir(), 'guarded-'));
-  afterAll(() => rm(home, { recursive: true, force: true }));
+  const home = await temporaryDirectory('guarded');
   const [{ root }, production] = await Promise.all([
     createSource([{ id: '0002' }, ...options.revisions]),
     createService(stack.postgres.primary),

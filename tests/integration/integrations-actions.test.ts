@@ -1,8 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import type { Announcement } from '../../src/contract/evidence/actions.ts';
 import { STEP_ERRORS, type StepError } from '../../src/contract/errors.ts';
 import type { CommandAction, HttpAction } from '../../src/contract/profile.ts';
@@ -11,6 +10,7 @@ import { runCommandAction } from '../../src/integrations/command-action.ts';
 import { sendHttpAction } from '../../src/integrations/http-action.ts';
 import { serve } from '../http-server.ts';
 import { testContext } from '../integration-context.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 
 let home: string;
 const secret = `token-${randomBytes(12).toString('hex')}`;
@@ -51,10 +51,9 @@ const failureOf = (work: Promise<unknown>): Promise<StepError> =>
   );
 
 beforeAll(async () => {
-  home = await mkdtemp(join(tmpdir(), 'actions-'));
+  home = await temporaryDirectory('actions');
   await writeFile(join(home, 'token'), `${secret}\n`, { mode: 0o600 });
 });
-afterAll(() => rm(home, { recursive: true }));
 
 describe('a command', () => {
   test('gets the message as JSON on standard input, its arguments filled in and read by no shell', async () => {

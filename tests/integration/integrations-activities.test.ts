@@ -1,7 +1,6 @@
 /** Activities of this project's preconditions, announcements and checks, run as a worker runs them. */
 import { randomUUID } from 'node:crypto';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Client, Connection } from '@temporalio/client';
 import { ApplicationFailure } from '@temporalio/common';
@@ -22,6 +21,7 @@ import type { MigrationRequest } from '../../src/contract/request.ts';
 import { serve } from '../http-server.ts';
 import { testProfile, testRun } from '../integration-context.ts';
 import { randomName, useStack } from '../stack.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 
 const stack = useStack();
 const template = await readFile(new URL('../../config/profile-template.yaml', import.meta.url), 'utf8');
@@ -31,7 +31,7 @@ let dependencies: ActivityDependencies;
 let connection: Connection;
 
 beforeAll(async () => {
-  home = await mkdtemp(join(tmpdir(), 'activities-'));
+  home = await temporaryDirectory('activities');
   await writeFile(join(home, 'whisper-transcriber.yaml'), template);
   connection = await Connection.connect({ address: stack.temporal.address });
   dependencies = {
@@ -44,7 +44,6 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await connection.close();
-  await rm(home, { recursive: true });
 });
 
 type Info = ConstructorParameters<typeof MockActivityEnvironment>[0];

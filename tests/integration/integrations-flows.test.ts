@@ -1,8 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { STEP_ERRORS, type StepError } from '../../src/contract/errors.ts';
 import type { FlowRequest } from '../../src/contract/profile.ts';
 import { withApplication } from '../../src/integrations/application.ts';
@@ -11,16 +10,16 @@ import { createRedactor } from '../../src/process/redactor.ts';
 import { identify } from '../../scripts/stack/process-identity.ts';
 import { serve } from '../http-server.ts';
 import { testContext } from '../integration-context.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 
 let home: string;
 const password = `pass-${randomBytes(8).toString('hex')}`;
 const session = `session-${randomBytes(8).toString('hex')}`;
 
 beforeAll(async () => {
-  home = await mkdtemp(join(tmpdir(), 'flows-'));
+  home = await temporaryDirectory('flows');
   await writeFile(join(home, 'password'), password, { mode: 0o600 });
 });
-afterAll(() => rm(home, { recursive: true }));
 
 const request = (name: string, more: Partial<FlowRequest>): FlowRequest => ({
   name,

@@ -1,9 +1,8 @@
 import { spawn } from 'node:child_process';
-import { access, constants, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { access, constants, writeFile } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { withClient } from '../../scripts/stack/postgres-cluster.ts';
 import { STEP_ERRORS, type StepError } from '../../src/contract/errors.ts';
 import type { Check, Measure } from '../../src/contract/profile.ts';
@@ -13,6 +12,7 @@ import { compareWithBaseline, median, takeMeasures } from '../../src/integration
 import { type Answer, serve } from '../http-server.ts';
 import { testContext, testProfile } from '../integration-context.ts';
 import { createDatabase, createRole, databaseUrl, useStack } from '../stack.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 
 const stack = useStack();
 const { primary } = stack.postgres;
@@ -22,7 +22,7 @@ let home: string;
 let context: IntegrationContext;
 
 beforeAll(async () => {
-  home = await mkdtemp(join(tmpdir(), 'monitor-'));
+  home = await temporaryDirectory('monitor');
   await writeFile(join(home, 'backup-url'), databaseUrl(primary, database.name, reader), { mode: 0o600 });
   await withClient(database.url, (client) =>
     client.query(`
@@ -40,7 +40,6 @@ beforeAll(async () => {
     },
   });
 });
-afterAll(() => rm(home, { recursive: true }));
 
 const measure = (name: string, source: Measure['source'], samples = 1): Measure => ({
   name,

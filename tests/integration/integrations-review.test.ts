@@ -1,13 +1,13 @@
 /** GitHub and GitLab are not at hand: answers have the form their REST documentation gives. */
-import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { chmod, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { STEP_ERRORS, type StepError } from '../../src/contract/errors.ts';
 import type { ReviewProfile } from '../../src/contract/profile.ts';
 import { confirmReview } from '../../src/integrations/review.ts';
 import { type Answer, serve } from '../http-server.ts';
 import { testContext } from '../integration-context.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 
 const commit = 'a'.repeat(40);
 const other = 'b'.repeat(40);
@@ -16,10 +16,9 @@ const token = { kind: 'file', path: 'token' } as const;
 let home: string;
 
 beforeAll(async () => {
-  home = await mkdtemp(join(tmpdir(), 'review-'));
+  home = await temporaryDirectory('review');
   await writeFile(join(home, 'token'), 'ghs_0123456789abcdef', { mode: 0o600 });
 });
-afterAll(() => rm(home, { recursive: true }));
 
 const verdict = (review: ReviewProfile) =>
   confirmReview(review, target, testContext(home)).then(

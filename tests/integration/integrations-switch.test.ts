@@ -1,16 +1,16 @@
-import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { chmod, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { STEP_ERRORS, type StepError } from '../../src/contract/errors.ts';
 import type { CommandAction, HttpAction, Switch } from '../../src/contract/profile.ts';
 import { engageSwitch, readSwitch, releaseSwitch } from '../../src/integrations/switch.ts';
 import { serve } from '../http-server.ts';
 import { testContext } from '../integration-context.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 
 let home: string;
 beforeAll(async () => {
-  home = await mkdtemp(join(tmpdir(), 'switch-'));
+  home = await temporaryDirectory('switch');
   // Keeps its state in a file and a record of what it was told.
   await writeFile(
     join(home, 'freezectl'),
@@ -29,7 +29,6 @@ esac
   );
   await chmod(join(home, 'freezectl'), 0o755);
 });
-afterAll(() => rm(home, { recursive: true }));
 beforeEach(async () => {
   await writeFile(join(home, 'state'), 'released');
   await writeFile(join(home, 'log'), '');

@@ -1,11 +1,10 @@
 import { randomUUID } from 'node:crypto';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ApplicationFailure } from '@temporalio/common';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { DefaultLogger } from '@temporalio/worker';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { createAccessActivities } from '../../src/activities/preconditions/access.ts';
 import { createBackupActivities } from '../../src/activities/backup/backup.ts';
 import { createRestoreActivities } from '../../src/activities/recovery/restore.ts';
@@ -23,14 +22,14 @@ import { captureObjectMap, digestOf, serializeObjectMap } from '../../src/postgr
 import { testProfile, testRun } from '../integration-context.ts';
 import { createService, execute, query, type TestService } from '../postgres-service.ts';
 import { randomName, useStack } from '../stack.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 import { createKeys } from './archive-source.ts';
 
 const stack = useStack();
 let home: string;
 beforeAll(async () => {
-  home = await mkdtemp(join(tmpdir(), 'postgres-activities-'));
+  home = await temporaryDirectory('postgres-activities');
 });
-afterAll(() => rm(home, { recursive: true, force: true }));
 
 async function secret(value: string): Promise<SecretReference> {
   const path = join(home, randomName('secret'));

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -7,7 +7,7 @@ import { ApplicationFailure } from '@temporalio/common';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { DefaultLogger } from '@temporalio/worker';
 import { Client } from 'pg';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { createFenceActivities } from '../../src/activities/apply/fence.ts';
 import { inspectFenceAccess } from '../../src/activities/preconditions/fence-access.ts';
 import { withRunStore } from '../../src/activities/run-store.ts';
@@ -24,6 +24,7 @@ import { counterDelta, readCounters } from '../../src/postgres/contents/write-co
 import { testProfile, testRun } from '../integration-context.ts';
 import { createService, execute, majorOf, query, type TestService, withClient } from '../postgres-service.ts';
 import { createRole, databaseUrl, randomName, useStack } from '../stack.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 import { createKeys } from './archive-source.ts';
 
 const stack = useStack();
@@ -35,9 +36,8 @@ const WRITE = `INSERT INTO public.notes (user_id, body) VALUES (1, 'a note')`;
 
 let home: string;
 beforeAll(async () => {
-  home = await mkdtemp(join(tmpdir(), 'postgres-fence-'));
+  home = await temporaryDirectory('postgres-fence');
 });
-afterAll(() => rm(home, { recursive: true, force: true }));
 
 async function secret(value: string): Promise<SecretReference> {
   const path = join(home, randomName('secret'));

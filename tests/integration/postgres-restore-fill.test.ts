@@ -1,11 +1,10 @@
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createReadStream } from 'node:fs';
-import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { STEP_ERRORS, StepError } from '../../src/contract/errors.ts';
 import { withConnection } from '../../src/postgres/connection.ts';
 import { readContents } from '../../src/postgres/contents/contents.ts';
@@ -24,6 +23,7 @@ import { createRedactor } from '../../src/process/redactor.ts';
 import { createService, execute, majorOf, query, type TestService } from '../postgres-service.ts';
 import { createDatabase, databaseUrl, randomName, useStack } from '../stack.ts';
 import { failureOf } from '../step-failure.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 
 const server = useStack().postgres.primary;
 const major = await majorOf(server);
@@ -31,9 +31,8 @@ const signal = new AbortController().signal;
 
 let folder: string;
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'restore-fill-'));
+  folder = await temporaryDirectory('restore-fill');
 });
-afterAll(() => rm(folder, { recursive: true, force: true }));
 
 const libpq = (url: string): Record<string, string> => {
   const { hostname, port, username, password, pathname } = new URL(url);

@@ -1,12 +1,10 @@
 import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { Client } from 'pg';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { STEP_ERRORS, StepError } from '../../src/contract/errors.ts';
 import { withConnection } from '../../src/postgres/connection.ts';
 import { readContents } from '../../src/postgres/contents/contents.ts';
@@ -20,6 +18,7 @@ import { createRedactor } from '../../src/process/redactor.ts';
 import { createService, execute, majorOf, query, type TestService, withClient } from '../postgres-service.ts';
 import { databaseUrl, useStack } from '../stack.ts';
 import { failureOf } from '../step-failure.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 
 const server = useStack().postgres.primary;
 const major = await majorOf(server);
@@ -28,9 +27,8 @@ const run = promisify(execFile);
 
 let folder: string;
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'restore-test-'));
+  folder = await temporaryDirectory('restore-test');
 });
-afterAll(() => rm(folder, { recursive: true, force: true }));
 
 /** A dump and its ledger, as `backup.capture` takes them. */
 interface Backup {

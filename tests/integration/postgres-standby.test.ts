@@ -1,8 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Client } from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -17,6 +16,7 @@ import { findStandbyBlockers, type StandbyAccess } from '../../src/postgres/stan
 import { swapDatabases, type SwapRequest } from '../../src/postgres/swap/swap.ts';
 import { createService, execute, query, type TestService, withClient } from '../postgres-service.ts';
 import { databaseUrl } from '../stack.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 
 // Servers of their own: a standby that stands still would be found by other files too.
 const directory = join(stackRoot, 'test', randomBytes(4).toString('hex'));
@@ -264,7 +264,7 @@ describe('what would keep sessions on standbys from being ended', () => {
   it('does not include receivers that are no servers', async () => {
     const service = await createService(stack.postgres.primary!);
     await caughtUp();
-    const folder = await mkdtemp(join(tmpdir(), 'receivewal-'));
+    const folder = await temporaryDirectory('receivewal');
     const url = new URL(stack.postgres.primary!.superuserUrl);
     const receiver = spawn(
       join(stack.postgres.primary!.binDirectory, 'pg_receivewal'),
@@ -295,7 +295,6 @@ describe('what would keep sessions on standbys from being ended', () => {
     } finally {
       receiver.kill();
       await once(receiver, 'exit');
-      await rm(folder, { recursive: true, force: true });
     }
   });
 });

@@ -1,7 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer, connect, type Server, type AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { withConnection } from '../../src/postgres/connection.ts';
 import { captureObjectMap, type ObjectMap } from '../../src/postgres/catalog/object-map.ts';
@@ -9,6 +6,7 @@ import { compareForRestore } from '../../src/postgres/catalog/object-map-restore
 import { neutralize } from '../../src/rehearsal/neutralize.ts';
 import { createService, execute, query, type TestService } from '../postgres-service.ts';
 import { createDatabase, createRole, databaseUrl, useStack } from '../stack.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 import { never } from './archive-source.ts';
 import { type RehearsedService, rehearsedService } from './rehearsal-world.ts';
 
@@ -48,7 +46,7 @@ describe('a database with foreign tables', () => {
   let password: string;
 
   beforeAll(async () => {
-    profiles = await mkdtemp(join(tmpdir(), 'isolation-'));
+    profiles = await temporaryDirectory('isolation');
     const port = await gate.open();
     production = await createService(primary);
     const { owner, application } = production.roles;
@@ -92,7 +90,6 @@ describe('a database with foreign tables', () => {
     await service.drop();
     for (const role of Object.values(production.roles))
       await execute(scratch.superuserUrl, `DROP ROLE IF EXISTS "${role}"`);
-    await rm(profiles, { recursive: true, force: true });
     gate.close();
   });
 

@@ -1,6 +1,3 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { databaseMark } from '../../src/postgres/restore/database-mark.ts';
 import { rehearsalTarget } from '../../src/rehearsal/login.ts';
@@ -9,6 +6,7 @@ import type { RehearsalRestore } from '../../src/contract/evidence/rehearsal.ts'
 import type { ConnectionTarget } from '../../src/postgres/connection-url.ts';
 import { createService, execute, majorOf, query, type TestService, withClient } from '../postgres-service.ts';
 import { createRole, databaseUrl, useStack } from '../stack.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 import { type RehearsedService, rehearsedService } from './rehearsal-world.ts';
 
 const { primary, scratch } = useStack().postgres;
@@ -17,11 +15,10 @@ let profiles: string;
 let production: TestService;
 
 beforeAll(async () => {
-  profiles = await mkdtemp(join(tmpdir(), 'rehearsal-'));
+  profiles = await temporaryDirectory('rehearsal');
   production = await createService(primary);
 });
 afterAll(async () => {
-  await rm(profiles, { recursive: true, force: true });
   await dropPlaceholders();
 });
 

@@ -1,5 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { Client, Connection } from '@temporalio/client';
@@ -19,6 +18,7 @@ import { createSecretVault } from '../../src/profile/secret-vault.ts';
 import { createService as createCheckout, type Revision } from '../fixtures/alembic/service.ts';
 import { createService, execute, type TestService } from '../postgres-service.ts';
 import { useStack } from '../stack.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 import { never } from './archive-source.ts';
 import { asActivity, rehearsedService, type RehearsedService } from './rehearsal-world.ts';
 
@@ -31,7 +31,7 @@ let deps: ActivityDependencies;
 let restore: RehearsalTrialInput['restore'];
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'runbook-trial-'));
+  folder = await temporaryDirectory('runbook-trial');
   production = await createService(stack.postgres.primary);
   service = await rehearsedService(folder, production);
   restore = await service.restore();
@@ -46,7 +46,6 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await service.drop();
-  await rm(folder, { recursive: true, force: true });
 });
 
 /** The input of a trial of one revision upon what is deployed. */

@@ -1,6 +1,5 @@
 import { execFile } from 'node:child_process';
-import { access, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { access, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -9,7 +8,7 @@ import type { ApplicationFailure } from '@temporalio/common';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { DefaultLogger } from '@temporalio/worker';
 import { Client as PostgresClient } from 'pg';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { createAccessActivities } from '../../src/activities/preconditions/access.ts';
 import type { ActivityDependencies } from '../../src/activities/dependencies.ts';
 import { rollBackProduction } from '../../src/activities/recovery/rollback.ts';
@@ -26,6 +25,7 @@ import { createSecretVault } from '../../src/profile/secret-vault.ts';
 import { createService as createSource } from '../fixtures/alembic/service.ts';
 import { createService, execute, query, type TestService, withClient } from '../postgres-service.ts';
 import { useStack } from '../stack.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 import { writeServiceProfile } from './service-profile.ts';
 
 const stack = useStack();
@@ -70,8 +70,7 @@ let commit: string;
 let deps: ActivityDependencies;
 
 beforeAll(async () => {
-  home = await mkdtemp(join(tmpdir(), 'rollback-'));
-  afterAll(() => rm(home, { recursive: true, force: true }));
+  home = await temporaryDirectory('rollback');
   source = (await createSource(REVISIONS)).root;
   const git = (...args: readonly string[]) =>
     run('git', ['-C', source, '-c', 'user.name=Test', '-c', 'user.email=test@example.com', ...args]);

@@ -1,6 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { zstdDecompressSync } from 'node:zlib';
@@ -10,6 +9,7 @@ import { sha256 } from '../../src/archive/canonical.ts';
 import type { StoredDocument } from '../../src/contract/evidence/step.ts';
 import { query } from '../postgres-service.ts';
 import { createDatabase, useStack } from '../stack.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 import { createKeys, never, openTestStore } from './archive-source.ts';
 
 const run = promisify(execFile);
@@ -19,11 +19,8 @@ export async function useRowsArchives() {
   const server = useStack().postgres.primary;
   const store = openTestStore();
   const { identity, recipient } = await createKeys();
-  const folder = await mkdtemp(join(tmpdir(), 'rows-archive-'));
-  afterAll(async () => {
-    store.close();
-    await rm(folder, { recursive: true, force: true });
-  });
+  const folder = await temporaryDirectory('rows-archive');
+  afterAll(() => store.close());
 
   const fetched = async (uri: string): Promise<Uint8Array> =>
     (await store.get(uri.slice(store.uri('').length), never()))!;

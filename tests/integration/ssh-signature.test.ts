@@ -1,11 +1,11 @@
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { sha256 } from '../../src/archive/canonical.ts';
 import { type SignatureToVerify, verifySignature } from '../../src/integrations/ssh-signature.ts';
 import { createRedactor } from '../../src/process/redactor.ts';
 import { createSshKey, signText, type SshKey } from '../ssh-keys.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 
 const DIGEST = sha256('the plan');
 let folder: string;
@@ -14,14 +14,13 @@ let frank: SshKey;
 let stranger: SshKey;
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'ssh-signature-'));
+  folder = await temporaryDirectory('ssh-signature');
   [erin, frank, stranger] = await Promise.all([
     createSshKey(folder, 'erin'),
     createSshKey(folder, 'frank', ['-t', 'ecdsa', '-b', '384']),
     createSshKey(folder, 'stranger'),
   ]);
 });
-afterAll(() => rm(folder, { recursive: true, force: true }));
 
 const verify = (signature: string, more: Partial<SignatureToVerify> = {}) =>
   verifySignature({

@@ -1,8 +1,7 @@
-import { cp, mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { cp } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { downgradePlan } from '../../src/alembic/downgrade-plan.ts';
 import { resolveTarget, unknownRevisions } from '../../src/alembic/graph.ts';
 import { isHiddenGraph } from '../../src/alembic/hidden-graph.ts';
@@ -14,16 +13,16 @@ import type { Chain } from '../fixtures/verdicts/chain.ts';
 import { GRAPHS } from '../fixtures/verdicts/graphs.ts';
 import { SURROUNDINGS } from '../fixtures/verdicts/surroundings.ts';
 import { useStack } from '../stack.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 
 const { venv } = useStack();
 const fixtures = dirname(fileURLToPath(new URL('../fixtures/verdicts/chains.ts', import.meta.url)));
 
 let root: string;
 beforeAll(async () => {
-  root = await mkdtemp(join(tmpdir(), 'verdict-chains-'));
+  root = await temporaryDirectory('verdict-chains');
   await cp(fixtures, root, { recursive: true });
 });
-afterAll(() => rm(root, { recursive: true, force: true }));
 
 function graphOf({ name, folder = name, alembic }: Chain): Promise<AlembicGraph> {
   const directory = join(root, folder);

@@ -1,10 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { DefaultLogger } from '@temporalio/worker';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { createAccessActivities } from '../../src/activities/preconditions/access.ts';
 import { createBackupActivities } from '../../src/activities/backup/backup.ts';
 import { createRestoreActivities } from '../../src/activities/recovery/restore.ts';
@@ -16,14 +15,14 @@ import { holdMigrationLock } from '../../src/postgres/advisory-lock.ts';
 import { testProfile, testRun } from '../integration-context.ts';
 import { createService, execute, type TestService } from '../postgres-service.ts';
 import { randomName, useStack } from '../stack.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 import { createKeys, never } from './archive-source.ts';
 
 const stack = useStack();
 let home: string;
 beforeAll(async () => {
-  home = await mkdtemp(join(tmpdir(), 'way-back-'));
+  home = await temporaryDirectory('way-back');
 });
-afterAll(() => rm(home, { recursive: true, force: true }));
 
 async function secret(value: string): Promise<SecretReference> {
   const path = join(home, randomName('secret'));

@@ -1,20 +1,19 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import { parseDocument } from 'yaml';
 import type { CheckedProfile } from '../../src/commands/check-profile.ts';
 import { runCommandLine } from '../../src/commands/program.ts';
 import { StepError } from '../../src/contract/errors.ts';
 import { loadProfile } from '../../src/profile/load.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 
 const template = await readFile(new URL('../../config/profile-template.yaml', import.meta.url), 'utf8');
 
 let folder: string;
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'runbook-check-'));
+  folder = await temporaryDirectory('runbook-check');
 });
-afterEach(() => rm(folder, { recursive: true, force: true }));
 
 /** A profile in the folder: the template with something changed. */
 async function write(

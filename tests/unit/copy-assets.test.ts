@@ -1,17 +1,16 @@
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { beforeAll, expect, test } from 'vitest';
 import { copyAssets } from '../../scripts/copy-assets.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 
 const sources = path.resolve(import.meta.dirname, '../../src');
 let folder: string;
 
 beforeAll(async () => {
-  folder = await mkdtemp(path.join(tmpdir(), 'assets-'));
+  folder = await temporaryDirectory('assets');
 });
-afterAll(() => rm(folder, { recursive: true, force: true }));
 
 test('the build gets every Python part, where the compiled code looks for it', async () => {
   const target = path.join(folder, 'dist');

@@ -1,8 +1,9 @@
 import { execFile } from 'node:child_process';
-import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { beforeAll, expect, it } from 'vitest';
+import { temporaryDirectory } from '../temporary-directory.ts';
 
 const root = path.resolve(import.meta.dirname, '../..');
 const run = promisify(execFile);
@@ -11,11 +12,10 @@ let directory: string;
 /** A project of the same layout and settings, so that a file can be wrong without being in anybody's way. */
 beforeAll(async () => {
   await mkdir(path.join(root, '.stack'), { recursive: true });
-  directory = await mkdtemp(path.join(root, '.stack', 'lint-'));
+  directory = await temporaryDirectory('lint', path.join(root, '.stack'));
   for (const name of ['.oxlintrc.json', 'tsconfig.json'])
     await copyFile(path.join(root, name), path.join(directory, name));
 });
-afterAll(() => rm(directory, { recursive: true, force: true }));
 
 async function findings(file: string, text: string): Promise<string> {
   const target = path.join(directory, file);

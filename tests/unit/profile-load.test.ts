@@ -1,12 +1,12 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { parse, parseDocument, stringify } from 'yaml';
 import { StepError } from '../../src/contract/errors.ts';
 import type { Profile } from '../../src/contract/profile.ts';
 import { loadProfile, parseProfile } from '../../src/profile/load.ts';
 import type { ProfileDocument } from '../../src/profile/schema.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 
 const template = await readFile(new URL('../../config/profile-template.yaml', import.meta.url), 'utf8');
 
@@ -343,12 +343,11 @@ describe('a profile is refused', () => {
 describe('profiles of a folder', () => {
   let directory: string;
   beforeAll(async () => {
-    directory = await mkdtemp(join(tmpdir(), 'profiles-'));
+    directory = await temporaryDirectory('profiles');
     await writeFile(join(directory, 'whisper-transcriber.yaml'), template);
     await writeFile(join(directory, 'other.yaml'), template);
     await writeFile(join(directory, 'notes.txt'), 'no profile');
   });
-  afterAll(() => rm(directory, { recursive: true }));
 
   const refusalOf = async (service: string): Promise<string> =>
     loadProfile(directory, service).then(

@@ -1,8 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { chmod, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { beforeAll, describe, expect, test, vi } from 'vitest';
 import { STEP_ERRORS, type StepError } from '../../src/contract/errors.ts';
 import type { SecretReference } from '../../src/contract/profile.ts';
 import { parseEnvironmentFile } from '../../src/profile/environment-file.ts';
@@ -10,6 +9,7 @@ import { parseProfile } from '../../src/profile/load.ts';
 import { collectSecretReferences } from '../../src/profile/secret-references.ts';
 import { describeReference, resolveSecret } from '../../src/profile/secrets.ts';
 import { readFile } from 'node:fs/promises';
+import { temporaryDirectory } from '../temporary-directory.ts';
 
 let home: string;
 const value = `s3cret ${randomBytes(8).toString('hex')}`;
@@ -24,7 +24,7 @@ const failureOf = (reference: SecretReference): Promise<StepError> =>
   );
 
 beforeAll(async () => {
-  home = await mkdtemp(join(tmpdir(), 'secrets-'));
+  home = await temporaryDirectory('secrets');
   await writeFile(join(home, 'value'), `${value}\n`, { mode: 0o600 });
   await writeFile(
     join(home, 'secretctl'),
@@ -41,7 +41,6 @@ esac
     { mode: 0o755 },
   );
 });
-afterAll(() => rm(home, { recursive: true }));
 
 describe('a secret', () => {
   test('comes from a command run without a shell, in the folder of the profile', async () => {

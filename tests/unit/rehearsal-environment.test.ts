@@ -1,12 +1,12 @@
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { secretAccess } from '../../src/activities/integration-context.ts';
 import type { ConfiguredValue, Profile, SecretReference } from '../../src/contract/profile.ts';
 import { parseProfile } from '../../src/profile/load.ts';
 import { createSecretVault } from '../../src/profile/secret-vault.ts';
 import { rehearsalEnvironment, withheldText } from '../../src/rehearsal/environment.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 
 const template = await readFile(new URL('../../config/profile-template.yaml', import.meta.url), 'utf8');
 const target = {
@@ -22,11 +22,10 @@ const PRODUCTION = '://migrator:prodWord@db.prod.example:5432/whisper';
 
 let folder: string;
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'environment-'));
+  folder = await temporaryDirectory('environment');
   await mkdir(join(folder, 'profiles'));
   await writeFile(join(folder, 'staging.env'), 'APP_ENV=staging\n');
 });
-afterAll(() => rm(folder, { recursive: true, force: true }));
 
 async function secret(name: string, value: string): Promise<SecretReference> {
   await writeFile(join(folder, name), value);

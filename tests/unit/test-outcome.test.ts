@@ -1,21 +1,19 @@
 import { execFile } from 'node:child_process';
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { afterAll, expect, it, vi } from 'vitest';
+import { expect, it, vi } from 'vitest';
 import type { TestOutcome } from '../../scripts/test-outcome.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 
 const root = path.resolve(import.meta.dirname, '../..');
 const run = promisify(execFile);
-const folders: string[] = [];
 vi.setConfig({ testTimeout: 60_000 });
-afterAll(() => Promise.all(folders.map((folder) => rm(folder, { recursive: true, force: true }))));
 
 /** What a run of these test files leaves: in a project of their own, so that they fail in nobody's way. */
 async function outcomeOf(files: Readonly<Record<string, string>>): Promise<TestOutcome> {
   await mkdir(path.join(root, '.stack'), { recursive: true });
-  const folder = await mkdtemp(path.join(root, '.stack', 'outcome-'));
-  folders.push(folder);
+  const folder = await temporaryDirectory('outcome', path.join(root, '.stack'));
   await writeFile(path.join(folder, 'vitest.config.js'), 'export default {};');
   for (const [name, text] of Object.entries(files)) await writeFile(path.join(folder, name), text);
   const outcome = path.join(folder, 'outcome.json');
