@@ -63,6 +63,7 @@ async function inTurn(of: keyof typeof TURN): Promise<void> {
 
 async function receiveSignal(run: MigrationRun, name: MessageName, args: readonly unknown[]): Promise<void> {
   await inTurn('signal');
+  run.stopIfHistoryIsFull();
   const parsed = parseMessage(name, args);
   if (parsed.kind === 'malformed') run.refuse(name, parsed.why);
   else await receive(run, parsed.message);
@@ -70,6 +71,7 @@ async function receiveSignal(run: MigrationRun, name: MessageName, args: readonl
 
 async function answerUpdate(run: MigrationRun, name: MessageName, args: readonly unknown[]): Promise<MessageAnswer> {
   await inTurn('update');
+  run.stopIfHistoryIsFull();
   const parsed = parseMessage(name, args);
   // The validator has passed these arguments, but a replay does not run validators.
   if (parsed.kind === 'malformed') throw ApplicationFailure.nonRetryable(parsed.why, MESSAGE_MALFORMED);

@@ -8,6 +8,7 @@ import { rollbackOffer } from '../contract/rehearsal-offer.ts';
 import type { Rehearsal } from '../contract/evidence/rehearsal.ts';
 import type { Outcome } from '../contract/profile.ts';
 import type { MigrationRequest } from '../contract/request.ts';
+import { EVIDENCE_KEPT } from './bounds.ts';
 import type { DecisionRecord, Obligation, Refusal, RunStatus, Stage, StepRecord, Waiting } from '../contract/status.ts';
 
 /** Why the forward path was left. */
@@ -62,11 +63,15 @@ export class RunState {
   readonly salvaged: string[] = [];
   /** What a rollback would drop beyond the migration's own; undefined where it was not, or could not be, counted. */
   arrivals: Arrivals | undefined;
+  /** Milliseconds since the epoch, by the server's clock: before the latest backup was begun. Its own times are a worker's. */
+  backupSince = 0;
   /** Of the latest backup. */
   verification: BackupVerification | undefined;
   intervened = false;
   /** Recoveries that failed, in the whole run: after a failed restore nobody knows that nothing was changed. */
   readonly tried: ('rollback' | 'restore')[] = [];
+  /** Decisions `retry` and `continue`. */
+  retries = 0;
   readonly backups: BackupEvidence[] = [];
   readonly timeline: StepRecord[] = [];
   readonly decisions: DecisionRecord[] = [];
@@ -100,6 +105,22 @@ export class RunState {
     const index = this.timeline.findIndex((step) => step.id === id);
     const step = this.timeline[index];
     if (step) this.timeline[index] = { ...step, ...end, endedAt: this.time() };
+    this.boundEvidence(id);
+  }
+
+  /** A step that is done again and again, by decisions of people, keeps the evidence of its last repetitions. */
+  private boundEvidence(id: string): void {
+    const [base = id] = id.split('#');
+    const ended = this.timeline.flatMap((step, index) =>
+      (step.id === base || step.id.startsWith(`${base}#`)) && step.endedAt !== undefined ? [index] : [],
+    );
+    const cut = ended.at(-EVIDENCE_KEPT - 1);
+    const step = cut === undefined ? undefined : this.timeline[cut];
+    if (cut === undefined || step?.evidence === undefined) return;
+    this.timeline[cut] = {
+      ...step,
+      evidence: { leftOut: 'one of many repetitions: the history of the workflow has it' },
+    };
   }
 
   /** From here on checks count anew: production has been changed again. */

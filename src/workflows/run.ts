@@ -16,6 +16,7 @@ import type { Profile } from '../contract/profile.ts';
 import type { MigrationRequest } from '../contract/request.ts';
 import { SEARCH_ATTRIBUTES } from '../contract/search-attributes.ts';
 import type { Stage, Waiting } from '../contract/status.ts';
+import { historyTrouble, SIGNATURES_LOOKED_AT } from './bounds.ts';
 import { detailsMarkdown } from './details.ts';
 import { failureText, StoppedAtGate, stepRefused } from './failure.ts';
 import { type OpenGate, type Ruling, rule } from './message-policy.ts';
@@ -41,6 +42,8 @@ export class MigrationRun {
   private interruption: Trouble | undefined;
   private scope: CancellationScope | undefined;
   private failedStep = 'workflow';
+  /** Signatures under verification, or found not to count. */
+  private doubtfulSignatures = 0;
   private publishedStage = '';
 
   constructor(request: MigrationRequest) {
@@ -163,10 +166,19 @@ export class MigrationRun {
     return trouble;
   }
 
-  /** The first interruption counts; it stops what `forward` is running. */
+  /** The first interruption counts; it stops what `forward` is running, and nobody decides at a gate that is being left. */
   interrupt(trouble: Trouble): void {
     this.interruption ??= trouble;
-    this.scope?.cancel();
+    if (this.scope === undefined) return;
+    this.openGate = undefined;
+    this.scope.cancel();
+  }
+
+  /** Asked with each message. Once production is being changed, ending it well comes first. */
+  stopIfHistoryIsFull(): void {
+    if (this.state.stage !== 'before-upgrade' || this.interruption) return;
+    const message = historyTrouble(workflowInfo());
+    if (message !== undefined) this.interrupt({ kind: 'failure', step: 'workflow', message, findings: [] });
   }
 
   /** Something stops the work of `forward` at this moment. Outside of it nothing is stopped any more. */
@@ -228,14 +240,23 @@ export class MigrationRun {
     const { signature } = message;
     if (gate?.gate !== 'production' || signature === undefined) return this.receive(message);
     if (rule(this.state.stage, gate, message).kind === 'refused') return this.receive(message);
-    const verification = await this.verify({ by: message.by, planDigest: gate.planDigest, signature });
-    if (!verification.valid) {
-      const why = `the signature does not count: ${verification.why}`;
-      this.refuse('approve', why, message.by);
-      this.publish();
-      return { kind: 'refused', by: message.by, why };
+    if (this.doubtfulSignatures >= SIGNATURES_LOOKED_AT) {
+      return this.refused(
+        message.by,
+        `${SIGNATURES_LOOKED_AT} signatures of this run are being looked at or did not count: no further one is; find out who sends them, abort, and start a new run`,
+      );
     }
+    this.doubtfulSignatures += 1;
+    const verification = await this.verify({ by: message.by, planDigest: gate.planDigest, signature });
+    if (!verification.valid) return this.refused(message.by, `the signature does not count: ${verification.why}`);
+    this.doubtfulSignatures -= 1;
     return this.receive({ ...message, planDigest: gate.planDigest }, verification.key);
+  }
+
+  private refused(by: string, why: string): Ruling {
+    this.refuse('approve', why, by);
+    this.publish();
+    return { kind: 'refused', by, why };
   }
 
   private async verify(signed: Omit<VerifyApprovalInput, keyof StepInput>): Promise<ApprovalVerification> {

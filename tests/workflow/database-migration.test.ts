@@ -513,6 +513,26 @@ describe('a rehearsal', () => {
     expect(world.calls.filter((call) => call === 'rehearseMigration')).toHaveLength(3);
   });
 
+  it('that has expired by the server’s clock when the window opens is made anew, whatever the worker’s clock says', async () => {
+    const { world, activities } = scriptedActivities(undefined, {
+      rehearsal: { ...profile.rehearsal, maximumAge: 600_000 },
+      approvals: { ...profile.approvals, timeout: 1_900_000, remindEvery: 3_600_000 },
+    });
+    const at = (minutes: number): string => new Date(Date.now() + minutes * 60_000).toISOString();
+    const end = await runMigration(
+      activities,
+      async (handle) => {
+        await until(handle, atGate('approval'));
+        await handle.executeUpdate('approve', { args: [approval] });
+        return endOf(handle);
+      },
+      { windowStart: at(30), windowEnd: at(240) },
+    );
+    expect(end).toMatchObject({ outcome: 'aborted' });
+    expect(world.reports.at(-1)?.refusals.last[0]?.why).toContain('it holds until');
+    expect(world.calls.filter((call) => call === 'rehearseMigration')).toHaveLength(2);
+  });
+
   it('of another commit than the tag names now ends the run before production is touched', async () => {
     const { world, activities } = scriptedActivities(() => ({
       checkFreshness: async () => ({ expired: [], commit: 'd'.repeat(40), databaseBytes: 1 }),
@@ -629,6 +649,75 @@ describe('a rehearsal', () => {
         ),
         expect.stringMatching(/7 rows or values, exported to s3:/),
       ]);
+    });
+  });
+});
+
+describe('a backup', () => {
+  it('that is too old by the server’s clock is taken again, though the clock of the worker that took it ran ahead', async () => {
+    const ordinary = scriptedActivities().activities;
+    const { world, activities } = scriptedActivities(() => ({
+      captureBackup: async (input) => ({
+        ...(await ordinary.captureBackup(input)),
+        capturedAt: '2099-01-01T00:00:00.000Z',
+      }),
+    }));
+    const at = (hours: number): string => new Date(Date.now() + hours * 3_600_000).toISOString();
+    const end = await runMigration(
+      activities,
+      async (handle) => {
+        await until(handle, atGate('approval'));
+        await handle.executeUpdate('approve', { args: [approval] });
+        return endOf(handle);
+      },
+      { windowStart: at(2), windowEnd: at(5) },
+    );
+    expect(end.outcome).toBe('succeeded');
+    expect(world.calls.filter((call) => call === 'captureBackup')).toHaveLength(2);
+  });
+});
+
+describe('messages without end', () => {
+  it('signatures that do not count are looked at a hundred times, then refused unseen; other approvals still count', async () => {
+    const { world, activities } = scriptedActivities(() => ({
+      verifyApproval: async () => ({ valid: false, why: 'the key is nobody’s' }),
+    }));
+    await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      const forged = { ...approval, signature: '-----BEGIN SSH SIGNATURE-----' };
+      await Promise.all(Array.from({ length: 120 }, () => handle.signal('approve', forged)));
+      await until(handle, ({ refusals }) => refusals.count === 120);
+      await handle.signal('approve', forged);
+      const status = await until(handle, ({ refusals }) => refusals.count === 121);
+      expect(status.refusals.last.map(({ why }) => why)).toContainEqual(expect.stringContaining('no further one is'));
+      await handle.executeUpdate('approve', { args: [approval] });
+      expect(await endOf(handle)).toMatchObject({ outcome: 'succeeded' });
+    });
+    expect(world.calls.filter((call) => call === 'verifyApproval')).toHaveLength(100);
+  });
+
+  it('a run is repeated fifty times by decision, not for ever', async () => {
+    const { activities } = scriptedActivities(() => ({
+      validateSchema: async () => {
+        throw ApplicationFailure.nonRetryable('differs', STEP_ERRORS.checkFailed);
+      },
+    }));
+    await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await handle.executeUpdate('approve', { args: [approval] });
+      const atGateAfter = (decisions: number) =>
+        until(handle, (now) => atGate('recovery')(now) && now.step === undefined && now.decisions.length === decisions);
+      const decide = (action: string) => handle.signal('recover', { by: 'erin@example.com', action, reason: 'again' });
+      for (let times = 1; times <= 50; times += 1) {
+        await atGateAfter(times);
+        await decide('retry');
+      }
+      const { waiting, actions } = await atGateAfter(51);
+      expect(actions).not.toContain('retry');
+      expect(actions).not.toContain('continue');
+      expect(waiting).toMatchObject({ why: expect.stringContaining('chosen 50 times') });
+      await decide('accept');
+      expect(await endOf(handle)).toMatchObject({ outcome: 'handed-over' });
     });
   });
 });

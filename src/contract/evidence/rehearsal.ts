@@ -202,14 +202,14 @@ export interface Rehearsal {
   readonly backup: { readonly uri: string; readonly sha256: string; readonly lsn: string; readonly capturedAt: string };
   /** Of the database when it was backed up. */
   readonly databaseBytes: number;
-  /** ISO: by age. It also expires by a new commit and by growth of production. */
+  /** ISO, by the clock of the Temporal server: by age. It also expires by a new commit and by growth of production. */
   readonly expiresAt: string;
 }
 
-/** Is what was rehearsed still what would be done? */
+/** Is what was rehearsed still what would be done? Its age is judged by the workflow, whose clock is the server's. */
 export interface FreshnessInput extends StepInput {
   readonly commit: string;
-  readonly rehearsed: Pick<Rehearsal, 'databaseBytes' | 'expiresAt'>;
+  readonly rehearsed: Pick<Rehearsal, 'databaseBytes'>;
 }
 
 export interface Freshness {

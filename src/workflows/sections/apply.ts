@@ -148,8 +148,7 @@ export const writersText = (written: FenceHeld['written'], unknown: FenceHeld['u
 const needsRefresh = ({ profile, state }: MigrationRun): boolean =>
   profile.fence.kind !== 'none' || backupAge({ state }) > profile.backup.maximumAge;
 
-const backupAge = ({ state }: Pick<MigrationRun, 'state'>): number =>
-  Date.now() - Date.parse(state.latestBackup?.capturedAt ?? '1970-01-01');
+const backupAge = ({ state }: Pick<MigrationRun, 'state'>): number => Date.now() - state.backupSince;
 
 /** The upgrade itself. The point of no return is its deadline, and an abort stops it: both are interruptions of the run. */
 export async function upgrade(

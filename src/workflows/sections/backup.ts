@@ -23,6 +23,7 @@ interface BackupStepIds {
 
 export async function captureAndVerify(run: MigrationRun, ids: BackupStepIds): Promise<BackupEvidence> {
   const step = run.state.nextStepId(ids.capture);
+  const since = Date.now();
   const captured = await run.step(
     ids.capture,
     'Consistent dump with its ledger, encrypted, streamed to the object store',
@@ -55,6 +56,7 @@ export async function captureAndVerify(run: MigrationRun, ids: BackupStepIds): P
     (activities) => activities.verifyBackup({ ...run.input(), backup: captured }),
   );
   run.state.backups.push(captured);
+  run.state.backupSince = since;
   run.state.verification = verification;
   run.state.isBackupBehindFence = run.state.fence !== undefined;
   return captured;

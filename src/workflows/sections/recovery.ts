@@ -1,6 +1,7 @@
 /** Section 7 of the document: rollback and restoration. */
 import type { Announcement } from '../../contract/evidence/actions.ts';
 import type { Evaluation } from '../../contract/evidence/rollback.ts';
+import { RETRIES } from '../bounds.ts';
 import { messageCommands } from '../../contract/commands.ts';
 import type { RecoveryAction } from '../../contract/messages.ts';
 import type { Outcome } from '../../contract/profile.ts';
@@ -307,10 +308,15 @@ function rehearsedText({ state: { rehearsal } }: MigrationRun): string {
  */
 export async function decide(
   run: MigrationRun,
-  why: string,
-  actions: readonly RecoveryAction[],
+  trouble: string,
+  possible: readonly RecoveryAction[],
 ): Promise<RecoveryAction> {
   const { approvals, recovery } = run.profile;
+  const isOver = run.state.retries >= RETRIES;
+  const actions = isOver ? possible.filter((action) => action !== 'retry' && action !== 'continue') : possible;
+  const why = isOver
+    ? `${trouble}; "retry" and "continue" were chosen ${RETRIES} times: a run is not repeated for ever, take over with "accept"`
+    : trouble;
   run.enter('gate-recovery');
   run.open({ gate: 'recovery', actions }, { for: 'recovery', gate: 'recovery', actions, why });
   const ruling = await nextRuling(run, {
@@ -333,6 +339,7 @@ export async function decide(
   run.close();
   if (ruling === 'timed-out' || ruling.kind !== 'recover') throw new Error('the gate recovery takes only recover');
   run.state.intervened = true;
+  if (ruling.action === 'retry' || ruling.action === 'continue') run.state.retries += 1;
   return ruling.action;
 }
 
