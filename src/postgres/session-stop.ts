@@ -160,15 +160,22 @@ async function lastingConnection(options: SessionStopOptions): Promise<LastingCo
       statementTimeout: 5_000,
     });
   // The first one is bound to the migration lock; those after it are to stop what is left once that is lost.
-  let current = await open();
+  const first = await open();
+  let current = Promise.resolve(first);
+  let state: 'open' | 'closed' = 'open';
+  /** Of those who find the same connection silent at the same time the first one opens another: none is left behind. */
+  const insteadOf = (silent: Promise<OpenConnection>): Promise<OpenConnection> => {
+    if (current !== silent || state === 'closed') return current;
+    void silent.then((connection) => connection.end()).catch(() => undefined);
+    current = withoutLock(open);
+    return current;
+  };
   const ask = async <T>(question: (client: Client) => Promise<T>): Promise<T> => {
     const asked = current;
     try {
-      return await answerWithin(question(asked.client));
+      return await answerWithin(question((await asked).client));
     } catch {
-      void asked.end();
-      if (current === asked) current = await withoutLock(open);
-      return answerWithin(question(current.client));
+      return answerWithin(question((await insteadOf(asked)).client));
     }
   };
   const probe = setInterval(() => {
@@ -179,7 +186,8 @@ async function lastingConnection(options: SessionStopOptions): Promise<LastingCo
     ask,
     close: async () => {
       clearInterval(probe);
-      await current.end();
+      state = 'closed';
+      await current.then((connection) => connection.end()).catch(() => undefined);
     },
   };
 }
