@@ -1,6 +1,5 @@
 import { Readable } from 'node:stream';
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -18,6 +17,7 @@ import { libpqEnvironment, parseConnectionUrl } from '../../src/postgres/connect
 import { requireSuccess, runProcess } from '../../src/process/run.ts';
 import { withClient } from '../../scripts/stack/postgres-cluster.ts';
 import { createDatabase, useStack } from '../stack.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 import { type BackupSource, createBackupSource, createKeys, fillWithBulk, never, redactor } from './archive-source.ts';
 
 const stack = useStack();
@@ -126,8 +126,9 @@ describe('a backup', () => {
     const second = await captureDump(source.request({ step, attempt: 2 }));
     thaw.resolve();
     await first;
+    const { backup } = await requireManifest(source.store, second, never());
+    expect(backup.sha256).toBe(second.sha256);
     await verifyStoredBackup(source.verification(second));
-    await requireManifest(source.store, second, never());
   });
 
   it('is the only one of its step: what earlier attempts have stored is removed', async () => {
@@ -193,7 +194,7 @@ describe('a backup', () => {
   });
 
   it('gives way where somebody queues for an exclusive lock, in place of waiting for each other for ever', async () => {
-    const directory = await mkdtemp(join(tmpdir(), 'archive-lock-'));
+    const directory = await temporaryDirectory('archive-lock');
     const queued = join(directory, 'queued');
     const file = join(directory, 'pg_dump');
     // The real program, started only when the ALTER TABLE waits behind the session that holds the snapshot.
@@ -232,7 +233,6 @@ describe('a backup', () => {
       await altering;
       expect(await source.store.list(`${request.folder}/backup.lock`, never())).toEqual([]);
     });
-    await rm(directory, { recursive: true, force: true });
   });
 
   it('can be decrypted by each of several recipients alone', async () => {
