@@ -31,7 +31,7 @@ function rolledBackText({ rehearsal }: RunState): string {
   const left = rehearsal === undefined ? [] : rollbackOffer(rehearsal.trial.verdict).loses;
   return left.length === 0
     ? 'objects equal to before'
-    : `as it was rehearsed, with what that loses or leaves: ${left.slice(0, 10).join(', ')}`;
+    : `objects differ from before by no more than what the rehearsal of the whole upgrade found this to lose or leave: ${left.slice(0, 10).join(', ')}`;
 }
 
 export function findingsOf(trouble: Trouble | undefined): readonly string[] {

@@ -231,4 +231,14 @@ describe('the verdict of a run that succeeded', () => {
     step('validation.schema#2', 'done');
     expect(verdictOf('succeeded', state)).toContain('smoke tests and validation passed.');
   });
+
+  test('says of a rollback only what the run has seen: of what the rehearsal lost or left, nothing may be there', () => {
+    expect(verdictOf('rolled-back', state)).toMatch(/by the planned downgrade, objects equal to before\.$/);
+    state.rehearsal = {
+      trial: { verdict: { kind: 'leftovers', objects: ['added type public.mood'] } },
+    } as unknown as NonNullable<RunState['rehearsal']>;
+    expect(verdictOf('rolled-back', state)).toMatch(
+      /objects differ from before by no more than what the rehearsal .* lose or leave: added type public\.mood\.$/,
+    );
+  });
 });
