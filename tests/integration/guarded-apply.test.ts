@@ -183,6 +183,28 @@ describe('an upgrade that a transaction stands in the way of', () => {
     await blocker.end();
   });
 
+  test('is named where the upgrade cannot be tried again, for its rows may have been changed outside its transaction', async () => {
+    const service = await createGuardedService({
+      revisions: [
+        {
+          id: '0003',
+          down: '"0002"',
+          upgrade:
+            'op.add_column("users", sa.Column("age", sa.Integer()))\nwith op.get_context().autocommit_block():\n    op.execute("UPDATE users SET age = 1")',
+        },
+      ],
+    });
+    const blocking = await block(service, READ, 'nightly report');
+    const failure = await failureOf(service.upgrade());
+    await blocking.end();
+    expect(failure.type).toBe(STEP_ERRORS.stateUnexpected);
+    expect(failure.message).toContain('the upgrade was given up after try 1 of 5');
+    expect(failure.message).toContain('may have changed rows outside its transaction');
+    expect(failure.message).toContain('from which it is not tried again');
+    expect(failure.message).toContain('nightly report');
+    expect(await columns(service)).not.toContain('age');
+  });
+
   test('is given up when its tries are used up', async () => {
     const service = await createGuardedService({ revisions: [ADD_COLUMN], guard: { tries: 1 } });
     const blocker = await block(service, READ);

@@ -139,7 +139,7 @@ function whetherToRun(found: Reconciliation): 'is-to-run' | 'is-done' {
       if (found.clean !== 'yes')
         throw new StepError(
           STEP_ERRORS.stateUnexpected,
-          `an earlier start of the upgrade was cut off or failed, and from what it left it is not resumed without a person: ${found.why}`,
+          `an earlier start of the upgrade was cut off or failed, and from what it left it is not resumed, not by retry either: ${found.why}; take a way back, or put production right by hand, accept, and start a new run`,
           { found },
         );
       return 'is-to-run';
@@ -147,6 +147,9 @@ function whetherToRun(found: Reconciliation): 'is-to-run' | 'is-done' {
       return 'is-to-run';
   }
 }
+
+const isResumable = (found: Reconciliation): boolean =>
+  found.kind !== 'foreign' && (found.kind !== 'partly-applied' || found.clean === 'yes');
 
 /** Starts Alembic until it has come through or its tries, or the patience for those who stand in the way, are used up. */
 async function tryUntilUpgraded(
@@ -169,7 +172,11 @@ async function tryUntilUpgraded(
     dropped.push(...droppedIndexes);
     context.log.note(`try ${inTry}: ${end.why}; production is ${describe(found)}`);
     // An invalid index of a build that was stopped cannot be dropped while those in its way are there.
-    if (invalidIndexes.length === 0 && whetherToRun(found) === 'is-done') return { tries: inTry, dropped };
+    if (invalidIndexes.length === 0) {
+      // What kept it from the lock is the cause; that it cannot be tried again from here comes second.
+      if (!isResumable(found)) throw givenUp(context, end, found, `after try ${inTry} of ${guard.tries}`, began);
+      if (whetherToRun(found) === 'is-done') return { tries: inTry, dropped };
+    }
     if (inTry >= guard.tries) throw givenUp(context, end, found, `after ${inTry} of ${guard.tries} tries`, began);
     const left = await awaitBlockers(context, patience, began);
     if (left.length > 0) {
@@ -286,10 +293,10 @@ function givenUp(
 ): StepError {
   const blockers = register.words(from);
   const inTheWay = blockers.length === 0 ? 'nobody was seen in the way' : `in the way: ${blockers.join('; ')}`;
-  const isBeyond = end.stop?.kind === 'beyond-footprint';
+  const isForPeople = end.stop?.kind === 'beyond-footprint' || !isResumable(found);
   return new StepError(
-    isBeyond ? STEP_ERRORS.stateUnexpected : STEP_ERRORS.processFailed,
-    `the upgrade was given up ${when}: ${end.why}; production is ${describe(found)}; ${inTheWay}`,
+    isForPeople ? STEP_ERRORS.stateUnexpected : STEP_ERRORS.processFailed,
+    `the upgrade was given up ${when}: ${end.why}; production is ${describe(found)}${isResumable(found) ? '' : ', from which it is not tried again'}; ${inTheWay}`,
     { found, blockers },
   );
 }
