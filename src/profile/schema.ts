@@ -1,5 +1,6 @@
 /** Schema of the YAML a person writes: strict, completed with defaults, turned into the canonical `Profile`. */
 import { z } from 'zod';
+import { OUTCOMES } from '../contract/outcome.ts';
 import type { Fence, Measure, Profile, RestoreProfile, ReviewProfile, Standby, Switch } from '../contract/profile.ts';
 import { action, check, commandAction, flow, ownStep, question, sqlCheck } from './schema-actions.ts';
 import {
@@ -278,7 +279,7 @@ const application = object({
   flows: z.array(flow).min(1),
 });
 
-const outcome = z.enum(['succeeded', 'aborted', 'rolled-back', 'restored', 'handed-over']);
+const outcome = z.enum(OUTCOMES);
 const switchKeys = {
   name: text,
   kind: z.enum(['freeze', 'jobs', 'silence', 'notice', 'pooler']),

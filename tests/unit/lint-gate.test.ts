@@ -2,12 +2,13 @@ import { execFile } from 'node:child_process';
 import { copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { beforeAll, expect, it } from 'vitest';
+import { beforeAll, expect, it, vi } from 'vitest';
 import { temporaryDirectory } from '../temporary-directory.ts';
 
 const root = path.resolve(import.meta.dirname, '../..');
 const run = promisify(execFile);
 let directory: string;
+vi.setConfig({ testTimeout: 60_000 });
 
 /** A project of the same layout and settings, so that a file can be wrong without being in anybody's way. */
 beforeAll(async () => {
@@ -49,6 +50,7 @@ it('finds a promise nobody waits for: the linter sees types', async () => {
 it.each([
   ['src/contract/a.ts', 'node:fs'],
   ['src/contract/a.ts', '../postgres/sessions.ts'],
+  ['src/contract/profile/a.ts', '../../profile/load.ts'],
   ['src/workflows/a.ts', '../archive/dump.ts'],
   ['src/workflows/sections/a.ts', '../../activities/apply.ts'],
   ['src/workflows/a.ts', 'node:crypto'],
