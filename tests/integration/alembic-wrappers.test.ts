@@ -1,7 +1,6 @@
 import { chmod, mkdir, readdir, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { withClient } from '../../scripts/stack/postgres-cluster.ts';
 import { pythonPart } from '../../src/alembic/python-part.ts';
 import { upgrade } from '../../src/alembic/upgrade.ts';
@@ -9,6 +8,7 @@ import { createRedactor } from '../../src/process/redactor.ts';
 import { requireSuccess, runProcess } from '../../src/process/run.ts';
 import type { Revision } from '../fixtures/alembic/service.ts';
 import { useStack } from '../stack.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 import { recorded, recording, reportedService, succeeded } from './alembic-service.ts';
 
 const { python } = useStack().venv;
@@ -52,17 +52,16 @@ command.upgrade(Config("alembic.ini"), sys.argv[1])
 
 test.each(['manage', 'script'] as const)('our part comes into the Python of a wrapper: %s', async (which) => {
   const { options, of, seen, boundaries, ...commands } = await wrappedService();
-  const before = await socketFolders();
+  const temporary = await temporaryDirectory('wrapper');
+  vi.stubEnv('TMPDIR', temporary);
+  onTestFinished(() => void vi.unstubAllEnvs());
   const facts = await upgrade({ ...options, command: [commands[which], '{{revision}}'] });
   expect(facts).toMatchObject({ ...succeeded, barrier: 'held' });
   expect(boundaries).toEqual(['r1', 'r2']);
   expect(of('r2')).toMatchObject([{ class: 'exclusive', statement: 'CREATE TABLE two (id int)' }, { class: 'rows' }]);
   expect(await seen()).toEqual({ r1: ['3s', '1min'] });
-  expect(await socketFolders()).toEqual(before);
+  expect(await readdir(temporary)).toEqual([]);
 });
-
-const socketFolders = async (): Promise<readonly string[]> =>
-  (await readdir(tmpdir())).filter((name) => /^runbook-\w{6}$/.test(name));
 
 test('a wrapper is stopped before the revision whose boundary could not be recorded', async () => {
   const { options, script, url } = await wrappedService();

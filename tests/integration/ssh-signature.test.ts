@@ -1,6 +1,5 @@
 import { readdir } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { sha256 } from '../../src/archive/canonical.ts';
 import { type SignatureToVerify, verifySignature } from '../../src/integrations/ssh-signature.ts';
 import { createRedactor } from '../../src/process/redactor.ts';
@@ -120,9 +119,11 @@ describe('a signature over a plan digest', () => {
   });
 
   it('leaves no file behind', async () => {
-    const before = (await readdir(tmpdir())).filter((name) => name.startsWith('runbook-signature-'));
+    const temporary = await temporaryDirectory('signature');
+    vi.stubEnv('TMPDIR', temporary);
+    onTestFinished(() => void vi.unstubAllEnvs());
     await verify(await signText(erin, DIGEST));
-    expect((await readdir(tmpdir())).filter((name) => name.startsWith('runbook-signature-'))).toEqual(before);
+    expect(await readdir(temporary)).toEqual([]);
   });
 
   it('says by name what is missing where there is no ssh-keygen', async () => {
