@@ -1,5 +1,4 @@
 import { execFile } from 'node:child_process';
-import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { Client, Connection } from '@temporalio/client';
@@ -15,6 +14,7 @@ import type { Profile } from '../../src/contract/profile.ts';
 import { createSecretVault } from '../../src/profile/secret-vault.ts';
 import { createService as createSource } from '../fixtures/alembic/service.ts';
 import { createService, execute } from '../postgres-service.ts';
+import { secretFile } from '../secret-file.ts';
 import { createDatabase, useStack } from '../stack.ts';
 import { temporaryDirectory } from '../temporary-directory.ts';
 import { writeServiceProfile } from './service-profile.ts';
@@ -104,14 +104,10 @@ beforeAll(async () => {
 beforeEach(async () => {
   production = (await createDatabase(stack.postgres.primary, 'graph')).url;
   staging = (await createDatabase(stack.postgres.primary, 'graph_staging')).url;
-  const secret = async (name: string, value: string) => {
-    await writeFile(join(home, name), value, { mode: 0o600 });
-    return { kind: 'file', path: join(home, name) } as const;
-  };
   const { databases } = input.profile;
   const change = {
-    production: { ...databases.production, backup: await secret('production-url', production) },
-    staging: { ...databases.staging, migrator: await secret('staging-url', staging) },
+    production: { ...databases.production, backup: await secretFile(home, production) },
+    staging: { ...databases.staging, migrator: await secretFile(home, staging) },
   };
   input = { ...input, profile: { ...input.profile, databases: { ...databases, ...change } } };
 });

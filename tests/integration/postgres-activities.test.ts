@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ApplicationFailure } from '@temporalio/common';
 import { MockActivityEnvironment } from '@temporalio/testing';
@@ -21,6 +20,7 @@ import { withConnection } from '../../src/postgres/connection.ts';
 import { captureObjectMap, digestOf, serializeObjectMap } from '../../src/postgres/catalog/object-map.ts';
 import { testProfile, testRun } from '../integration-context.ts';
 import { createService, execute, query, type TestService } from '../postgres-service.ts';
+import { secretFile } from '../secret-file.ts';
 import { randomName, useStack } from '../stack.ts';
 import { temporaryDirectory } from '../temporary-directory.ts';
 import { createKeys } from './archive-source.ts';
@@ -31,11 +31,7 @@ beforeAll(async () => {
   home = await temporaryDirectory('postgres-activities');
 });
 
-async function secret(value: string): Promise<SecretReference> {
-  const path = join(home, randomName('secret'));
-  await writeFile(path, value, { mode: 0o600 });
-  return { kind: 'file', path };
-}
+const secret = (value: string): Promise<SecretReference> => secretFile(home, value);
 
 /** A run on a production and a staging of its own. */
 async function createRun(): Promise<{ production: TestService; staging: TestService; input: StepInput }> {

@@ -1,8 +1,3 @@
-import { execFile } from 'node:child_process';
-import { rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { exportSnapshot } from '../../src/archive/snapshot.ts';
 import { withConnection } from '../../src/postgres/connection.ts';
@@ -15,38 +10,15 @@ import {
 import { hashPart, partsOf, readableTables, shapeOf } from '../../src/postgres/contents/contents-table.ts';
 import { oneInSql, pinFormats } from '../../src/postgres/contents/row-hash.ts';
 import { execute, majorOf, withClient } from '../postgres-service.ts';
-import { createDatabase, createRole, databaseUrl, randomName, useStack } from '../stack.ts';
+import { restoredCopyOf } from '../restored-copy.ts';
+import { createDatabase, createRole, databaseUrl, useStack } from '../stack.ts';
 
 const server = useStack().postgres.primary;
-const run = promisify(execFile);
 const signal = new AbortController().signal;
 const session = { runId: 'contents', step: 'test', signal };
 
 const contentsOf = (url: string, options: Partial<ContentsOptions> = {}): Promise<DatabaseContents> =>
   withConnection(url, session, (client) => readContents([client], { sampleAbove: Infinity, ...options }));
-
-/** A dump and restore by the programs themselves, into a database of its own. */
-async function restoredCopyOf(url: string): Promise<string> {
-  const target = await createDatabase(server, 'copy');
-  const at = new URL(url);
-  const env = {
-    PATH: process.env['PATH'],
-    PGHOST: at.hostname,
-    PGPORT: at.port,
-    PGUSER: at.username,
-    PGPASSWORD: at.password,
-  };
-  const file = join(tmpdir(), `${randomName('contents')}.dump`);
-  try {
-    await run(join(server.binDirectory, 'pg_dump'), ['--format=custom', `--file=${file}`, at.pathname.slice(1)], {
-      env,
-    });
-    await run(join(server.binDirectory, 'pg_restore'), ['--exit-on-error', `--dbname=${target.name}`, file], { env });
-  } finally {
-    await rm(file, { force: true });
-  }
-  return target.url;
-}
 
 /** Column types with values that are written in more than one way, or that a setting changes. */
 const VALUES: readonly (readonly [type: string, ...values: readonly string[]])[] = [
@@ -138,7 +110,7 @@ describe('the contents of a database', () => {
   });
 
   it('are equal after a dump and restore, whatever the type of a column', async () => {
-    const copy = await restoredCopyOf(original);
+    const copy = await restoredCopyOf(server, original);
     // Sessions of other habits.
     await execute(
       copy,
@@ -353,7 +325,7 @@ describe('a sample', () => {
   });
 
   it('picks the same rows after a dump and restore', async () => {
-    const copy = await restoredCopyOf(original);
+    const copy = await restoredCopyOf(server, original);
     await execute(copy, 'VACUUM FULL keyed', 'CLUSTER keyed USING keyed_pkey');
     expect(compareContents(recorded, await contentsOf(copy, { like: recorded }))).toEqual([]);
   });
@@ -380,7 +352,7 @@ describe('a sample', () => {
   });
 
   it('notices a change of many rows, and counts all', async () => {
-    const copy = await restoredCopyOf(original);
+    const copy = await restoredCopyOf(server, original);
     await execute(
       copy,
       `UPDATE keyed SET body = body || '.' WHERE id % 5 = 0`,
@@ -421,7 +393,7 @@ describe('large objects', () => {
     );
     const recorded = await contentsOf(databaseUrl(server, name, reader));
     expect(recorded.largeObjects).toMatchObject({ count: 5, sample: { kind: 'all' } });
-    const copy = await restoredCopyOf(url);
+    const copy = await restoredCopyOf(server, url);
     expect(compareContents(recorded, await contentsOf(copy, { like: recorded }))).toEqual([]);
 
     const after = async (...change: readonly string[]): Promise<readonly string[]> => {
@@ -454,7 +426,7 @@ describe('large objects', () => {
     const recorded = await contentsOf(url, { sampleAbove: 1_000_000 });
     expect(recorded.largeObjects).toMatchObject({ count: 1200, sample: { kind: 'one-in' } });
     expect(recorded.largeObjects.checksum).not.toBe('0');
-    const copy = await restoredCopyOf(url);
+    const copy = await restoredCopyOf(server, url);
     expect(compareContents(recorded, await contentsOf(copy, { like: recorded }))).toEqual([]);
     await execute(copy, `SELECT lo_put(50000 + n, 1, '\\x00') FROM generate_series(1, 1200, 3) n`);
     expect(compareContents(recorded, await contentsOf(copy, { like: recorded }))).toEqual([

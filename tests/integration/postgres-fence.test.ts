@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import { writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -23,6 +22,7 @@ import { readIdentity } from '../../src/postgres/identity.ts';
 import { counterDelta, readCounters } from '../../src/postgres/contents/write-counters.ts';
 import { testProfile, testRun } from '../integration-context.ts';
 import { createService, execute, majorOf, query, type TestService, withClient } from '../postgres-service.ts';
+import { secretFile } from '../secret-file.ts';
 import { createRole, databaseUrl, randomName, useStack } from '../stack.ts';
 import { temporaryDirectory } from '../temporary-directory.ts';
 import { createKeys } from './archive-source.ts';
@@ -39,11 +39,7 @@ beforeAll(async () => {
   home = await temporaryDirectory('postgres-fence');
 });
 
-async function secret(value: string): Promise<SecretReference> {
-  const path = join(home, randomName('secret'));
-  await writeFile(path, value, { mode: 0o600 });
-  return { kind: 'file', path };
-}
+const secret = (value: string): Promise<SecretReference> => secretFile(home, value);
 
 /** A run on a production of its own whose profile asks for a fence. */
 async function createRun(

@@ -1,6 +1,3 @@
-import { execFile } from 'node:child_process';
-import { promisify } from 'node:util';
-import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { withConnection } from '../../src/postgres/connection.ts';
 import {
@@ -15,11 +12,11 @@ import { compareForRestore } from '../../src/postgres/catalog/object-map-restore
 import { readProductionState } from '../../src/postgres/catalog/production-state.ts';
 import { objectDifferences } from '../../src/rehearsal/object-difference.ts';
 import { createService, execute, majorOf, withClient } from '../postgres-service.ts';
-import { createDatabase, randomName, useStack } from '../stack.ts';
+import { restoredCopyOf } from '../restored-copy.ts';
+import { createDatabase, useStack } from '../stack.ts';
 
 const server = useStack().postgres.primary;
 const major = await majorOf(server);
-const run = promisify(execFile);
 const session = { runId: 'map', step: 'test', signal: new AbortController().signal };
 const mapOf = (url: string): Promise<ObjectMap> => withConnection(url, session, captureObjectMap);
 
@@ -102,23 +99,6 @@ const RICH = [
   `CREATE UNLOGGED TABLE public.u (a "char" DEFAULT 'x', b bit varying(5) DEFAULT B'101', c interval DAY TO SECOND DEFAULT '1 day')`,
 ];
 
-async function copyOf(url: string): Promise<string> {
-  const target = await createDatabase(server, 'copy');
-  const at = new URL(url);
-  const env = {
-    PATH: process.env['PATH'],
-    PGHOST: at.hostname,
-    PGPORT: at.port,
-    PGUSER: at.username,
-    PGPASSWORD: at.password,
-  };
-  const file = join('/tmp', `${randomName('map')}.dump`);
-  await run(join(server.binDirectory, 'pg_dump'), ['--format=custom', `--file=${file}`, at.pathname.slice(1)], { env });
-  await run(join(server.binDirectory, 'pg_restore'), ['--exit-on-error', `--dbname=${target.name}`, file], { env });
-  await run('rm', [file]);
-  return target.url;
-}
-
 describe('the object map', () => {
   it('names what is there, without what belongs to the system or to an extension', async () => {
     const { url } = await createDatabase(server);
@@ -191,14 +171,14 @@ describe('the object map', () => {
     const { url } = await createDatabase(server);
     await execute(url, ...RICH);
     const original = await mapOf(url);
-    const copied = await copyOf(url);
+    const copied = await restoredCopyOf(server, url);
     const copy = await mapOf(copied);
     const comparison = compareForRestore(original, copy);
     expect(comparison.different).toEqual([]);
     expect(comparison.verdict).toBe('cosmetic');
     // If this ever becomes equal, the normal form is no longer needed.
     expect(digestOf(copy)).not.toBe(digestOf(original));
-    expect(digestOf(await mapOf(await copyOf(copied)))).toBe(digestOf(copy));
+    expect(digestOf(await mapOf(await restoredCopyOf(server, copied)))).toBe(digestOf(copy));
   });
 
   it('of a restored copy differs in nothing but two ways to write the same, casts included', async () => {
@@ -237,7 +217,7 @@ describe('the object map', () => {
       ]),
     );
     const original = await mapOf(url);
-    const copy = await mapOf(await copyOf(url));
+    const copy = await mapOf(await restoredCopyOf(server, url));
     expect(digestOf(copy)).not.toBe(digestOf(original));
     expect(objectDifferences(original, copy)).toEqual([]);
   });

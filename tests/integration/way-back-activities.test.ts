@@ -1,6 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { DefaultLogger } from '@temporalio/worker';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -14,6 +12,7 @@ import type { Profile, SecretReference } from '../../src/contract/profile.ts';
 import { holdMigrationLock } from '../../src/postgres/advisory-lock.ts';
 import { testProfile, testRun } from '../integration-context.ts';
 import { createService, execute, type TestService } from '../postgres-service.ts';
+import { secretFile } from '../secret-file.ts';
 import { randomName, useStack } from '../stack.ts';
 import { temporaryDirectory } from '../temporary-directory.ts';
 import { createKeys, never } from './archive-source.ts';
@@ -24,11 +23,7 @@ beforeAll(async () => {
   home = await temporaryDirectory('way-back');
 });
 
-async function secret(value: string): Promise<SecretReference> {
-  const path = join(home, randomName('secret'));
-  await writeFile(path, value, { mode: 0o600 });
-  return { kind: 'file', path };
-}
+const secret = (value: string): Promise<SecretReference> => secretFile(home, value);
 
 const dependencies = {
   secrets: createSecretVault(),
