@@ -2,6 +2,7 @@
 import type { Client } from 'pg';
 import { type DatabaseContents, readContents, readTables } from '../postgres/contents/contents.ts';
 import { readLargeObjects } from '../postgres/contents/large-objects.ts';
+import { readSequences } from '../postgres/contents/sequences.ts';
 import { qualifiedName } from '../postgres/identifier.ts';
 import { type DataDifference, findLostLargeObjects, findLostValues, type LossSessions } from './lost-values.ts';
 
@@ -33,12 +34,18 @@ export async function compareData(
   const before =
     recorded === undefined ? await readContents(pristine, options) : await inFull(pristine, recorded, options.progress);
   const after = await readContents([sessions.tried, ...sessions.readers.tried], { ...options, like: before });
-  const tables = new Set([...differingTables(before, after)].filter((table) => table !== leaveOut));
+  const differing = differingTables(before, after);
+  const tables = new Set([...differing.keys()].filter((table) => table !== leaveOut));
   const rows = tables.size === 0 ? { lost: [], more: [] } : await findLostValues(sessions, tables, progress);
   const objects = await compareLargeObjects(sessions, before, after);
   return {
     lost: [...rows.lost, ...objects.lost],
-    beyond: [...rows.more, ...objects.more, ...(await sequencesBehind(sessions))],
+    beyond: [
+      ...rows.more,
+      ...notProven(differing, tables, rows),
+      ...objects.more,
+      ...(await sequencesBehind(sessions)),
+    ],
   };
 }
 
@@ -70,13 +77,33 @@ async function inFull(
   };
 }
 
-/** Names of tables that are not proven equal. */
-function differingTables(before: DatabaseContents, after: DatabaseContents): ReadonlySet<string> {
-  const form = ({ rows, columns, checksum, sample }: DatabaseContents['tables'][number]): string =>
-    JSON.stringify([rows, columns, checksum, sample]);
-  const first = new Map(before.tables.map((entry) => [entry.table, form(entry)]));
-  const second = new Map(after.tables.map((entry) => [entry.table, form(entry)]));
-  return new Set([...first.keys(), ...second.keys()].filter((table) => first.get(table) !== second.get(table)));
+/** What differs is to be found: a table whose checksum is another one and in which nothing is found is not called equal. */
+const notProven = (
+  differing: ReturnType<typeof differingTables>,
+  tables: ReadonlySet<string>,
+  { lost, more }: DataDifference,
+): readonly string[] =>
+  [...tables]
+    .filter((table) => differing.get(table) === 'rows')
+    .filter(
+      (table) =>
+        !lost.some((loss) => loss.table === table) && !more.some((line) => line.startsWith(`table ${table}: `)),
+    )
+    .map((table) => `table ${table}: not proven equal, its checksum is another one and no row was found that differs`);
+
+/** Names of tables that are not proven equal, and in what: the columns that were read, or the rows. */
+function differingTables(before: DatabaseContents, after: DatabaseContents): ReadonlyMap<string, 'columns' | 'rows'> {
+  const first = new Map(before.tables.map((entry) => [entry.table, entry]));
+  const second = new Map(after.tables.map((entry) => [entry.table, entry]));
+  const form = (entry: DatabaseContents['tables'][number] | undefined): string =>
+    JSON.stringify([entry?.rows, entry?.checksum, entry?.sample]);
+  const found = new Map<string, 'columns' | 'rows'>();
+  for (const table of new Set([...first.keys(), ...second.keys()])) {
+    const [one, other] = [first.get(table), second.get(table)];
+    if (one?.columns.join('\0') !== other?.columns.join('\0')) found.set(table, 'columns');
+    else if (form(one) !== form(other)) found.set(table, 'rows');
+  }
+  return found;
 }
 
 async function compareLargeObjects(
@@ -90,31 +117,38 @@ async function compareLargeObjects(
   return { lost, more: [...more, ...(rights ? [] : ['large objects: not the same owners, rights or comments'])] };
 }
 
-interface SequenceValue {
-  readonly schema: string;
-  readonly name: string;
-  /** Null: none was given out yet. */
-  readonly last: string | null;
-  readonly increment: string;
+interface SequencePosition {
+  readonly text: string;
+  /** What it gives next. */
+  readonly next: bigint;
+  readonly isDescending: boolean;
 }
 
-/** A sequence further on does no harm; one that fell back gives out values that rows have already. */
+/** A sequence further on does no harm; one that fell back gives out values that rows have already, or were not to have. */
 async function sequencesBehind({ pristine, tried }: LossSessions): Promise<readonly string[]> {
-  const read = async (client: Client): Promise<Map<string, SequenceValue>> => {
-    const { rows } = await client.query<SequenceValue>(
-      `SELECT schemaname AS "schema", sequencename AS "name", last_value::text AS "last", increment_by::text AS "increment"
-       FROM pg_sequences ORDER BY 1, 2`,
-    );
-    return new Map(rows.map((row) => [qualifiedName(row.schema, row.name), row]));
-  };
-  const now = await read(tried);
-  return [...(await read(pristine))].flatMap(([name, { last, increment }]) => {
+  const now = await readPositions(tried);
+  return [...(await readPositions(pristine))].flatMap(([name, was]) => {
     const found = now.get(name);
     // One that is gone is told as an object.
-    if (last === null || found === undefined) return [];
-    const behind =
-      found.last === null ||
-      (increment.startsWith('-') ? BigInt(found.last) > BigInt(last) : BigInt(found.last) < BigInt(last));
-    return behind ? [`sequence ${name}: at ${found.last ?? 'its start'}, was at ${last}`] : [];
+    if (found === undefined) return [];
+    const behind = was.isDescending ? found.next > was.next : found.next < was.next;
+    return behind ? [`sequence ${name}: at ${found.text}, was at ${was.text}`] : [];
   });
+}
+
+async function readPositions(client: Client): Promise<ReadonlyMap<string, SequencePosition>> {
+  const { rows } = await client.query<{ schema: string; name: string; increment: string }>(
+    'SELECT schemaname AS "schema", sequencename AS "name", increment_by::text AS "increment" FROM pg_sequences',
+  );
+  const increments = new Map(
+    rows.map(({ schema, name, increment }) => [qualifiedName(schema, name), BigInt(increment)]),
+  );
+  return new Map(
+    (await readSequences(client)).map(({ sequence, lastValue, isCalled }) => {
+      const increment = increments.get(sequence) ?? 1n;
+      const next = BigInt(lastValue) + (isCalled ? increment : 0n);
+      const text = isCalled ? lastValue : `${lastValue}, which it has not given out yet`;
+      return [sequence, { text, next, isDescending: increment < 0n }];
+    }),
+  );
 }

@@ -8,8 +8,10 @@ import { judgeSqlAnswer } from '../integrations/checks.ts';
 import { readSingleValue } from '../integrations/single-value.ts';
 import { type ConnectionOptions, withConnection } from '../postgres/connection.ts';
 import type { ConnectionTarget } from '../postgres/connection-url.ts';
+import { listDisabledTriggers } from '../postgres/catalog/disabled-triggers.ts';
 import { listInvalidIndexes } from '../postgres/catalog/leftover-indexes.ts';
 import { captureObjectMap, type ObjectMap, withoutTable } from '../postgres/catalog/object-map.ts';
+import { reorderedColumns } from '../postgres/catalog/object-map-restore.ts';
 import { counterDelta, readCounters } from '../postgres/contents/write-counters.ts';
 import { queryFailure } from '../postgres/database-error.ts';
 import { type CommandsRun, runCommands, type TrialCommand } from './alembic-run.ts';
@@ -19,14 +21,16 @@ import { FootprintRecorder } from './footprint.ts';
 import { sampleLocks } from './lock-sampling.ts';
 import { objectDifferences } from './object-difference.ts';
 import { namesOfExisting, readStorage, rewritten, type StorageState, walBetween } from './storage.ts';
+import { ServerWideChanges } from './server-wide.ts';
 import type { Rehearse, Rehearsed, TrialRequest } from './trial-request.ts';
 import { judge, type TrialFacts } from './verdict.ts';
 import { newWaysOut, waysOut } from './ways-out.ts';
 
-/** Invalid indexes are in no map: they are told beside it. */
+/** Invalid indexes, and triggers of constraints, are in no map: they are told beside it. */
 interface Objects {
   readonly map: ObjectMap;
   readonly invalid: readonly string[];
+  readonly disabled: readonly string[];
 }
 
 interface CopyState extends Objects {
@@ -52,7 +56,8 @@ const tryAll: Rehearse = async (request) => {
     ways: await waysOut(client),
   }));
 
-  const { run, recorder, upgrade, footprint, after } = await upgradeCopy(request, before);
+  const serverWide = new ServerWideChanges();
+  const { run, recorder, upgrade, footprint, after } = await upgradeCopy(request, before, serverWide);
   if (run.failed !== undefined) {
     const { revision, why } = run.failed;
     return { kind: 'upgrade-failed', revision, why, leaves: differences(before, after).slice(0, 50) };
@@ -69,17 +74,25 @@ const tryAll: Rehearse = async (request) => {
   const unknown = [
     ...(upgrade.reporter.kind === 'absent' ? [reporterAbsent(upgrade.reporter.why)] : []),
     ...reachingOut.slice(0, 50),
+    ...since(before.disabled, after.disabled)
+      .slice(0, 50)
+      .map((line) => `what its rows come to: the upgrade leaves ${line}`),
   ];
   const facts = { upgrade, footprint, smoke, deployed, mapBefore: before.map, mapAfter: after.map };
   if (plan.downgrade.kind === 'impossible') {
     const verdict = judge({ downgrade: plan.downgrade });
-    return { kind: 'rehearsed', ...facts, downgrade: null, verdict, again: null, dropped: [], unknown };
+    return {
+      kind: 'rehearsed',
+      ...facts,
+      downgrade: null,
+      verdict,
+      again: null,
+      dropped: [],
+      unknown: [...unknown, ...serverWide.unknown],
+    };
   }
-  return {
-    kind: 'rehearsed',
-    ...facts,
-    ...(await undo(request, plan.downgrade.commands, names, before, after.map, unknown)),
-  };
+  const undone = await undo(request, plan.downgrade.commands, names, before, after.map, serverWide);
+  return { kind: 'rehearsed', ...facts, ...undone, unknown: [...unknown, ...undone.unknown, ...serverWide.unknown] };
 };
 
 const reporterAbsent = (why: string): string =>
@@ -87,7 +100,7 @@ const reporterAbsent = (why: string): string =>
 
 // ---- upgrade ---------------------------------------------------------------------------------------------------------
 
-async function upgradeCopy(request: TrialRequest, before: CopyState) {
+async function upgradeCopy(request: TrialRequest, before: CopyState, serverWide: ServerWideChanges) {
   const recorder = new FootprintRecorder();
   // From outside as well until something is told from inside: whether it will be is not known before.
   const { run, sampled } = await inCopy(request, async (client) => {
@@ -99,6 +112,7 @@ async function upgradeCopy(request: TrialRequest, before: CopyState) {
       onEvent: (event) => recorder.onEvent(event, Date.now()),
       onStatement: (event) => {
         recorder.onStatement(event);
+        serverWide.onStatement(event);
         ending = sampling?.stop() ?? ending;
         sampling = undefined;
       },
@@ -170,15 +184,18 @@ async function undo(
   names: ReadonlySet<string>,
   before: CopyState,
   upgraded: ObjectMap,
-  unknown: readonly string[],
+  serverWide: ServerWideChanges,
 ): Promise<Pick<Rehearsed, 'downgrade' | 'verdict' | 'again' | 'dropped' | 'unknown'>> {
   request.progress?.({ phase: 'counting what the downgrade may drop' });
   const added = await inCopy(request, (client) => countNewObjects(client, names, versionTable(request)));
-  const back = await runCommands(request, 'downgrade', commands, { phase: 'downgrade' });
+  const back = await runCommands(request, 'downgrade', commands, {
+    phase: 'downgrade',
+    onStatement: (event) => serverWide.onStatement(event),
+  });
   const downgrade = { commands: back.commands, milliseconds: back.milliseconds };
   if (back.failed !== undefined) {
     const verdict = judge({ downgrade: { kind: 'failed', where: whereOf(back.failed), why: back.failed.why } });
-    return { downgrade, verdict, again: null, dropped: [], unknown };
+    return { downgrade, verdict, again: null, dropped: [], unknown: [] };
   }
   const { objects, data, dropped } = await compareWithBackup(request, before, added);
   const again = await upgradeAgain(request);
@@ -191,7 +208,7 @@ async function undo(
     verdict,
     again: again.run.failed === undefined ? { milliseconds: again.run.milliseconds } : null,
     dropped,
-    unknown: [...unknown, ...secondTimeText(again, upgraded)],
+    unknown: secondTimeText(again, upgraded),
   };
 }
 
@@ -220,7 +237,12 @@ async function compareWithBackup(
       (table) => request.progress?.({ phase: 'comparing rows', line: table }),
     ),
   );
-  return { objects: differences(before, after), data, dropped };
+  const reordered = reorderedColumns(before.map, after.map).map((line) => line.slice(0, 300));
+  return {
+    objects: differences(before, after),
+    data: { ...data, beyond: [...data.beyond, ...reordered] },
+    dropped,
+  };
 }
 
 async function upgradeAgain(request: TrialRequest): Promise<{
@@ -290,6 +312,7 @@ const readMap = async (client: Client, { alembic }: TrialRequest): Promise<Objec
 const readObjects = async (client: Client, request: TrialRequest): Promise<Objects> => ({
   map: await readMap(client, request),
   invalid: (await listInvalidIndexes(client)).map(({ name }) => name),
+  disabled: await listDisabledTriggers(client),
 });
 
 const readState = async (client: Client, request: TrialRequest): Promise<CopyState> => ({
@@ -300,4 +323,8 @@ const readState = async (client: Client, request: TrialRequest): Promise<CopySta
 const differences = (before: Objects, after: Objects): readonly string[] => [
   ...objectDifferences(before.map, after.map),
   ...after.invalid.filter((name) => !before.invalid.includes(name)).map((name) => `index ${name} is invalid`),
+  ...since(before.disabled, after.disabled),
 ];
+
+const since = (before: readonly string[], after: readonly string[]): readonly string[] =>
+  after.filter((line) => !before.includes(line));

@@ -14,7 +14,7 @@ import { rehearse } from '../../src/rehearsal/trial.ts';
 import type { Rehearsed, TrialRequest, TrialResult } from '../../src/rehearsal/trial-request.ts';
 import { createService, type Revision } from '../fixtures/alembic/service.ts';
 import { execute as executeOn } from '../postgres-service.ts';
-import { createDatabase, databaseUrl, useStack } from '../stack.ts';
+import { createDatabase, databaseUrl, randomName, useStack } from '../stack.ts';
 
 const stack = useStack();
 const primary = stack.postgres.primary;
@@ -96,6 +96,14 @@ async function rehearsed(revisions: readonly Revision[], options?: Options): Pro
   const result = await trialOf(revisions, options);
   expect(result.kind === 'upgrade-failed' ? result.why : '').toBe('');
   return result as Extract<TrialResult, { kind: 'rehearsed' }>;
+}
+
+/** What a downgrade does not bring back as it was, and the beginning of the line that tells it; without one, its table. */
+interface Undone {
+  readonly before: string;
+  readonly up?: string;
+  readonly down: string;
+  readonly told?: string;
 }
 
 describe('the verdict on a downgrade', () => {
@@ -237,6 +245,191 @@ describe('the verdict on a downgrade', () => {
         objects: [],
       });
     }
+  });
+
+  test.each<readonly [string, readonly Undone[]]>([
+    [
+      'objects, by all that tells one from another',
+      [
+        {
+          before: 'CREATE INDEX i ON notes ((author::bigint))',
+          up: 'DROP INDEX i',
+          down: 'CREATE INDEX i ON notes ((author::numeric))',
+          told: 'changed index public.i: ',
+        },
+        {
+          before: "ALTER TABLE notes ADD CONSTRAINT short CHECK (body::varchar(2) <> 'xx')",
+          up: 'ALTER TABLE notes DROP CONSTRAINT short',
+          down: "ALTER TABLE notes ADD CONSTRAINT short CHECK (body::varchar <> 'xx')",
+          told: 'changed constraint public.notes.short: ',
+        },
+        {
+          before: 'CREATE TABLE stamps (at timestamp DEFAULT now()::timestamp(0))',
+          down: 'ALTER TABLE stamps ALTER at SET DEFAULT now()',
+          told: 'changed column public.stamps.at: ',
+        },
+        {
+          before: 'CREATE TABLE made (a numeric, b numeric GENERATED ALWAYS AS (a::int::numeric) STORED)',
+          up: 'ALTER TABLE made DROP COLUMN b',
+          down: 'ALTER TABLE made ADD COLUMN b numeric GENERATED ALWAYS AS (a) STORED',
+          told: 'changed column public.made.b: ',
+        },
+        {
+          before: 'CREATE FUNCTION f(a numeric) RETURNS text BEGIN ATOMIC SELECT (a::int)::text; END',
+          up: 'DROP FUNCTION f',
+          down: 'CREATE FUNCTION f(a numeric) RETURNS text BEGIN ATOMIC SELECT a::text; END',
+          told: 'changed function public.f(a numeric): ',
+        },
+        {
+          before: 'CREATE TABLE mine (a text); CREATE POLICY own ON mine USING (a::varchar(1) = current_user::text)',
+          up: 'DROP POLICY own ON mine',
+          down: 'CREATE POLICY own ON mine USING (a = current_user::text)',
+          told: 'changed policy public.mine.own: ',
+        },
+        {
+          before: 'CREATE STATISTICS stx ON author, body FROM notes; ALTER STATISTICS stx SET STATISTICS 500',
+          up: 'DROP STATISTICS stx',
+          down: 'CREATE STATISTICS stx ON author, body FROM notes',
+          told: 'changed statistics public.stx: ',
+        },
+        {
+          before: 'CREATE PUBLICATION published FOR TABLE users (id, name) WHERE (id > 3)',
+          up: 'DROP PUBLICATION published',
+          down: 'CREATE PUBLICATION published FOR TABLE users (id, name) WHERE (id > 4)',
+          told: 'changed publication published: ',
+        },
+        {
+          before: "CREATE TYPE mood AS ENUM ('good', 'bad')",
+          up: 'DROP TYPE mood',
+          down: "CREATE TYPE mood AS ENUM ('bad', 'good')",
+          told: 'changed type public.mood: ',
+        },
+        {
+          before: 'CREATE MATERIALIZED VIEW held AS SELECT 1 AS a',
+          up: 'DROP MATERIALIZED VIEW held',
+          down: 'CREATE MATERIALIZED VIEW held AS SELECT 1 AS a WITH NO DATA',
+          told: 'changed materialized-view public.held: ',
+        },
+        {
+          before: 'CREATE TABLE parent (a int); CREATE TABLE child () INHERITS (parent)',
+          up: 'ALTER TABLE child NO INHERIT parent',
+          down: 'ALTER TABLE child INHERIT parent',
+          told: 'changed column public.child.a: ',
+        },
+        {
+          before: 'CREATE TABLE kept (author int REFERENCES users)',
+          down: 'ALTER TABLE kept DISABLE TRIGGER ALL',
+          told: 'constraint public.kept.kept_author_fkey: its triggers are disabled',
+        },
+        {
+          before: 'CREATE TABLE wide (a int, b text, c int)',
+          up: 'ALTER TABLE wide DROP COLUMN b',
+          down: 'ALTER TABLE wide ADD COLUMN b text',
+          told: 'column order of public.wide: a, b, c -> a, c, b',
+        },
+        {
+          before: "CREATE TABLE fresh (id serial); SELECT setval('fresh_id_seq', 1000, false)",
+          up: 'DROP TABLE fresh',
+          down: 'CREATE TABLE fresh (id serial)',
+          told: 'sequence public.fresh_id_seq: at 1, which it has not given out yet, was at 1000, which it has not given out yet',
+        },
+      ],
+    ],
+    [
+      'values, by all that tells one from another',
+      [
+        {
+          before: "CREATE TABLE scale (v numeric); INSERT INTO scale VALUES ('1.0')",
+          down: 'UPDATE scale SET v = 1.00',
+        },
+        { before: "CREATE TABLE sign (v float8); INSERT INTO sign VALUES ('-0')", down: 'UPDATE sign SET v = 0' },
+        { before: "CREATE TABLE nan (v float8); INSERT INTO nan VALUES ('NaN')", down: 'UPDATE nan SET v = NULL' },
+        {
+          before: "CREATE TABLE spaces (v json); INSERT INTO spaces VALUES ('[1, 2]')",
+          down: "UPDATE spaces SET v = '[1,2]'",
+        },
+        {
+          before: "CREATE TABLE bounds (v int[]); INSERT INTO bounds VALUES ('[0:1]={1,2}')",
+          down: "UPDATE bounds SET v = '{1,2}'",
+        },
+        { before: "CREATE TABLE empty (v text); INSERT INTO empty VALUES ('')", down: 'UPDATE empty SET v = NULL' },
+        {
+          before: "CREATE TABLE days (v interval); INSERT INTO days VALUES ('1 day')",
+          down: "UPDATE days SET v = '24 hours'",
+        },
+        {
+          before: 'CREATE UNLOGGED TABLE unlogged (v int); INSERT INTO unlogged VALUES (1)',
+          down: 'DELETE FROM unlogged',
+        },
+        {
+          before:
+            'CREATE TABLE parts (v int) PARTITION BY LIST (v); CREATE TABLE part PARTITION OF parts FOR VALUES IN (1); INSERT INTO parts VALUES (1)',
+          down: 'DELETE FROM parts',
+          told: 'public.part',
+        },
+      ],
+    ],
+  ])('tells %s', async (_, list) => {
+    const { verdict } = await rehearsed(
+      [
+        step(
+          list.map(({ up }) => up ?? 'SELECT 1'),
+          list.map(({ down }) => down),
+        ),
+      ],
+      { prepare: list.map(({ before }) => before) },
+    );
+    const [lost, objects] = 'objects' in verdict ? ['lost' in verdict ? verdict.lost : [], verdict.objects] : [[], []];
+    const told = [...lost.map(({ table }) => table), ...objects.map((line) => line)];
+    const missing = list.filter(({ before, told: wanted = `public.${/TABLE (\w+)/.exec(before)?.[1]}` }) =>
+      told.every((line) => !line.startsWith(wanted)),
+    );
+    expect(missing).toEqual([]);
+  });
+
+  test('is not that a table is as before whose checksum is another one, although no row is found that differs', async () => {
+    const { verdict } = await rehearsed(
+      [step(['ALTER TABLE users ADD COLUMN email text'], ['ALTER TABLE users DROP COLUMN email'])],
+      {
+        change: async (request) => {
+          const recorded = await withConnection(request.pristine, request.session, (client) =>
+            readContents([client], { sampleAbove: Infinity }),
+          );
+          const tables = recorded.tables.map((entry) =>
+            entry.table === 'public.users' ? { ...entry, checksum: '1' } : entry,
+          );
+          return { ...request, recorded: { ...recorded, tables } };
+        },
+      },
+    );
+    expect(verdict).toEqual({
+      kind: 'leftovers',
+      objects: ['table public.users: not proven equal, its checksum is another one and no row was found that differs'],
+    });
+  });
+
+  test('says what was not compared because it is of the server, and what the upgrade leaves unenforced', async () => {
+    const role = randomName('reader');
+    const { verdict, unknown } = await rehearsed(
+      [
+        step(
+          [
+            `CREATE ROLE ${role}`,
+            `GRANT ${role} TO CURRENT_USER`,
+            `GRANT SELECT ON users TO ${role}`,
+            'ALTER TABLE kept DISABLE TRIGGER ALL',
+          ],
+          ['ALTER TABLE kept ENABLE TRIGGER ALL', `DROP OWNED BY ${role}`, `DROP ROLE ${role}`],
+        ),
+      ],
+      { prepare: ['CREATE TABLE kept (author int REFERENCES users)'] },
+    );
+    await executeOn(primary.superuserUrl, `DROP ROLE IF EXISTS ${role}`).catch(() => undefined);
+    expect(verdict).toEqual({ kind: 'lossless' });
+    expect(unknown).toEqual([
+      'what its rows come to: the upgrade leaves constraint public.kept.kept_author_fkey: its triggers are disabled',
+      `what becomes of roles, databases and tablespaces: they are of the server, in no backup, and were not compared (CREATE ROLE ${role}; GRANT ${role} TO CURRENT_USER; DROP ROLE ${role})`,
+    ]);
   });
 
   test('says which ways to other hosts the upgrade has made', async () => {
