@@ -1,7 +1,8 @@
 import { Context } from '@temporalio/activity';
 import type { StepInput, StoredDocument } from '../contract/evidence/step.ts';
 import { runFolder } from '../archive/backup-names.ts';
-import { type ObjectStore, openObjectStore } from '../archive/object-store.ts';
+import type { ObjectStore } from '../archive/object-store.ts';
+import { withServiceStore } from '../archive/service-store.ts';
 import { runTag } from '../postgres/connection.ts';
 import type { SecretVault } from '../profile/secret-vault.ts';
 
@@ -44,21 +45,14 @@ export async function withRunStore<T>(
   signal: AbortSignal,
   work: (store: RunStore) => Promise<T>,
 ): Promise<T> {
-  const { backup } = profile;
-  const store = openObjectStore(backup, {
-    accessKeyId: await secrets.resolve(backup.accessKeyId, profile, signal),
-    secretAccessKey: await secrets.resolve(backup.secretAccessKey, profile, signal),
-  });
-  const folder = runFolder(backup, run);
-  try {
-    return await work({
+  const folder = runFolder(profile.backup, run);
+  return withServiceStore({ profile, secrets, signal }, (store) =>
+    work({
       store,
       folder,
       archive: (name, text, contentType) =>
         store.put(`${folder}/${name}`, secrets.redactor.redact(text), contentType, signal),
       record: (name, text) => store.put(`${folder}/${name}`, text, 'application/json', signal),
-    });
-  } finally {
-    store.close();
-  }
+    }),
+  );
 }

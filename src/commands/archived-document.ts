@@ -1,7 +1,8 @@
 import { sha256 } from '../archive/canonical.ts';
+import { withServiceStore } from '../archive/service-store.ts';
 import type { StoredDocument } from '../contract/evidence/step.ts';
 import { CommandError } from './command-error.ts';
-import { withServiceAccess, withServiceStore } from './service-access.ts';
+import { withServiceAccess } from './service-access.ts';
 
 /**
  * The archived document itself, byte for byte, with the credentials that the service's profile refers to.

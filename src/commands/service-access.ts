@@ -1,4 +1,3 @@
-import { type ObjectStore, openObjectStore } from '../archive/object-store.ts';
 import { StepError } from '../contract/errors.ts';
 import type { Profile } from '../contract/profile.ts';
 import { loadProfile } from '../profile/load.ts';
@@ -37,23 +36,6 @@ export async function withServiceAccess<T>(
   } finally {
     process.off('SIGINT', interrupt);
     process.off('SIGTERM', interrupt);
-  }
-}
-
-/** Opens the service's part of the object store, and closes it after. */
-export async function withServiceStore<T>(
-  { profile, secrets, signal }: ServiceAccess,
-  work: (store: ObjectStore) => Promise<T>,
-): Promise<T> {
-  const { backup } = profile;
-  const store = openObjectStore(backup, {
-    accessKeyId: await secrets.resolve(backup.accessKeyId, profile, signal),
-    secretAccessKey: await secrets.resolve(backup.secretAccessKey, profile, signal),
-  });
-  try {
-    return await work(store);
-  } finally {
-    store.close();
   }
 }
 

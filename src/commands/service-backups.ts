@@ -3,13 +3,14 @@ import { serviceFolder } from '../archive/backup-names.ts';
 import { findManifest, listManifests, recordVerification } from '../archive/manifest.ts';
 import type { ObjectStore } from '../archive/object-store.ts';
 import { findPrograms } from '../archive/programs.ts';
+import { withServiceStore } from '../archive/service-store.ts';
 import { type ArchiveVerification, type VerificationProgress, verifyStoredBackup } from '../archive/verify.ts';
 import { StepError } from '../contract/errors.ts';
 import type { BackupManifest } from '../contract/evidence/backup.ts';
 import { durationText, sizeText, timeText } from '../report/quantity.ts';
 import { CommandError } from './command-error.ts';
 import { oneLine } from './one-line.ts';
-import { type ServiceAccess, withServiceAccess, withServiceStore } from './service-access.ts';
+import { type ServiceAccess, withServiceAccess } from './service-access.ts';
 
 export interface ListedBackups {
   readonly backups: readonly BackupManifest[];

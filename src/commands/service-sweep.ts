@@ -1,3 +1,4 @@
+import { withServiceStore } from '../archive/service-store.ts';
 import type { Client } from '@temporalio/client';
 import type { Client as PostgresClient } from 'pg';
 import { StepError } from '../contract/errors.ts';
@@ -19,7 +20,7 @@ import { abortLeftoverUpload, deleteLeftoverObject, findLeftoverObjects } from '
 import type { TemporalAddress } from '../temporal-connection.ts';
 import { withClient } from './connection.ts';
 import { oneLine } from './one-line.ts';
-import { type ServiceAccess, withServiceAccess, withServiceStore } from './service-access.ts';
+import { type ServiceAccess, withServiceAccess } from './service-access.ts';
 import { ServiceDatabases } from './service-databases.ts';
 
 export interface SweepOptions extends TemporalAddress {

@@ -478,16 +478,22 @@ describe('without a worker', () => {
 });
 
 describe('an archived report', () => {
+  /** Until the run has ended with it. */
+  async function reject({ service, start, atGate }: ServiceInTest, reason: string): Promise<void> {
+    await cli.runbook(...start);
+    await atGate('approval');
+    await cli.runbook('reject', service, '--by', 'erin', '--reason', reason);
+    await cli.client.workflow
+      .getHandle(`migrate-${service}`)
+      .result()
+      .catch(() => undefined);
+  }
+
   test('holds no secret that the worker knows', async () => {
     const { secretAccessKey } = stack.s3;
-    await withService(cli, async ({ service, start, atGate }) => {
-      await cli.runbook(...start);
-      await atGate('approval');
-      await cli.runbook('reject', service, '--by', 'erin', '--reason', `the key is ${secretAccessKey}`);
-      await cli.client.workflow
-        .getHandle(`migrate-${service}`)
-        .result()
-        .catch(() => undefined);
+    await withService(cli, async (run) => {
+      const { service } = run;
+      await reject(run, `the key is ${secretAccessKey}`);
       for (const format of ['json', 'markdown', 'html']) {
         const { code, stdout } = await cli.runbook('report', service, '--format', format, '--profiles', cli.profiles);
         expect(code).toBe(0);
@@ -498,14 +504,9 @@ describe('an archived report', () => {
   });
 
   test('is refused when it is not what was archived, or is gone', async () => {
-    await withService(cli, async ({ service, start, atGate }) => {
-      await cli.runbook(...start);
-      await atGate('approval');
-      await cli.runbook('reject', service, '--by', 'erin', '--reason', 'enough');
-      await cli.client.workflow
-        .getHandle(`migrate-${service}`)
-        .result()
-        .catch(() => undefined);
+    await withService(cli, async (run) => {
+      const { service } = run;
+      await reject(run, 'enough');
       const { stdout } = await cli.runbook('report', service);
       const [, key = ''] = /s3:\/\/[^/]+\/(\S+report\.html)/.exec(stdout) ?? [];
       const { signal } = new AbortController();
@@ -526,14 +527,9 @@ describe('an archived report', () => {
   });
 
   test('cannot be fetched without the service’s profile', async () => {
-    await withService(cli, async ({ service, start, atGate }) => {
-      await cli.runbook(...start);
-      await atGate('approval');
-      await cli.runbook('reject', service, '--by', 'erin', '--reason', 'enough');
-      await cli.client.workflow
-        .getHandle(`migrate-${service}`)
-        .result()
-        .catch(() => undefined);
+    await withService(cli, async (run) => {
+      const { service } = run;
+      await reject(run, 'enough');
       const { code, stderr } = await cli.runbook('report', service, '--format', 'html', '--profiles', '/nowhere');
       expect(code).toBe(1);
       expect(stderr).toMatch(
