@@ -13,6 +13,8 @@ export interface MigrationSession {
   /** Literals struck out; empty where nothing runs. */
   readonly statement: string;
   readonly class: 'concurrent' | 'exclusive';
+  /** It has a lock that keeps readers out: while it waits for another one, they wait too. */
+  readonly keepsOut: boolean;
   /** Milliseconds since the running statement began; null where none runs. */
   readonly running: number | null;
   /** `got-on`: the statement that runs, or ran last, is more than cleaning up after one that failed, and no failure ended its transaction. */
@@ -68,6 +70,8 @@ export async function lookAtMigration(client: Client, role: string): Promise<Mig
             CASE WHEN a.state = 'active' THEN ${age('a.query_start')} END AS "running",
             ${stamp('a.query_start')} AS "statementSince",
             coalesce(a.state LIKE '%(aborted)', true) AS "aborted",
+            EXISTS (SELECT FROM pg_locks h WHERE h.pid = a.pid AND h.granted AND h.locktype = 'relation'
+                    AND h.mode = 'AccessExclusiveLock') AS "keepsOut",
             l.locktype AS "lockType", l.mode,
             -- waitstart came with PostgreSQL 14
             greatest(0, coalesce(${age(`(to_jsonb(l) ->> 'waitstart')::timestamptz`)}, 0)) AS "waited",
@@ -100,6 +104,7 @@ interface SessionRow {
   readonly running: number | null;
   readonly statementSince: string | null;
   readonly aborted: boolean;
+  readonly keepsOut: boolean;
   readonly lockType: string | null;
   readonly mode: string | null;
   readonly waited: number;
@@ -108,12 +113,21 @@ interface SessionRow {
   readonly blocking: readonly number[] | null;
 }
 
-const asSession = ({ pid, since, query, running, statementSince, aborted }: SessionRow): MigrationSession => ({
+const asSession = ({
+  pid,
+  since,
+  query,
+  running,
+  statementSince,
+  aborted,
+  keepsOut,
+}: SessionRow): MigrationSession => ({
   pid,
   since,
   statementSince,
   statement: running === null ? '' : withoutLiterals(query),
   class: classFromOutside(query),
+  keepsOut,
   running,
   standing: !aborted && getsOnFromOutside(query) ? 'got-on' : 'not-told',
 });

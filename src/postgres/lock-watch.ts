@@ -236,11 +236,12 @@ const sessionOf = (stop: WatchStop): MigrationSession =>
 
 /**
  * Waits for older transactions come from CONCURRENTLY only. A wait for ACCESS EXCLUSIVE keeps readers waiting behind it,
- * whichever statement waits.
+ * whichever statement waits; and so does every wait of a transaction that has such a lock already, as VALIDATE CONSTRAINT after
+ * the ADD CONSTRAINT in one revision.
  */
 function classOf({ kind, mode, session }: LockWait): 'concurrent' | 'exclusive' {
   if (kind === 'snapshots') return 'concurrent';
-  return mode === 'AccessExclusiveLock' ? 'exclusive' : session.class;
+  return mode === 'AccessExclusiveLock' || session.keepsOut ? 'exclusive' : session.class;
 }
 
 function uniqueBlockers(waits: readonly LockWait[]): BlockingSession[] {

@@ -19,13 +19,20 @@ export function withoutLiterals(sql: string, limit = 300): string {
   return text.length <= limit ? text : `${text.slice(0, limit)} ...`;
 }
 
+/** One statement; CREATE, DROP, REINDEX, REFRESH, DETACH PARTITION. */
+const CONCURRENTLY = /^[^;]*\bCONCURRENTLY\b(?!\s+(?:FALSE|OFF|0)\b)[^;]*;?\s*$/i;
+
+/** One ALTER TABLE that does nothing else: with another action it takes that one's lock. */
+const VALIDATES =
+  /^\s*ALTER\s+TABLE\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?\S+(?:\s*\*)?(?:\s*,?\s*VALIDATE\s+CONSTRAINT\s+[^\s,;]+)+\s*;?\s*$/i;
+
 /**
  * How a statement waits, as far as its text tells from outside: `concurrent` beside the application, anything else in front
  * of it. In doubt it is `exclusive`, whose limit is the short one.
  */
 export function classFromOutside(sql: string): Extract<StatementClass, 'concurrent' | 'exclusive'> {
-  const words = sql.replaceAll(PARTS, ' ');
-  return /\bCONCURRENTLY\b|\bVALIDATE\s+CONSTRAINT\b/i.test(words) ? 'concurrent' : 'exclusive';
+  const words = sql.replaceAll(PARTS, (part) => (part.startsWith('-') || part.startsWith('/') ? ' ' : '?'));
+  return CONCURRENTLY.test(words) || VALIDATES.test(words) ? 'concurrent' : 'exclusive';
 }
 
 /** Statements that come after a failure in any case: the end of its transaction, settings, the release of advisory locks. */

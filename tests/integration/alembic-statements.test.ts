@@ -89,10 +89,21 @@ except sa.exc.DBAPIError:
     pass
 ${recorded('savepoint')}`,
         },
+        {
+          id: 'r3',
+          down: '"r2"',
+          upgrade: `with op.get_context().autocommit_block():
+    op.execute("ALTER TABLE seen ADD CONSTRAINT apart CHECK (expect('20s') = 1) NOT VALID")
+    op.execute("ALTER TABLE seen VALIDATE CONSTRAINT apart")
+    op.execute("ALTER TABLE seen DROP CONSTRAINT apart")
+op.execute("ALTER TABLE seen ADD CONSTRAINT behind CHECK (expect('3s') = 1) NOT VALID")
+op.execute("ALTER TABLE seen VALIDATE CONSTRAINT behind")
+op.execute("ALTER TABLE seen DROP CONSTRAINT behind")`,
+        },
       ],
       driver,
     );
-    const facts = await upgrade({ ...options, timeouts, target: 'r2' });
+    const facts = await upgrade({ ...options, timeouts, target: 'r3' });
     expect(facts).toMatchObject(succeeded);
     expect(await seen()).toEqual({
       rows: ['3s', '1min'],
@@ -210,6 +221,22 @@ describe('a service that sets a limit itself', () => {
     );
     await upgrade({ ...options, timeouts, target: 'r1' });
     expect(await seen()).toEqual({ set: ['7s', '1min'], own: ['3s', '1min'] });
+  });
+
+  test('gets ours again when the savepoint is taken back behind which it set its own', async () => {
+    const taken = (label: string, before: string, inside: string) => `${before}
+nested = op.get_bind().begin_nested()
+${inside}
+nested.rollback()
+${recorded(label)}`;
+    const { options, seen } = await service(
+      two(
+        `${taken('inside', 'pass', `op.execute("SET lock_timeout = '7s'")`)}
+${taken('before', `op.execute("SET LOCAL statement_timeout = '9s'")`, 'op.execute("SELECT 1")')}`,
+      ),
+    );
+    await upgrade({ ...options, timeouts, target: 'r1' });
+    expect(await seen()).toEqual({ inside: ['3s', '1min'], before: ['3s', '9s'], own: ['3s', '9s'] });
   });
 
   test('keeps it when it is an option of its connections', async () => {

@@ -193,6 +193,24 @@ describe('a migration that is watched', () => {
     );
   });
 
+  test('may not, while it keeps readers of another table out itself', async () => {
+    const blocker = await block('LOCK TABLE public.notes IN SHARE MODE', service.superuserUrl);
+    const migration = await connect(service.migratorUrl);
+    await migration.query('BEGIN; LOCK TABLE public.users');
+    await watching(
+      async ({ watch }) => {
+        const validating = migration.query('ALTER TABLE public.notes VALIDATE CONSTRAINT notes_checked');
+        await expect(validating).rejects.toMatchObject({ code: '57014' });
+        await expect
+          .poll(() => watch.stopped, soon)
+          .toMatchObject({ kind: 'lock-timeout', wait: { relation: 'public.notes' } });
+      },
+      { limits: { lock: 300, concurrentLock: 60_000, statement: 0 } },
+    );
+    await migration.query('ROLLBACK');
+    await blocker.end();
+  });
+
   test('is stopped when a statement runs for too long', async () => {
     const migration = await connect(service.migratorUrl);
     await watching(

@@ -53,7 +53,22 @@ describe('a statement seen from outside', () => {
   test('waits beside the application only where it says so itself', () => {
     expect(classFromOutside('CREATE INDEX CONCURRENTLY a ON b (c)')).toBe('concurrent');
     expect(classFromOutside('alter table b\n  validate   constraint c')).toBe('concurrent');
+    expect(classFromOutside('REINDEX (VERBOSE, CONCURRENTLY) TABLE b')).toBe('concurrent');
+    expect(classFromOutside('ALTER TABLE ONLY s."B" VALIDATE CONSTRAINT "c d", VALIDATE CONSTRAINT e;')).toBe(
+      'concurrent',
+    );
     expect(classFromOutside('ALTER TABLE b ADD COLUMN c int')).toBe('exclusive');
+  });
+
+  test.each([
+    'ALTER TABLE b ADD COLUMN c int, VALIDATE CONSTRAINT d',
+    'ALTER TABLE b VALIDATE CONSTRAINT d, ADD COLUMN c int',
+    'ALTER TABLE b ADD COLUMN c int; ALTER TABLE b VALIDATE CONSTRAINT d',
+    'ALTER TABLE b VALIDATE CONSTRAINT d; ALTER TABLE b ADD COLUMN c int',
+    'ALTER DOMAIN b VALIDATE CONSTRAINT d',
+    'REINDEX (CONCURRENTLY false) TABLE b',
+  ])('does not wait beside it where it takes another lock too: %s', (sql) => {
+    expect(classFromOutside(sql)).toBe('exclusive');
   });
 
   test.each([

@@ -24,12 +24,18 @@ class Limits:
         self.ours = {}
         # parameter: (scope, transaction in which it was set)
         self.theirs = {}
+        # [(savepoint, `theirs` when it was set)]
+        self.savepoints = []
+        # The transaction has locks that keep readers out: whoever waits with it makes them wait.
+        self.keeps_out = False
 
     def set_for(self, statement, run, run_safely):
         """`run(sql)` executes on the connection and gives back the rows; `run_safely` is for what may be refused."""
         limits = (self.limits or {}).get(statement.kind)
         if limits is None:
             return
+        if statement.kind == "concurrent" and self.keeps_out:
+            limits = {"lock": self.limits["exclusive"]["lock"], "statement": limits["statement"]}
         # A query would fix the snapshot that LOCK is there to take.
         if not self.looked and statement.first != "LOCK":
             self.looked = True
@@ -47,8 +53,12 @@ class Limits:
         """Milliseconds, where they are ours; None otherwise."""
         return None if parameter in self.theirs else self.ours.get(parameter)
 
-    def statement_sets(self, statement, parameters, transaction, revision):
-        """Called after a statement of the migration."""
+    def statement_ended(self, statement, parameters, transaction, revision, inside):
+        """Called after a statement of the migration that did not fail. `inside`: False where no transaction is open now."""
+        if statement.kind == "exclusive" and inside is not False:
+            self.keeps_out = True
+        if statement.first in ("SAVEPOINT", "ROLLBACK"):
+            self._savepoint(statement)
         sets = list(statement.sets)
         if parameters and statement.kind == "rows" and "set_config" in statement.text.lower():
             values = set(map(str, _flat(parameters)))
@@ -65,11 +75,25 @@ class Limits:
                     % (parameter, "the service" if revision is None else "revision " + revision, scope)
                 )
 
+    def _savepoint(self, statement):
+        """Names in upper case: two that differ in case only are taken for one, and what was set is asked for again."""
+        name = statement.savepoint
+        if statement.first == "SAVEPOINT":
+            self.savepoints.append((name, dict(self.theirs)))
+            return
+        for place in reversed(range(len(self.savepoints))):
+            if self.savepoints[place][0] == name:
+                self.theirs = dict(self.savepoints[place][1])
+                del self.savepoints[place + 1 :]
+                return
+
     def savepoint_taken_back(self):
         self.ours.clear()
 
     def transaction_ended(self, transaction, committed):
         """`committed` is None where nobody knows."""
+        self.savepoints = []
+        self.keeps_out = False
         if committed is False:
             self.theirs = {name: theirs for name, theirs in self.theirs.items() if theirs[1] != transaction}
         ended = [name for name, theirs in self.theirs.items() if theirs[0] == "transaction"]

@@ -39,7 +39,7 @@ _rows = frozenset(
 _concurrent = re.compile(
     r"""
       (CREATE\ (UNIQUE\ )?INDEX|DROP\ INDEX|REFRESH\ MATERIALIZED\ VIEW)\ CONCURRENTLY\b
-    | REINDEX\b.*\bCONCURRENTLY\b
+    | REINDEX\b(?!.*\bCONCURRENTLY\ (FALSE|OFF|0)\b).*\bCONCURRENTLY\b
     | ALTER\ TABLE\b.*\ DETACH\ PARTITION\b.*\ (CONCURRENTLY|FINALIZE)$
     | ALTER\ TABLE\ (IF\ EXISTS\ )?(ONLY\ )?\S+(\ \*)?(\ ?,?\ ?VALIDATE\ CONSTRAINT\ [^\s,]+)+$
     | (VACUUM|ANALY[SZ]E)\b(?!.*\bFULL\b)
@@ -62,15 +62,16 @@ _long_number = re.compile(r"(?<![\w$.\"])\d{5,}(?![\w\"])")
 
 class Statement:
     """`kind`: its class. `text`: what may be shown. `sets`: [(parameter, "transaction" | "session" | "default")].
-    `first`: its first word."""
+    `first`: its first word. `savepoint`: of SAVEPOINT and ROLLBACK TO, the name in upper case."""
 
-    __slots__ = ("kind", "text", "sets", "first", "repeats_locks")
+    __slots__ = ("kind", "text", "sets", "first", "savepoint", "repeats_locks")
 
-    def __init__(self, kind, text, sets, first):
+    def __init__(self, kind, text, sets, first, savepoint=None):
         self.kind = kind
         self.text = text
         self.sets = sets
         self.first = first
+        self.savepoint = savepoint
         # The same text takes the same locks again.
         self.repeats_locks = first in ("INSERT", "UPDATE", "DELETE", "MERGE")
 
@@ -107,7 +108,7 @@ def _examine_plain(sql, with_placeholders):
 
 
 def _examine(sql, with_placeholders):
-    kinds, sets, shown, length, first = set(), [], [], 0, ""
+    kinds, sets, shown, length, first, savepoint = set(), [], [], 0, "", None
     mentions_limits = _limit_words.search(sql) is not None
     for tokens in _statements(sql):
         skeleton = _skeleton(tokens)
@@ -115,6 +116,9 @@ def _examine(sql, with_placeholders):
             continue
         word = re.match(r"[A-Z]*", skeleton).group()
         first = first or word
+        if word in ("SAVEPOINT", "ROLLBACK"):
+            words = "".join(part for _, part in tokens).upper().split()
+            savepoint = words[-1] if word == "SAVEPOINT" or "TO" in words else None
         kind = _kind(word, skeleton, tokens)
         kinds.add(kind)
         if mentions_limits:
@@ -128,7 +132,7 @@ def _examine(sql, with_placeholders):
             break
     else:
         kind = "session"
-    return Statement(kind, "; ".join(shown)[:SHOWN], sets, first)
+    return Statement(kind, "; ".join(shown)[:SHOWN], sets, first, savepoint)
 
 
 def _statements(sql):

@@ -136,7 +136,7 @@ class StatementReports:
         transaction = self._number(session)
         inside = session.in_transaction()
         session.open = inside is True
-        session.limits.statement_sets(running.statement, parameters, transaction, running.revision)
+        session.limits.statement_ended(running.statement, parameters, transaction, running.revision, inside)
         if running.statement.first == "ROLLBACK":
             session.savepoint_taken_back()
         rows = getattr(cursor, "rowcount", None)
