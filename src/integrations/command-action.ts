@@ -1,6 +1,6 @@
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
 import type { CommandAction } from '../contract/profile.ts';
-import { ProcessNotStarted } from '../process/errors.ts';
+import { endingText, ProcessNotStarted } from '../process/errors.ts';
 import type { ProcessResult } from '../process/options.ts';
 import { runProcess } from '../process/run.ts';
 import { type IntegrationContext, runValues } from './context.ts';
@@ -76,17 +76,12 @@ async function commandEnvironment(
 }
 
 function commandFailure(label: string, program: string, result: ProcessResult): StepError {
-  const ending = result.kind === 'exited' ? `exited with code ${result.code}` : `was ended by ${result.signal}`;
   const said = (result.stderrTail.trim() === '' ? result.stdoutTail : result.stderrTail).trim().slice(-1_000);
-  return new StepError(
-    STEP_ERRORS.processFailed,
-    `${label} ${ending}${said === '' ? ' and said nothing' : `: ${said}`}`,
-    {
-      program,
-      exitCode: result.kind === 'exited' ? result.code : null,
-      tail: said,
-    },
-  );
+  return new StepError(STEP_ERRORS.processFailed, endingText(label, result, said), {
+    program,
+    exitCode: result.kind === 'exited' ? result.code : null,
+    tail: said,
+  });
 }
 
 /** The last line a command wrote, for evidence. */

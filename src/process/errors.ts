@@ -30,9 +30,14 @@ export class ProcessFailed extends Error {
 const shownTail = 1_200;
 
 function describeFailure(label: string, result: ProcessResult): string {
-  const ending = result.kind === 'exited' ? `exited with code ${result.code}` : `was ended by ${result.signal}`;
   const said = (result.stderrTail.trim() === '' ? result.stdoutTail : result.stderrTail).trim();
-  return said === '' ? `${label} ${ending} and said nothing` : `${label} ${ending}: ${said.slice(-shownTail)}`;
+  return endingText(label, result, said.slice(-shownTail));
+}
+
+/** How a process ended that did not succeed, in one sentence. @param said end of its output, may be empty */
+export function endingText(label: string, result: ProcessResult, said: string): string {
+  const ending = result.kind === 'exited' ? `exited with code ${result.code}` : `was ended by ${result.signal}`;
+  return said === '' ? `${label} ${ending} and said nothing` : `${label} ${ending}: ${said}`;
 }
 
 /** What an operation stopped by the signal throws: the signal's reason, or `ProcessCancelled` where that is no Error. */

@@ -8,7 +8,7 @@ import { applicationName, type ConnectionOptions, withConnection } from '../post
 import { type ConnectionTarget, describeTarget } from '../postgres/connection-url.ts';
 import { captureObjectMap, serializeObjectMap, withoutTable } from '../postgres/catalog/object-map.ts';
 import { endSessions } from '../postgres/sessions.ts';
-import { ProcessNotStarted } from '../process/errors.ts';
+import { endingText, ProcessNotStarted } from '../process/errors.ts';
 import type { ProcessResult } from '../process/options.ts';
 import type { ProgramLog } from '../process/program-log.ts';
 import type { Redactor } from '../process/redactor.ts';
@@ -155,9 +155,8 @@ function requireSuccess(
   type: typeof STEP_ERRORS.processFailed | typeof STEP_ERRORS.checkFailed,
 ): void {
   if (result.kind === 'exited' && result.code === 0) return;
-  const ending = result.kind === 'exited' ? `exited with code ${result.code}` : `was ended by ${result.signal}`;
   const tail = `${result.stdoutTail}${result.stderrTail}`.trim().slice(-1_200);
-  throw new StepError(type, `${what} ${ending}: ${tail}`, {
+  throw new StepError(type, endingText(what, result, tail), {
     exitCode: result.kind === 'exited' ? result.code : null,
     tail,
   });
