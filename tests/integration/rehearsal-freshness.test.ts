@@ -1,15 +1,13 @@
 import { execFile } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { createRehearsalScratchActivities } from '../../src/activities/dry-run/rehearsal-scratch.ts';
 import type { FreshnessInput } from '../../src/contract/evidence/rehearsal.ts';
 import { createSecretVault } from '../../src/profile/secret-vault.ts';
 import { testRun } from '../integration-context.ts';
 import { createService, execute, query, type TestService } from '../postgres-service.ts';
 import { useStack } from '../stack.ts';
+import { temporaryDirectory } from '../temporary-directory.ts';
 import { asActivity } from './rehearsal-world.ts';
 import { writeServiceProfile } from './service-profile.ts';
 
@@ -25,7 +23,7 @@ const git = async (...words: readonly string[]): Promise<string> => {
 };
 
 beforeAll(async () => {
-  home = await mkdtemp(join(tmpdir(), 'freshness-'));
+  home = await temporaryDirectory('freshness');
   await git('init', '--quiet', '--initial-branch=main');
   await git('commit', '--quiet', '--allow-empty', '--message', 'One');
   await git('tag', 'v1.1.0');
@@ -43,7 +41,6 @@ beforeAll(async () => {
     rehearsed: { databaseBytes: bytes },
   };
 });
-afterAll(() => rm(home, { recursive: true, force: true }));
 
 const check = (change: Partial<FreshnessInput> = {}) =>
   asActivity(() =>

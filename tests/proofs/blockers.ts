@@ -53,37 +53,21 @@ export const run = (say: (line: string) => void): Promise<readonly ProofCase[]> 
 /** An idle transaction holds the table, then an old snapshot holds up the index. */
 async function heldAndBehindSnapshot(session: Session): Promise<readonly ProofCase[]> {
   const world = await begin(session, {});
-  const { production } = session.example.urls;
-  const held = await openTransaction(production.application, 'forgotten report', READ_TRANSCRIPTS);
-  const snapshot = await openTransaction(production.application, 'old snapshot', OLD_SNAPSHOT);
-  const reader = await startReader(production.application, 'transcripts');
-  const control = await startReader(production.application, 'users');
-  const migration = await watchHeld(production.administrator, 'transcripts');
-  await approve(world);
-
-  const named = await namedInStatus(session, held, 'relation');
-  // Longer than one try, so that it has given way at least once.
-  await delay(LOCK_TIMEOUT * 2);
-  const behind = reader.soFar();
-  await held.end();
+  const snapshot = await openTransaction(session.example.urls.production.application, 'old snapshot', OLD_SNAPSHOT);
+  const table = await heldTable(session, world);
   const index = await namedInStatus(session, snapshot, 'virtualxid');
   await delay(LOCK_TIMEOUT * 2);
   const stillBuilding = (await world.handle.query<RunStatus>('status')).step?.id === 'apply.upgrade';
   await snapshot.end();
-  const { evidence, findings } = await ended(session, world, 'succeeded');
-  const [whole, noise, work] = [await reader.stop(), await control.stop(), await migration.stop()];
+  const end = await ended(session, world, 'succeeded');
   return [
-    judgeNamed('an idle transaction that holds the table', named, held),
-    judgeReaders('readers of that table', { behind, whole, noise, work }),
-    {
-      name: 'comes through by itself after it has ended',
-      passed: findings.length === 0 && (evidence?.tries ?? 0) > 1,
-      detail: [`succeeded after ${evidence?.tries ?? 0} tries of Alembic`, ...findings].join('; '),
-    },
+    judgeNamed('an idle transaction that holds the table', table.named, table.held),
+    judgeReaders('readers of that table', await table.readers()),
+    judgeThrough('comes through by itself after it has ended', end),
     judgeNamed('an old snapshot that holds up CREATE INDEX CONCURRENTLY', index, snapshot),
     {
       name: 'the index waits longer than lock_timeout, and is built',
-      passed: stillBuilding && findings.length === 0,
+      passed: stillBuilding && end.findings.length === 0,
       detail: stillBuilding ? `still waiting after ${LOCK_TIMEOUT * 2} ms, then built` : 'it did not wait',
     },
   ];
@@ -95,6 +79,24 @@ async function fromOutside(session: Session): Promise<readonly ProofCase[]> {
   const world = await begin(session, {
     alembic: { commands: { upgrade: [python, '-I', '-m', 'alembic', 'upgrade', '{{revision}}'] } },
   });
+  const table = await heldTable(session, world);
+  const end = await ended(session, world, 'succeeded');
+  return [
+    judgeNamed('a wrapped Alembic without our part', table.named, table.held),
+    judgeReaders('readers, with limits kept from outside', await table.readers()),
+    judgeThrough('a wrapped Alembic comes through too', end),
+  ];
+}
+
+interface HeldTable {
+  readonly held: OpenTransaction;
+  readonly named: Named;
+  /** Once the run has ended. */
+  readers(): Promise<ReadersSeen>;
+}
+
+/** An idle transaction holds the table from before the approval until the upgrade has given way to it; readers come and go. */
+async function heldTable(session: Session, world: World): Promise<HeldTable> {
   const { production } = session.example.urls;
   const held = await openTransaction(production.application, 'forgotten report', READ_TRANSCRIPTS);
   const reader = await startReader(production.application, 'transcripts');
@@ -102,20 +104,20 @@ async function fromOutside(session: Session): Promise<readonly ProofCase[]> {
   const migration = await watchHeld(production.administrator, 'transcripts');
   await approve(world);
   const named = await namedInStatus(session, held, 'relation');
+  // Longer than one try, so that it has given way at least once.
   await delay(LOCK_TIMEOUT * 2);
   const behind = reader.soFar();
   await held.end();
-  const { evidence, findings } = await ended(session, world, 'succeeded');
-  const [whole, noise, work] = [await reader.stop(), await control.stop(), await migration.stop()];
-  return [
-    judgeNamed('a wrapped Alembic without our part', named, held),
-    judgeReaders('readers, with limits kept from outside', { behind, whole, noise, work }),
-    {
-      name: 'a wrapped Alembic comes through too',
-      passed: findings.length === 0 && (evidence?.tries ?? 0) > 1,
-      detail: [`succeeded after ${evidence?.tries ?? 0} tries of Alembic`, ...findings].join('; '),
-    },
-  ];
+  return {
+    held,
+    named,
+    readers: async () => ({
+      behind,
+      whole: await reader.stop(),
+      noise: await control.stop(),
+      work: await migration.stop(),
+    }),
+  };
 }
 
 async function neverEnding(session: Session): Promise<readonly ProofCase[]> {
@@ -280,6 +282,12 @@ const judgeNamed = (name: string, { after, line }: Named, { pid }: OpenTransacti
   passed: after !== null && after <= NAMED_WITHIN && line.includes('idle in transaction'),
   detail:
     after === null ? `pid ${pid} was not named` : `${after} ms after the wait began (${NAMED_WITHIN} allowed): ${line}`,
+});
+
+const judgeThrough = (name: string, { evidence, findings }: EndOfRun): ProofCase => ({
+  name,
+  passed: findings.length === 0 && (evidence?.tries ?? 0) > 1,
+  detail: [`succeeded after ${evidence?.tries ?? 0} tries of Alembic`, ...findings].join('; '),
 });
 
 interface ReadersSeen {
