@@ -42,7 +42,7 @@ export async function until(handle: WorkflowHandle, wanted: (status: RunStatus) 
     if (wanted(status)) return status;
     if (status.stage === 'ended')
       throw new Error(`the run ended ${status.outcome ?? ''}: ${status.trouble ?? 'no trouble'}`);
-    await delay(150);
+    await delay(100);
   }
 }
 

@@ -1,15 +1,21 @@
 import { ApplicationFailure } from '@temporalio/common';
 import { CancelledFailure, Context } from '@temporalio/activity';
+import type { WorkflowHandle } from '@temporalio/client';
 import { describe, expect, it } from 'vitest';
 import { STEP_ERRORS } from '../../src/contract/errors.ts';
 import type { RehearsalVerdict } from '../../src/contract/evidence/rehearsal.ts';
 import type { MigrationPlan } from '../../src/contract/plan.ts';
 import type { Profile } from '../../src/contract/profile.ts';
-import { profile, scriptedActivities, trial, wayBack } from './scripted-activities.ts';
+import { profile, scriptedActivities, swapped, trial, wayBack } from './scripted-activities.ts';
 import { atGate, endOf, runMigration, until } from './running.ts';
 
 const digest = 'ab'.repeat(32);
 const approval = { by: 'erin@example.com', planDigest: digest.slice(0, 12) };
+
+async function approve(handle: WorkflowHandle): Promise<void> {
+  await until(handle, atGate('approval'));
+  await handle.signal('approve', approval);
+}
 
 const untilCancelled = async (): Promise<never> => {
   const beating = setInterval(() => Context.current().heartbeat(), 200);
@@ -28,8 +34,7 @@ describe('a run that goes well', () => {
   it('walks the document in its order and ends succeeded with everything put back', async () => {
     const { world, activities } = scriptedActivities();
     const end = await runMigration(activities, async (handle) => {
-      await until(handle, atGate('approval'));
-      await handle.signal('approve', approval);
+      await approve(handle);
       return endOf(handle);
     });
     expect(end).toMatchObject({ outcome: 'succeeded', summary: { openItems: [] } });
@@ -55,6 +60,7 @@ describe('a run that goes well', () => {
       'sealPlan',
       'identifyRun',
       'checkFreshness',
+      'verifyTooling',
       'identifyRun',
       'captureMeasures',
       'readSwitch',
@@ -87,8 +93,7 @@ describe('the fence', () => {
       recoveryPoint: { restorePoint: true },
     });
     const end = await runMigration(activities, async (handle) => {
-      await until(handle, atGate('approval'));
-      await handle.signal('approve', approval);
+      await approve(handle);
       return endOf(handle);
     });
     expect(end.outcome).toBe('succeeded');
@@ -133,8 +138,7 @@ describe('the fence', () => {
       fenced,
     );
     const end = await runMigration(activities, async (handle) => {
-      await until(handle, atGate('approval'));
-      await handle.signal('approve', approval);
+      await approve(handle);
       return endOf(handle);
     });
     expect(end.outcome).toBe('aborted');
@@ -158,8 +162,7 @@ describe('the fence', () => {
       fenced,
     );
     const end = await runMigration(activities, async (handle) => {
-      await until(handle, atGate('approval'));
-      await handle.signal('approve', approval);
+      await approve(handle);
       return endOf(handle);
     });
     expect(end.outcome).toBe('aborted');
@@ -191,8 +194,7 @@ describe('the fence', () => {
       },
     );
     const end = await runMigration(activities, async (handle) => {
-      await until(handle, atGate('approval'));
-      await handle.signal('approve', approval);
+      await approve(handle);
       const status = await until(handle, atGate('recovery'));
       expect(JSON.stringify(status.waiting)).toContain(
         'somebody wrote behind the fence, or may have: public.payments (+3 ~0 -0)',
@@ -222,8 +224,7 @@ describe('the fence', () => {
       },
     );
     const end = await runMigration(activities, async (handle) => {
-      await until(handle, atGate('approval'));
-      await handle.signal('approve', approval);
+      await approve(handle);
       const status = await until(handle, atGate('recovery'));
       expect(status.waiting).toMatchObject({ why: expect.stringContaining('the migration’s own') as string });
       expect(status.wayBack).toMatchObject({ basis: 'statistics', by: 'migration' });
@@ -258,8 +259,7 @@ describe('a restore', () => {
       { fence: { kind: 'read-only' } },
     );
     const end = await runMigration(activities, async (handle) => {
-      await until(handle, atGate('approval'));
-      await handle.signal('approve', approval);
+      await approve(handle);
       const status = await until(handle, atGate('recovery'));
       expect(status.wayBack).toMatchObject({ by: 'anybody' });
       await handle.executeUpdate('recover', { args: [{ by: 'erin', action: 'restore', reason: 'too slow' }] });
@@ -328,16 +328,7 @@ describe('a restore', () => {
           swaps += 1;
           if (swaps === 1) throw failing('a superuser is connected');
           state.reality = { kind: 'unchanged' };
-          return {
-            database: 'whisper',
-            keptAside: 'whisper_before_1',
-            endedSessions: 1,
-            shutOut: 10,
-            standbySessions: 0,
-            quarantineUntil: '',
-            versionRows: ['0001'],
-            openItems: [],
-          };
+          return swapped;
         },
       }),
       {
@@ -347,8 +338,7 @@ describe('a restore', () => {
       },
     );
     const end = await runMigration(activities, async (handle) => {
-      await until(handle, atGate('approval'));
-      await handle.signal('approve', approval);
+      await approve(handle);
       for (let time = 1; time <= 2; time += 1) {
         await until(handle, atGate('recovery'));
         await handle.executeUpdate('recover', { args: [{ by: 'erin', action: 'restore', reason: 'broken' }] });
@@ -378,8 +368,7 @@ describe('a restore', () => {
       { recovery: { ...profile.recovery, rollback: 'never' } },
     );
     const end = await runMigration(activities, async (handle) => {
-      await until(handle, atGate('approval'));
-      await handle.signal('approve', approval);
+      await approve(handle);
       await until(handle, atGate('recovery'));
       await handle.executeUpdate('recover', { args: [{ by: 'erin', action: 'restore', reason: 'data is damaged' }] });
       return endOf(handle);
@@ -402,8 +391,7 @@ describe('a restore', () => {
     } as const;
     const endWith = (recoveryPoint: Profile['recoveryPoint']) =>
       runMigration(scriptedActivities(() => ({ rehearseSwap }), { recoveryPoint }).activities, async (handle) => {
-        await until(handle, atGate('approval'));
-        await handle.signal('approve', approval);
+        await approve(handle);
         return endOf(handle);
       });
     const refused = await endWith({ restorePoint: false });
@@ -476,6 +464,33 @@ describe('the gate production', () => {
   });
 });
 
+describe('a plan', () => {
+  it('has the thresholds that the monitoring is judged by, besides the names of its checks', async () => {
+    const plans: MigrationPlan[] = [];
+    const measure = {
+      name: 'latency',
+      source: { kind: 'deadlocks' },
+      limit: { ratio: 1.5, absolute: 20 },
+      samples: 1,
+    } as const;
+    const { activities } = scriptedActivities(
+      () => ({
+        sealPlan: async ({ plan }) => {
+          plans.push(plan);
+          return { plan, digest: '1'.repeat(64), uri: 's3://evidence/plan' };
+        },
+      }),
+      { monitoring: { ...profile.monitoring, measures: [measure] } },
+    );
+    await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await handle.signal('abort', { by: 'erin@example.com', reason: 'seen' });
+      await endOf(handle);
+    });
+    expect(plans[0]?.thresholds).toEqual([{ name: 'latency', ratio: 1.5, absolute: 20 }]);
+  });
+});
+
 describe('a rehearsal', () => {
   it('that does not hold any more voids the approvals: a fresh backup is rehearsed, the gate opens anew', async () => {
     const expired = [['production has grown by 40 %'], []];
@@ -499,6 +514,36 @@ describe('a rehearsal', () => {
     });
     expect(plans.map(({ opening }) => opening)).toEqual([1, 2]);
     expect(world.calls.filter((call) => call === 'captureBackup')).toHaveLength(2);
+    expect(world.calls.filter((call) => call === 'rehearseMigration')).toHaveLength(2);
+  });
+
+  it('is void when the tools are others by the time the window opens', async () => {
+    const versions = ['1.13', '1.14', '1.14'];
+    const plans: MigrationPlan[] = [];
+    const { world, activities } = scriptedActivities(() => ({
+      verifyTooling: async () => ({
+        programs: { pg_restore: '18.1' },
+        alembic: versions.shift() ?? '1.14',
+        sqlalchemy: '2',
+        python: '3.12',
+        secretsResolved: 1,
+      }),
+      sealPlan: async ({ plan }) => {
+        plans.push(plan);
+        return { plan, digest: String(plans.length).repeat(64), uri: 's3://evidence/plan' };
+      },
+    }));
+    await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      const first = { by: 'erin@example.com', planDigest: '1'.repeat(64) };
+      await handle.executeUpdate('approve', { args: [first] });
+      const status = await until(handle, (now) => atGate('approval')(now) && now.planDigest === '2'.repeat(64));
+      expect(status.refusals.last.at(-1)?.why).toContain('alembic is 1.14 on this worker, rehearsed was 1.13');
+      await handle.executeUpdate('approve', { args: [{ ...first, planDigest: '2'.repeat(64) }] });
+      expect(await endOf(handle)).toMatchObject({ outcome: 'succeeded' });
+    });
+    expect(plans.map(({ tools }) => tools['alembic'])).toEqual(['1.13', '1.14']);
+    expect(plans[0]?.tools).toMatchObject({ pg_restore: '18.1', python: '3.12' });
     expect(world.calls.filter((call) => call === 'rehearseMigration')).toHaveLength(2);
   });
 
@@ -533,13 +578,70 @@ describe('a rehearsal', () => {
     expect(world.calls.filter((call) => call === 'rehearseMigration')).toHaveLength(2);
   });
 
+  it('that saw a revision commit in its middle has more to say than its source: the upgrade and its evaluation go by that', async () => {
+    const paths: GraphEvidence['path'][] = [];
+    const plans: MigrationPlan[] = [];
+    const { activities } = scriptedActivities((world) => ({
+      rehearseMigration: async () => ({ ...trial(), commits: ['0002'] }),
+      sealPlan: async ({ plan }) => {
+        plans.push(plan);
+        return { plan, digest: '1'.repeat(64), uri: 's3://evidence/plan' };
+      },
+      upgradeProduction: async (input) => {
+        paths.push(input.graph.path);
+        throw ApplicationFailure.nonRetryable('it failed', STEP_ERRORS.processFailed);
+      },
+      evaluateProduction: async (input) => {
+        paths.push(input.graph.path);
+        return {
+          reality: world.reality,
+          versionRows: ['0001'],
+          objectMapDigest: 'before',
+          differences: [],
+          leftovers: [],
+          droppedInvalidIndexes: [],
+          endedSessions: 0,
+        };
+      },
+    }));
+    await runMigration(activities, async (handle) => {
+      await until(handle, atGate('approval'));
+      await handle.executeUpdate('approve', { args: [{ by: 'erin@example.com', planDigest: '1'.repeat(64) }] });
+      await endOf(handle);
+    });
+    expect(plans[0]?.revisions).toMatchObject([{ revision: '0002', transactional: 'no' }]);
+    expect(plans[0]?.warnings.join()).toContain('revision 0002 was seen to commit in its middle');
+    expect(paths).toHaveLength(2);
+    for (const path of paths) expect(path).toMatchObject([{ transactional: 'no', outsideTransaction: 'anything' }]);
+  });
+
+  it('of another database than the address leads to now ends the run before production is touched, equal objects or not', async () => {
+    let looks = 0;
+    const { world, activities } = scriptedActivities(() => {
+      const known = scriptedActivities().activities;
+      return {
+        inspectProduction: async (input) => {
+          const state = await known.inspectProduction(input);
+          looks += 1;
+          return looks === 1 ? state : { ...state, identity: { ...state.identity, systemIdentifier: 'a-clone' } };
+        },
+      };
+    });
+    const end = await runMigration(activities, async (handle) => {
+      await approve(handle);
+      return endOf(handle);
+    });
+    expect(end).toMatchObject({ outcome: 'aborted', summary: { openItems: [] } });
+    expect(end.summary?.findings[0]).toContain('system identifier a-clone now');
+    expect(world.calls).not.toContain('upgradeProduction');
+  });
+
   it('of another commit than the tag names now ends the run before production is touched', async () => {
     const { world, activities } = scriptedActivities(() => ({
       checkFreshness: async () => ({ expired: [], commit: 'd'.repeat(40), databaseBytes: 1 }),
     }));
     const end = await runMigration(activities, async (handle) => {
-      await until(handle, atGate('approval'));
-      await handle.signal('approve', approval);
+      await approve(handle);
       return endOf(handle);
     });
     expect(end.outcome).toBe('aborted');
@@ -566,8 +668,7 @@ describe('a rehearsal', () => {
       },
     }));
     const end = await runMigration(activities, async (handle) => {
-      await until(handle, atGate('approval'));
-      await handle.signal('approve', approval);
+      await approve(handle);
       return endOf(handle);
     });
     expect(end.outcome).toBe('succeeded');
@@ -589,8 +690,7 @@ describe('a rehearsal', () => {
   it('that was lossless lets the rollback start by itself', async () => {
     const { world, activities } = upgradedWithoutReply({ kind: 'lossless' });
     await runMigration(activities, async (handle) => {
-      await until(handle, atGate('approval'));
-      await handle.signal('approve', approval);
+      await approve(handle);
       expect(await endOf(handle)).toMatchObject({ outcome: 'rolled-back' });
     });
     expect(world.calls.filter((call) => call === 'rollBackProduction')).toHaveLength(1);
@@ -600,8 +700,7 @@ describe('a rehearsal', () => {
     const lost = [{ table: 'public.users', column: 'email', values: 3 }];
     const { world, activities } = upgradedWithoutReply({ kind: 'lossy', lost, objects: [] });
     await runMigration(activities, async (handle) => {
-      await until(handle, atGate('approval'));
-      await handle.signal('approve', approval);
+      await approve(handle);
       const { waiting } = await until(handle, atGate('recovery'));
       expect(waiting).toMatchObject({ why: expect.stringContaining('3 value(s) of public.users.email') });
       expect(world.calls).not.toContain('rollBackProduction');
@@ -632,8 +731,7 @@ describe('a rehearsal', () => {
       { recovery: { ...profile.recovery, rollback: 'ask' } },
     );
     await runMigration(activities, async (handle) => {
-      await until(handle, atGate('approval'));
-      await handle.signal('approve', approval);
+      await approve(handle);
       const { waiting } = await until(handle, atGate('recovery'));
       expect(waiting).toMatchObject({
         why: expect.stringMatching(
@@ -835,8 +933,7 @@ describe('the change window', () => {
       { window: { length: 1000 } },
     );
     const end = await runMigration(activities, async (handle) => {
-      await until(handle, atGate('approval'));
-      await handle.signal('approve', approval);
+      await approve(handle);
       return endOf(handle);
     });
     expect(end.outcome).toBe('aborted');
@@ -872,8 +969,7 @@ describe('checks after a second upgrade', () => {
       },
     }));
     const end = await runMigration(activities, async (handle) => {
-      await until(handle, atGate('approval'));
-      await handle.signal('approve', approval);
+      await approve(handle);
       for (const action of ['rollback', 'retry']) {
         await until(handle, ({ actions }) => actions.includes(action as never));
         await handle.executeUpdate('recover', { args: [{ by: 'erin', action, reason: 'test' }] });
@@ -891,8 +987,7 @@ describe('an abort', () => {
   it('before the upgrade stops the step that runs and puts back what was switched', async () => {
     const { world, activities } = scriptedActivities(() => ({ checkReplication: untilCancelled }));
     const end = await runMigration(activities, async (handle) => {
-      await until(handle, atGate('approval'));
-      await handle.signal('approve', approval);
+      await approve(handle);
       await until(handle, ({ step }) => step?.id === 'apply.replication');
       await handle.signal('abort', { by: 'frank@example.com', reason: 'disk alarm' });
       return endOf(handle);
@@ -913,8 +1008,7 @@ describe('an abort', () => {
       { fence: { kind: 'read-only' }, recovery: { ...profile.recovery, rollback: 'automatic' } },
     );
     const end = await runMigration(activities, async (handle) => {
-      await until(handle, atGate('approval'));
-      await handle.signal('approve', approval);
+      await approve(handle);
       await until(handle, ({ step }) => step?.id === 'apply.upgrade');
       await handle.signal('abort', { by: 'frank@example.com', reason: 'enough' });
       return endOf(handle);
@@ -943,8 +1037,7 @@ describe('the deadline', () => {
       window: { length: 2000 },
     });
     const end = await runMigration(activities, async (handle) => {
-      await until(handle, atGate('approval'));
-      await handle.signal('approve', approval);
+      await approve(handle);
       return endOf(handle);
     });
     expect(end).toMatchObject({ outcome: 'aborted' });
@@ -966,8 +1059,7 @@ describe('the gate recovery', () => {
       recovery: { ...profile.recovery, rollback: 'never' },
     });
     const end = await runMigration(activities, async (handle) => {
-      await until(handle, atGate('approval'));
-      await handle.signal('approve', approval);
+      await approve(handle);
       const status = await until(handle, atGate('recovery'));
       expect(status.actions).toEqual(['retry', 'continue', 'restore', 'accept']);
       await expect(
@@ -989,8 +1081,7 @@ describe('the gate recovery', () => {
   it('goes on after a false alarm, recorded as overruled, without asking passed checks again', async () => {
     const { world, activities } = scriptedActivities(smokeFails);
     const end = await runMigration(activities, async (handle) => {
-      await until(handle, atGate('approval'));
-      await handle.signal('approve', approval);
+      await approve(handle);
       for (let count = 0; count < 2; count += 1) {
         await until(handle, atGate('recovery'));
         await handle.executeUpdate('recover', { args: [{ by: 'erin', action: 'continue', reason: 'known' }] });
@@ -1010,8 +1101,7 @@ describe('the gate recovery', () => {
       },
     }));
     const end = await runMigration(activities, async (handle) => {
-      await until(handle, atGate('approval'));
-      await handle.signal('approve', approval);
+      await approve(handle);
       await until(handle, atGate('recovery'));
       await handle.executeUpdate('recover', { args: [{ by: 'erin', action: 'accept', reason: 'by hand' }] });
       return endOf(handle);
@@ -1029,8 +1119,7 @@ describe('the gate recovery', () => {
       },
     }));
     await runMigration(activities, async (handle) => {
-      await until(handle, atGate('approval'));
-      await handle.signal('approve', approval);
+      await approve(handle);
       const status = await until(handle, atGate('recovery'));
       expect(status.actions).toEqual(['retry', 'accept']);
     });

@@ -8,9 +8,10 @@ import { programs } from '../../scripts/stack/layout.ts';
 import type { MigrationActivities } from '../../src/contract/activities.ts';
 import type { ReportSummary } from '../../src/contract/report.ts';
 import type { MigrationRequest } from '../../src/contract/request.ts';
-import type { RunStatus } from '../../src/contract/status.ts';
 import { SEARCH_ATTRIBUTE_NAMES } from '../../src/contract/search-attributes.ts';
 import { addSearchAttributes } from '../../src/temporal-setup.ts';
+
+export { atGate, until } from '../../scripts/scenarios/driving.ts';
 
 export type Run = <T>(
   activities: MigrationActivities,
@@ -79,18 +80,3 @@ export async function endOf(handle: WorkflowHandle): Promise<End> {
     return { outcome: summary?.outcome ?? '', error: cause.type ?? '', summary };
   }
 }
-
-/** Asks until the status is as wanted. */
-export async function until(handle: WorkflowHandle, wanted: (status: RunStatus) => boolean): Promise<RunStatus> {
-  for (;;) {
-    const status = await handle.query<RunStatus>('status');
-    if (wanted(status)) return status;
-    if (status.outcome) throw new Error(`ended ${status.outcome}: ${status.trouble}`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-}
-
-export const atGate =
-  (gate: string) =>
-  (status: RunStatus): boolean =>
-    status.waiting?.for === gate;

@@ -5,7 +5,7 @@
 import type { MigrationActivities } from '../../src/contract/activities.ts';
 import type { BackupEvidence } from '../../src/contract/evidence/backup.ts';
 import type { DatabaseIdentity, ProductionState } from '../../src/contract/evidence/production.ts';
-import type { RestoreEvidence, WayBackCost } from '../../src/contract/evidence/restore.ts';
+import type { RestoreEvidence, SwapEvidence, WayBackCost } from '../../src/contract/evidence/restore.ts';
 import type { Reality } from '../../src/contract/evidence/rollback.ts';
 import type { StoredDocument } from '../../src/contract/evidence/step.ts';
 import type { GraphEvidence } from '../../src/contract/evidence/tooling.ts';
@@ -16,6 +16,16 @@ import type { RunReport } from '../../src/contract/report.ts';
 
 const secret = { kind: 'environment', name: 'SECRET' } as const;
 const document: StoredDocument = { uri: 's3://evidence/document', sha256: '0'.repeat(64), bytes: 1 };
+export const swapped: SwapEvidence = {
+  database: 'whisper',
+  keptAside: 'whisper_before_1',
+  endedSessions: 1,
+  shutOut: 10,
+  standbySessions: 0,
+  quarantineUntil: '',
+  versionRows: ['0001'],
+  openItems: [],
+};
 const identity: DatabaseIdentity = {
   systemIdentifier: '7000000000000000001',
   database: 'whisper',
@@ -404,16 +414,7 @@ export function scriptedActivities(
     recordDrill: notScripted,
     swapDatabases: async () => {
       world.reality = { kind: 'unchanged' };
-      return {
-        database: 'whisper',
-        keptAside: 'whisper_before_1',
-        endedSessions: 1,
-        shutOut: 10,
-        standbySessions: 0,
-        quarantineUntil: '',
-        versionRows: ['0001'],
-        openItems: [],
-      };
+      return swapped;
     },
     archiveReport: async ({ report }) => {
       world.reports.push(report);
