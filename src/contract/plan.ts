@@ -73,6 +73,8 @@ export interface MigrationPlan {
     readonly restoreLoses: string;
   };
   readonly checks: readonly string[];
+  /** What the monitoring is judged by: after may not exceed before * ratio + absolute. Absent where a run was begun before it was told. */
+  readonly thresholds?: readonly { readonly name: string; readonly ratio: number; readonly absolute: number }[];
   readonly approvals: {
     readonly required: number;
     readonly approvers: readonly string[];
@@ -81,6 +83,7 @@ export interface MigrationPlan {
     readonly signers: readonly string[];
   };
   readonly warnings: readonly string[];
+  /** Versions by which it was verified, dumped, rehearsed; looked at again when the window opens. */
   readonly tools: { readonly [program: string]: string };
 }
 

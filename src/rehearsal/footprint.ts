@@ -42,6 +42,9 @@ export class FootprintRecorder {
   readonly #open = new Map<number, Map<string, OpenLock>>();
   readonly #held = new Map<string, LockHeld>();
   readonly #spans: RevisionSpan[] = [];
+  /** The first transaction of a revision. */
+  readonly #transactions = new Map<string, number>();
+  readonly #commits = new Set<string>();
   #times: StatementTime[] = [];
   #bounded = false;
   #told = false;
@@ -54,6 +57,11 @@ export class FootprintRecorder {
   /** Statements that change definitions, in order: what a linter looks at. */
   get definitions(): readonly DefinitionStatement[] {
     return this.#ddl;
+  }
+
+  /** Revisions whose statements, the version row's included, were in more than one transaction. */
+  get commits(): ReadonlySet<string> {
+    return this.#commits;
   }
 
   onEvent(event: AlembicEvent, now: number): void {
@@ -89,6 +97,10 @@ export class FootprintRecorder {
     if ((kind === 'exclusive' || kind === 'concurrent') && this.#ddl.length < KEPT)
       this.#ddl.push({ revision, statement, transaction });
     if (revision === null) return;
+    if (kind !== 'session' && this.#transactions.get(revision) !== transaction) {
+      if (this.#transactions.has(revision)) this.#commits.add(revision);
+      this.#transactions.set(revision, transaction);
+    }
     let span = this.#spans.findLast((known) => known.revision === revision);
     if (span === undefined) {
       // No barrier here: a revision lasts from its first statement to its last.

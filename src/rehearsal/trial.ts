@@ -78,7 +78,10 @@ const tryAll: Rehearse = async (request) => {
       .slice(0, 50)
       .map((line) => `what its rows come to: the upgrade leaves ${line}`),
   ];
-  const facts = { upgrade, footprint, smoke, deployed, mapBefore: before.map, mapAfter: after.map };
+  const commits = plan.path
+    .filter(({ revision, transactional }) => transactional === 'yes' && recorder.commits.has(revision))
+    .map(({ revision }) => revision);
+  const facts = { upgrade, footprint, smoke, deployed, commits, mapBefore: before.map, mapAfter: after.map };
   if (plan.downgrade.kind === 'impossible') {
     const verdict = judge({ downgrade: plan.downgrade });
     return {

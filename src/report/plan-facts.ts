@@ -57,6 +57,12 @@ export function planFacts(plan: MigrationPlan): readonly (readonly [string, stri
     ],
     ['Checks', plan.checks.join(', ') || 'none'],
     [
+      'Thresholds',
+      (plan.thresholds ?? [])
+        .map(({ name, ratio, absolute }) => `${name}: at most ${ratio} times what it was before, plus ${absolute}`)
+        .join('; ') || 'none',
+    ],
+    [
       'Approvals',
       `${approvals.required}${approvals.signatures === 'required' ? ' signed' : ''} of ${approvals.approvers.length > 0 ? approvals.approvers.join(', ') : 'anybody but the requester'}`,
     ],

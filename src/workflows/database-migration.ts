@@ -6,11 +6,12 @@ import {
   condition,
 } from '@temporalio/workflow';
 import { ENDING_ERRORS } from '../contract/errors.ts';
+import type { ToolingEvidence } from '../contract/evidence/tooling.ts';
 import type { Outcome } from '../contract/profile.ts';
 import type { ReportSummary } from '../contract/report.ts';
 import { type MigrationRequest, parseRequest } from '../contract/request.ts';
 import { handleMessages } from './message-handlers.ts';
-import type { Reviewed } from './plan.ts';
+import { type Reviewed, toolVersions } from './plan.ts';
 import { MigrationRun } from './run.ts';
 import type { Trouble } from './run-state.ts';
 import { type Before, prepareProduction, smoke, upgrade } from './sections/apply.ts';
@@ -20,8 +21,8 @@ import { closeout } from './sections/closeout.ts';
 import { dryRun } from './sections/dry-run.ts';
 import { preconditions } from './sections/preconditions.ts';
 import { recover } from './sections/recovery.ts';
-import { expiryOf, rehearse } from './sections/rehearsal.ts';
-import { tooling } from './sections/tooling.ts';
+import { asSeen, expiryOf, rehearse } from './sections/rehearsal.ts';
+import { tooling, verifyTools } from './sections/tooling.ts';
 import { validation } from './sections/validation.ts';
 import { awaitWindow } from './sections/window.ts';
 import { refuseRequest, startFindings } from './start.ts';
@@ -59,7 +60,7 @@ async function walk(run: MigrationRun, request: MigrationRequest): Promise<Repor
     await backup(run);
     const dry = await dryRun(run, tools.graph, access.production);
     const rehearsed = await rehearse(run, tools.graph);
-    reviewed = await approved(run, { review, access, tooling: tools, dryRun: dry, rehearsed });
+    reviewed = await approved(run, { review, access, tooling: asSeen(tools, rehearsed), dryRun: dry, rehearsed });
     before = await prepareProduction(run, reviewed);
   });
   if (trouble || !reviewed || !before) {
@@ -79,12 +80,29 @@ async function approved(run: MigrationRun, first: Reviewed): Promise<Reviewed> {
     if ((await productionGate(run, reviewed)) === 'approved') {
       await awaitWindow(run);
       const expired = await expiryOf(run, reviewed.rehearsed, reviewed.review.commit);
-      if (expired.length === 0) return reviewed;
-      run.refuse('approve', `the approvals are void, the rehearsal does not hold any more: ${expired.join('; ')}`);
+      const tools = await verifyTools(run, 'apply.window/tools');
+      const changed = changedTools(reviewed.tooling.tools, tools);
+      if (expired.length + changed.length === 0) return reviewed;
+      reviewed = { ...reviewed, tooling: { ...reviewed.tooling, tools } };
+      run.refuse(
+        'approve',
+        `the approvals are void, the rehearsal does not hold any more: ${[...expired, ...changed].join('; ')}`,
+      );
     }
     await backup(run);
-    reviewed = { ...reviewed, rehearsed: await rehearse(run, reviewed.tooling.graph) };
+    const rehearsed = await rehearse(run, reviewed.tooling.graph);
+    reviewed = { ...reviewed, rehearsed, tooling: asSeen(reviewed.tooling, rehearsed) };
   }
+}
+
+function changedTools(approved: ToolingEvidence, now: ToolingEvidence): readonly string[] {
+  const [before, after] = [toolVersions(approved), toolVersions(now)];
+  return [...new Set([...Object.keys(before), ...Object.keys(after)])]
+    .filter((name) => before[name] !== after[name])
+    .map(
+      (name) =>
+        `${name} is ${after[name] ?? 'not there'} on this worker, rehearsed was ${before[name] ?? 'without it'}`,
+    );
 }
 
 /** From here on nothing ends by itself: success, an undo that is proven, or a person's decision. */

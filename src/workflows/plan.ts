@@ -1,6 +1,6 @@
 /** The plan that is approved, composed from what the run has found out. Pure but for the run it reads. */
 import type { AccessEvidence, ChangeReview } from '../contract/evidence/preconditions.ts';
-import type { GraphEvidence } from '../contract/evidence/tooling.ts';
+import type { GraphEvidence, ToolingEvidence } from '../contract/evidence/tooling.ts';
 import type { MigrationPlan, PlannedRehearsal } from '../contract/plan.ts';
 import { type RollbackOffer, rollbackOffer } from '../contract/rehearsal-offer.ts';
 import type { Rehearsal } from '../contract/evidence/rehearsal.ts';
@@ -75,6 +75,7 @@ export function composePlan(run: MigrationRun, reviewed: Reviewed, runId: string
     },
     recovery: plannedRecovery(run, graph, rehearsal),
     checks: [...profile.checks.smoke, ...profile.checks.smokeWrites].map(({ name }) => name),
+    thresholds: profile.monitoring.measures.map(({ name, limit }) => ({ name, ...limit })),
     approvals: {
       required: profile.approvals.required,
       approvers: profile.approvals.approvers,
@@ -82,9 +83,16 @@ export function composePlan(run: MigrationRun, reviewed: Reviewed, runId: string
       signers: profile.approvals.signers.map(({ name }) => name),
     },
     warnings: warningsOf(run, reviewed),
-    tools: { ...tools.programs, alembic: tools.alembic, sqlalchemy: tools.sqlalchemy },
+    tools: toolVersions(tools),
   };
 }
+
+export const toolVersions = ({ programs, alembic, sqlalchemy, python }: ToolingEvidence): MigrationPlan['tools'] => ({
+  ...programs,
+  alembic,
+  sqlalchemy,
+  python,
+});
 
 function plannedRehearsal({ restore, trial, swap, backup, databaseBytes, expiresAt }: Rehearsal): PlannedRehearsal {
   const { upgrade, deployed } = trial;

@@ -614,6 +614,32 @@ describe('the footprint', () => {
   });
 });
 
+test.each([
+  ['commits each statement', { COMMIT_EACH: 'yes' }, ['r2', 'r3']],
+  ['has one transaction for all', {}, []],
+  ['has one for each revision', { TRANSACTION_PER_MIGRATION: 'yes' }, []],
+])(
+  'a revision that keeps to its transaction is seen to commit in its middle only where env.py %s',
+  async (_, environment, commits) => {
+    const trial = await rehearsed(
+      [
+        step(
+          ["UPDATE users SET phone = 'known'", 'ALTER TABLE users ADD COLUMN email text'],
+          ['ALTER TABLE users DROP COLUMN email'],
+        ),
+        {
+          id: 'r3',
+          down: '"r2"',
+          upgrade: execute('UPDATE notes SET author = 1', "UPDATE notes SET body = 'x' WHERE author = 2"),
+          downgrade: 'pass',
+        },
+      ],
+      { environment },
+    );
+    expect(trial.commits).toEqual(commits);
+  },
+);
+
 test('smoke SQL on the upgraded copy can refuse the upgrade', async () => {
   const smoke = [
     { name: 'users are there', kind: 'sql', query: 'SELECT count(*) FROM users', expect: 5, timeout: 5000 },

@@ -153,6 +153,7 @@ export const sample: RunReport = {
         restoreLoses: 'later writes',
       },
       checks: ['health', 'playback'],
+      thresholds: [{ name: 'api latency', ratio: 1.5, absolute: 20 }],
       approvals: { required: 1, approvers: [], signatures: 'optional', signers: [] },
       warnings: ['the downgrade of 0003 raises'],
       tools: { pg_dump: '18.6', alembic: '1.17.0' },

@@ -60,6 +60,7 @@ describe('a run that goes well', () => {
       'sealPlan',
       'identifyRun',
       'checkFreshness',
+      'verifyTooling',
       'identifyRun',
       'captureMeasures',
       'readSwitch',

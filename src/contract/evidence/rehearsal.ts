@@ -158,6 +158,11 @@ export interface TrialFindings {
   /** The upgrade after the downgrade; null where the downgrade did not go through. */
   readonly again: { readonly milliseconds: number } | null;
   readonly dropped: readonly DroppedObject[];
+  /**
+   * Revisions that were seen to commit in their middle although their source keeps to one transaction, as where env.py commits
+   * every statement. Absent where a run was begun before it was looked at.
+   */
+  readonly commits?: readonly string[];
   /** What could not be known or was not tried, in words for the plan. */
   readonly unknown: readonly string[];
 }

@@ -69,6 +69,13 @@ async function inspectAgain(run: MigrationRun, { tooling, rehearsed }: Reviewed)
   const plan = run.state.plan?.plan;
   run.judge('apply.refresh-backup', 'Objects and revisions equal the plan’s; age of the backup', () => {
     const findings: string[] = [];
+    const { systemIdentifier, database } = state.identity;
+    // A secret may name another server by now, and a clone has the same objects.
+    if (systemIdentifier !== plan?.production.systemIdentifier || database !== plan.production.database) {
+      findings.push(
+        `production is database ${database} of the server with system identifier ${systemIdentifier} now, the plan was made for ${plan?.production.database ?? 'none'} of ${plan?.production.systemIdentifier ?? 'none'}: see what the profile’s address leads to, then start a new run`,
+      );
+    }
     if (state.versionRows.join() !== tooling.graph.startRevisions.join()) {
       findings.push(
         `production stands at ${state.versionRows.join(', ') || 'no revision'}, the plan was made for ${tooling.graph.startRevisions.join(', ') || 'no revision'}`,

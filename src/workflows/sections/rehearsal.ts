@@ -7,6 +7,7 @@ import { stepRefused } from '../failure.ts';
 import { disposeOfScratch, oweScratch } from '../obligations.ts';
 import type { MigrationRun } from '../run.ts';
 import { LOOK, REHEARSAL, TRANSFER } from '../step-policies.ts';
+import type { Tooling } from './tooling.ts';
 
 export interface Rehearsed {
   readonly rehearsal: Rehearsal;
@@ -68,6 +69,33 @@ export async function rehearse(run: MigrationRun, graph: GraphEvidence): Promise
   }));
   await disposeOfScratch(run, `${STEP}/drop`);
   return { rehearsal, production };
+}
+
+/**
+ * What the rehearsal saw refutes what the source of a revision says: one that commits in its middle leaves a part when it is
+ * stopped, rows among it, and then nothing is called unchanged by its objects alone.
+ */
+export function asSeen(tooling: Tooling, { rehearsal: { trial } }: Rehearsed): Tooling {
+  const commits = new Set(trial.commits ?? []);
+  const { graph } = tooling;
+  const refuted = graph.path.filter(({ revision, transactional }) => commits.has(revision) && transactional === 'yes');
+  if (refuted.length === 0) return tooling;
+  return {
+    ...tooling,
+    graph: {
+      ...graph,
+      path: graph.path.map((entry) =>
+        refuted.includes(entry) ? { ...entry, transactional: 'no', outsideTransaction: 'anything' } : entry,
+      ),
+      risks: [
+        ...graph.risks,
+        ...refuted.map(
+          ({ revision }) =>
+            `revision ${revision} was seen to commit in its middle, which its source does not say (does env.py commit every statement?): interrupted, it is for a person to judge`,
+        ),
+      ],
+    },
+  };
 }
 
 /** What was backed up is what production is: the object map that drift is told by is production's own. */

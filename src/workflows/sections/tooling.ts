@@ -10,14 +10,18 @@ export interface Tooling {
   readonly graph: GraphEvidence;
 }
 
-export async function tooling(run: MigrationRun): Promise<Tooling> {
-  const tools = await run.step(
-    'tooling.verify',
+/** Asked again when the window opens, on whatever host that is: what was rehearsed with other versions proves nothing. */
+export const verifyTools = (run: MigrationRun, id: 'tooling.verify' | 'apply.window/tools'): Promise<ToolingEvidence> =>
+  run.step(
+    id,
     'PostgreSQL programs, secrets, Alembic at the release',
     // The checkout's own preparation (installing the service's packages) may take its time.
     { ...LOOK, startToCloseTimeout: run.profile.repository.prepareTimeout + 120_000 },
     (activities) => activities.verifyTooling(run.input()),
   );
+
+export async function tooling(run: MigrationRun): Promise<Tooling> {
+  const tools = await verifyTools(run, 'tooling.verify');
   const graph = await run.step('tooling.graph', 'Migration graph of the release', TRIAL, (activities) =>
     activities.readMigrationGraph({ ...run.input(), targetRevision: run.request.targetRevision ?? 'head' }),
   );
