@@ -1,6 +1,7 @@
 /** The migration and its undo on a copy of the backup: what the upgrade does, and what the way back is worth. */
 import type { Client } from 'pg';
 import { rowsAtTarget } from '../alembic/reconcile.ts';
+import type { StatementEvent } from '../alembic/statements.ts';
 import { versionTableName } from '../archive/ledger.ts';
 import type { ChecksEvidence } from '../contract/evidence/checks.ts';
 import { STEP_ERRORS, StepError } from '../contract/errors.ts';
@@ -20,6 +21,7 @@ import { countNewObjects, droppedSince, type HeldObject, namesHeld } from './dro
 import { FootprintRecorder } from './footprint.ts';
 import { sampleLocks } from './lock-sampling.ts';
 import { objectDifferences } from './object-difference.ts';
+import { OwnLimits } from './own-limits.ts';
 import { namesOfExisting, readStorage, rewritten, type StorageState, walBetween } from './storage.ts';
 import { ServerWideChanges } from './server-wide.ts';
 import type { Rehearse, Rehearsed, TrialRequest } from './trial-request.ts';
@@ -57,7 +59,11 @@ const tryAll: Rehearse = async (request) => {
   }));
 
   const serverWide = new ServerWideChanges();
-  const { run, recorder, upgrade, footprint, after } = await upgradeCopy(request, before, serverWide);
+  const ownLimits = new OwnLimits();
+  const { run, recorder, upgrade, footprint, after } = await upgradeCopy(request, before, (event) => {
+    serverWide.onStatement(event);
+    ownLimits.onStatement(event);
+  });
   if (run.failed !== undefined) {
     const { revision, why } = run.failed;
     return { kind: 'upgrade-failed', revision, why, leaves: differences(before, after).slice(0, 50) };
@@ -73,6 +79,7 @@ const tryAll: Rehearse = async (request) => {
 
   const unknown = [
     ...(upgrade.reporter.kind === 'absent' ? [reporterAbsent(upgrade.reporter.why)] : []),
+    ...ownLimits.unknown,
     ...reachingOut.slice(0, 50),
     ...since(before.disabled, after.disabled)
       .slice(0, 50)
@@ -103,7 +110,7 @@ const reporterAbsent = (why: string): string =>
 
 // ---- upgrade ---------------------------------------------------------------------------------------------------------
 
-async function upgradeCopy(request: TrialRequest, before: CopyState, serverWide: ServerWideChanges) {
+async function upgradeCopy(request: TrialRequest, before: CopyState, onStatement: (event: StatementEvent) => void) {
   const recorder = new FootprintRecorder();
   // From outside as well until something is told from inside: whether it will be is not known before.
   const { run, sampled } = await inCopy(request, async (client) => {
@@ -115,7 +122,7 @@ async function upgradeCopy(request: TrialRequest, before: CopyState, serverWide:
       onEvent: (event) => recorder.onEvent(event, Date.now()),
       onStatement: (event) => {
         recorder.onStatement(event);
-        serverWide.onStatement(event);
+        onStatement(event);
         ending = sampling?.stop() ?? ending;
         sampling = undefined;
       },

@@ -640,6 +640,19 @@ test.each([
   },
 );
 
+test('a revision that sets a time limit itself is named: there the guard’s are kept from outside only', async () => {
+  const { unknown } = await rehearsed([
+    step(
+      ["SET LOCAL lock_timeout = '0'", "DO $$ BEGIN SET LOCAL statement_timeout = '0'; END $$", 'SHOW lock_timeout'],
+      [],
+    ),
+  ]);
+  expect(unknown).toEqual([
+    expect.stringContaining('revision r2 sets lock_timeout itself, and is left alone'),
+    expect.stringContaining('revision r2 sets statement_timeout itself, and is left alone'),
+  ]);
+});
+
 test('smoke SQL on the upgraded copy can refuse the upgrade', async () => {
   const smoke = [
     { name: 'users are there', kind: 'sql', query: 'SELECT count(*) FROM users', expect: 5, timeout: 5000 },
