@@ -18,7 +18,12 @@ import { workflowIdOf } from '../../src/contract/request.ts';
 import type { RunStatus } from '../../src/contract/status.ts';
 import { loadProfile } from '../../src/profile/load.ts';
 import { temporaryDirectory } from '../temporary-directory.ts';
-import { profile as scriptedProfile, scriptedActivities, type World } from '../workflow/scripted-activities.ts';
+import {
+  production,
+  profile as scriptedProfile,
+  scriptedActivities,
+  type World,
+} from '../workflow/scripted-activities.ts';
 import { randomName } from '../stack.ts';
 
 const root = new URL('../../', import.meta.url);
@@ -179,6 +184,7 @@ export async function withService<T>(
         bucket: '',
         capacity: 'waived: enough for these tests',
       }),
+      inspectProduction: async () => ({ ...production, identity: identityOf(database) }),
       archiveReport: archiveReport(dependencies),
       readLease: readLease(dependencies),
       ...overrides(state),

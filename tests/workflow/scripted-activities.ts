@@ -167,7 +167,7 @@ const graph: GraphEvidence = {
   unknown: [],
 };
 
-const production: ProductionState = {
+export const production: ProductionState = {
   identity,
   versionRows: ['0001'],
   versioned: 'versioned',
