@@ -689,7 +689,7 @@ describe('messages without end', () => {
       await until(handle, atGate('approval'));
       await handle.executeUpdate('approve', { args: [approval] });
       const atGateAfter = (decisions: number) =>
-        until(handle, (now) => atGate('recovery')(now) && now.step === undefined && now.decisions.length === decisions);
+        until(handle, (now) => atGate('recovery')(now) && now.decisions.length === decisions);
       const decide = (action: string) => handle.signal('recover', { by: 'erin@example.com', action, reason: 'again' });
       for (let times = 1; times <= 50; times += 1) {
         await atGateAfter(times);
@@ -761,7 +761,7 @@ describe('messages that cross each other', () => {
       },
     }));
     await runMigration(activities, async (handle) => {
-      await until(handle, atGate('approval'));
+      await until(handle, ({ waiting }) => waiting?.for === 'approval');
       await handle.executeUpdate('approve', { args: [approval] });
       await expect(
         handle.executeUpdate('reject', { args: [{ by: 'frank@example.com', reason: 'too late' }] }),

@@ -8,10 +8,20 @@ import { programs } from '../../scripts/stack/layout.ts';
 import type { MigrationActivities } from '../../src/contract/activities.ts';
 import type { ReportSummary } from '../../src/contract/report.ts';
 import type { MigrationRequest } from '../../src/contract/request.ts';
+import type { RunStatus } from '../../src/contract/status.ts';
 import { SEARCH_ATTRIBUTE_NAMES } from '../../src/contract/search-attributes.ts';
 import { addSearchAttributes } from '../../src/temporal-setup.ts';
 
-export { atGate, until } from '../../scripts/scenarios/driving.ts';
+export { until } from '../../scripts/scenarios/driving.ts';
+
+/**
+ * At the gate, with the notification that it is open delivered. The time-skipping server, not the real one, can lose a
+ * cancellation that meets the end of its activity: a decision that comes just then would hang the test.
+ */
+export const atGate =
+  (waitingFor: NonNullable<RunStatus['waiting']>['for']) =>
+  ({ waiting, step }: RunStatus): boolean =>
+    waiting?.for === waitingFor && step === undefined;
 
 export type Run = <T>(
   activities: MigrationActivities,

@@ -212,6 +212,7 @@ export const trial = (): RehearsalTrial => ({
   dropped: [],
   mapBefore: document,
   mapAfter: document,
+  schemaChange: { added: ['column public.recordings.language'], removed: [], changed: [] },
   imitated: { login: 'svc_scratch_1_migrator', role: 'migrator', differences: [] },
   findings: [],
   unknown: [],
