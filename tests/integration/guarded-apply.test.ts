@@ -128,10 +128,11 @@ describe('an upgrade that was cut off where its rows cannot be judged', () => {
         },
       ],
     });
-    await failureOf(service.upgrade());
+    const first = await failureOf(service.upgrade());
     const failure = await failureOf(service.upgrade());
     expect(failure.type).toBe(STEP_ERRORS.stateUnexpected);
-    expect(failure.message).toMatch(/an earlier start of the upgrade was cut off or failed.*may have changed rows/);
+    expect(failure.message).toContain(`an earlier start of the upgrade failed (${first.message})`);
+    expect(failure.message).toMatch(/is not resumed: .*may have changed rows/);
     expect(await versionRows(service)).toEqual([{ version_num: '0002' }]);
   });
 });

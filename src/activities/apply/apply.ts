@@ -19,7 +19,7 @@ import { readRehearsedLocks } from './rehearsed-locks.ts';
 import { releaseAlembic } from '../release-alembic.ts';
 import { type RunStore, withRunStore } from '../run-store.ts';
 import { asBlockers, UpgradeTelling } from './upgrade-progress.ts';
-import { hasStarted, recordCounters, recordDrop, recordStart } from './upgrade-record.ts';
+import { hasStarted, readFailure, recordCounters, recordDrop, recordFailure, recordStart } from './upgrade-record.ts';
 
 const STEP = 'apply.upgrade';
 /** Whoever has waited behind the migration's lock comes first, then it tries again. */
@@ -82,7 +82,7 @@ async function upgradeFromReality(
       { found },
     );
   }
-  if (whetherToRun(found) === 'is-done') return done('already-applied', 0);
+  if (whetherToRun(found, await earlierFailure(store, signal)) === 'is-done') return done('already-applied', 0);
 
   const { guard } = input.profile;
   const register = new BlockerRegister({
@@ -116,6 +116,9 @@ async function upgradeFromReality(
     };
   } catch (error) {
     await store.archive('apply/alembic.log', context.log.text, 'text/plain').catch(() => undefined);
+    await recordFailure(store, tools.attempt, error instanceof Error ? error.message : String(error)).catch(
+      () => undefined,
+    );
     throw error;
   }
 }
@@ -128,8 +131,19 @@ async function noteCounters({ input, production, store }: TryContext): Promise<v
     .catch(() => signal.throwIfAborted());
 }
 
-/** @throws StepError `StateUnexpected` where the upgrade must not be run from what was found */
-function whetherToRun(found: Reconciliation): 'is-to-run' | 'is-done' {
+/** What is known of the starts before this one, in words. */
+async function earlierFailure(store: RunStore, signal: AbortSignal): Promise<string> {
+  const failure = await readFailure(store, signal);
+  return failure === undefined
+    ? 'an earlier start of the upgrade was cut off or failed'
+    : `an earlier start of the upgrade failed (${failure.why.slice(0, 600)})`;
+}
+
+/**
+ * @param earlier what is known of the starts before this one
+ * @throws StepError `StateUnexpected` where the upgrade must not be run from what was found
+ */
+function whetherToRun(found: Reconciliation, earlier: string): 'is-to-run' | 'is-done' {
   switch (found.kind) {
     case 'fully-applied':
       return 'is-done';
@@ -139,7 +153,7 @@ function whetherToRun(found: Reconciliation): 'is-to-run' | 'is-done' {
       if (found.clean !== 'yes')
         throw new StepError(
           STEP_ERRORS.stateUnexpected,
-          `an earlier start of the upgrade was cut off or failed, and from what it left it is not resumed, not by retry either: ${found.why}; take a way back, or put production right by hand, accept, and start a new run`,
+          `${earlier}, and from what it left it is not resumed: ${found.why}; take a way back, or put production right by hand, accept, and start a new run`,
           { found },
         );
       return 'is-to-run';
@@ -175,7 +189,7 @@ async function tryUntilUpgraded(
     if (invalidIndexes.length === 0) {
       // What kept it from the lock is the cause; that it cannot be tried again from here comes second.
       if (!isResumable(found)) throw givenUp(context, end, found, `after try ${inTry} of ${guard.tries}`, began);
-      if (whetherToRun(found) === 'is-done') return { tries: inTry, dropped };
+      if (found.kind === 'fully-applied') return { tries: inTry, dropped };
     }
     if (inTry >= guard.tries) throw givenUp(context, end, found, `after ${inTry} of ${guard.tries} tries`, began);
     const left = await awaitBlockers(context, patience, began);
@@ -189,19 +203,22 @@ async function tryUntilUpgraded(
       );
     }
     await pause(BETWEEN_TRIES, undefined, { signal: production.signal });
-    if (invalidIndexes.length > 0) dropped.push(...(await dropLeftIndexes(context)));
+    if (invalidIndexes.length > 0) dropped.push(...(await dropLeftIndexes(context, end.why)));
   }
 }
 
 /** @throws StepError `StateUnexpected` where production is not as a further try needs it after that */
-async function dropLeftIndexes({ input, production, reading, store }: TryContext): Promise<readonly string[]> {
+async function dropLeftIndexes(
+  { input, production, reading, store }: TryContext,
+  why: string,
+): Promise<readonly string[]> {
   const { dropped } = await withConnection(
     production.administrator,
     { runId: input.run.runId, step: STEP, signal: production.signal, statementTimeout: 180_000 },
     (client) => dropInvalidIndexes(client, input.before.invalidIndexes, recordDrop(store, STEP)),
   );
   const { found, droppedIndexes } = await settleProduction(input, reading, store);
-  whetherToRun(found);
+  whetherToRun(found, `the upgrade was stopped (${why})`);
   return [...dropped, ...droppedIndexes];
 }
 

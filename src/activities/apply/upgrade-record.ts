@@ -29,6 +29,22 @@ export async function hasStarted({ store, folder }: RunStore, signal: AbortSigna
   return (await store.head(`${folder}/${FOLDER}/started.json`, signal)) !== undefined;
 }
 
+const FAILED = `${FOLDER}/failed.json`;
+
+/** Why an attempt whose upgrade had begun failed: the next one finds what it left, and its error takes the place of this one. */
+export async function recordFailure(store: RunStore, attempt: number, why: string): Promise<void> {
+  await store.archive(FAILED, JSON.stringify({ attempt, why }), 'application/json');
+}
+
+/** Undefined where no attempt failed, or none lived to say why. */
+export async function readFailure(
+  { store, folder }: RunStore,
+  signal: AbortSignal,
+): Promise<{ readonly attempt: number; readonly why: string } | undefined> {
+  const content = await store.get(`${folder}/${FAILED}`, signal);
+  return content === undefined ? undefined : JSON.parse(Buffer.from(content).toString('utf8'));
+}
+
 export const boundaryMapName = (revision: string): string =>
   `${FOLDER}/objects-before-${encodeURIComponent(revision)}.json`;
 
