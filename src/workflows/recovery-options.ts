@@ -112,6 +112,22 @@ export function realityText(reality: Reality | undefined): string {
   }
 }
 
+/** What a retry needs first; empty where it goes on from production as it is. */
+export function retryText(reality: Reality | undefined): string {
+  switch (reality?.kind) {
+    case 'foreign':
+      return '"retry" does not go on from there: it reads production again, and goes on once that is put right by hand to what this run left or began from';
+    case 'partly-applied':
+      return reality.clean === 'yes'
+        ? ''
+        : `"retry" does not go on from there: it reads production again, and goes on once the upgrade is completed by hand${reality.clean === 'no' ? ', or what it left is removed where that can be objects only' : ''}`;
+    case undefined:
+    case 'unchanged':
+    case 'fully-applied':
+      return '';
+  }
+}
+
 /** One sentence on what a rollback drops beyond the migration's own; empty where nothing came, or nobody counted. */
 export function arrivalsText(arrivals: Arrivals | undefined): string {
   if (arrivals === undefined) return '';

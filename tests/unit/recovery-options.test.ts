@@ -5,6 +5,7 @@ import {
   judge,
   possibleActions,
   realityText,
+  retryText,
   retryFrom,
   type Situation,
 } from '../../src/workflows/recovery-options.ts';
@@ -181,6 +182,16 @@ describe('what a person may choose', () => {
 describe('a retry', () => {
   test.each(Object.entries(realities))('when production is %s starts where it must', (name, reality) => {
     expect(retryFrom(reality)).toBe(name === 'fully applied' ? 'checks' : 'upgrade');
+  });
+});
+
+describe('what a retry needs first', () => {
+  test.each(Object.entries(realities))('when production is %s', (name, reality) => {
+    const text = retryText(reality);
+    const needs = ['partly applied, leftovers', 'partly applied, unclear', 'foreign'].includes(name);
+    expect(text === '' || text.includes('does not go on from there')).toBe(true);
+    expect(text !== '').toBe(needs);
+    expect(text.includes('what it left is removed')).toBe(name === 'partly applied, leftovers');
   });
 });
 

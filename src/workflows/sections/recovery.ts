@@ -9,7 +9,15 @@ import { nextRuling } from '../gate.ts';
 import { lowerFence } from '../obligations.ts';
 import { verdictText } from '../../contract/rehearsal-text.ts';
 import { rollbackOfferOf } from '../plan.ts';
-import { arrivalsText, judge, realityText, retryFrom, type Situation, wayBackText } from '../recovery-options.ts';
+import {
+  arrivalsText,
+  judge,
+  realityText,
+  retryFrom,
+  retryText,
+  type Situation,
+  wayBackText,
+} from '../recovery-options.ts';
 import type { MigrationRun } from '../run.ts';
 import { type Trouble, troubleText } from '../run-state.ts';
 import { CHANGE, EXPORT, LOOK, PUT_BACK, TRIAL } from '../step-policies.ts';
@@ -288,6 +296,7 @@ async function askPerson(
   const facts = [
     troubleText(situation.trouble),
     realityText(situation.reality),
+    actions.includes('retry') ? retryText(situation.reality) : '',
     fence === undefined ? '' : (fenceDoubt ?? ''),
     actions.includes('rollback') ? arrivalsText(arrivals) : '',
     actions.includes('rollback') ? rehearsedText(run) : '',
