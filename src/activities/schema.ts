@@ -43,9 +43,6 @@ export function createSchemaActivities(
   };
 }
 
-/** Names are evidence in the history and must stay small; the archived document has them all. */
-const NAMES_SHOWN = 200;
-
 async function diffSchema(
   { secrets }: Needed,
   { staging }: SchemaDiffInput,
@@ -62,13 +59,7 @@ async function diffSchema(
     { signal, redactor: secrets.redactor },
   );
   const diff = await store.archive('staging/schema.diff', schemaDocument(change, dumps), 'text/x-diff');
-  const { added, removed, changed } = namesOf(change);
-  return {
-    diff,
-    added: added.slice(0, NAMES_SHOWN),
-    removed: removed.slice(0, NAMES_SHOWN),
-    changed: changed.slice(0, NAMES_SHOWN),
-  };
+  return { diff, ...namesOf(change) };
 }
 
 /** Objects first, as comments that `patch` skips, then the dumps' unified diff. */
@@ -81,6 +72,9 @@ function schemaDocument(change: ObjectMapChange, dumps: string): string {
     dumps === '' ? '# pg_dump --schema-only: no difference' : dumps,
   ].join('\n');
 }
+
+/** Lines are evidence in the history and must stay small. */
+const LINES_SHOWN = 200;
 
 async function validateSchema(
   { secrets }: Needed,
@@ -134,7 +128,7 @@ async function validateSchema(
       ...compared.notCompared.map(
         (line) => `${line}; a copy on the scratch server has none of its kind to compare with`,
       ),
-    ].slice(0, NAMES_SHOWN),
+    ].slice(0, LINES_SHOWN),
   };
 }
 

@@ -57,7 +57,7 @@ export function planText({ plan, digest, uri }: SealedPlan): string {
           `${revision}  ${file}  sha256 ${sha256.slice(0, DIGEST_PREFIX)}  in one transaction: ${transactional}, downgrade ${downgrade}`,
       ),
     ),
-    ...listed('Changes of the schema, by the dry run', changes),
+    ...listed('Changes of the schema, by the rehearsal', changes),
     ...listed(
       'Linter',
       plan.findings.map(

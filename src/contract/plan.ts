@@ -1,4 +1,4 @@
-import type { SchemaDiffEvidence } from './evidence/dry-run.ts';
+import type { SchemaChange } from './evidence/dry-run.ts';
 import type { AlembicRevision } from './graph.ts';
 import type {
   DeployedTrial,
@@ -33,7 +33,8 @@ export interface MigrationPlan {
   readonly revisions: readonly Pick<AlembicRevision, 'revision' | 'file' | 'sha256' | 'transactional' | 'downgrade'>[];
   /** Digest of production's object map before; it must still be this when the upgrade starts. */
   readonly objectMapDigest: string;
-  readonly schemaChange: { readonly [key in 'added' | 'removed' | 'changed']: SchemaDiffEvidence[key] };
+  /** As the rehearsal on production's own backup showed it: staging may have been another database, or upgraded already. */
+  readonly schemaChange: SchemaChange;
   readonly backupPolicy: {
     readonly bucket: string;
     readonly recipients: readonly string[];

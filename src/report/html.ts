@@ -103,7 +103,7 @@ ${table(
 )}
 ${
   changes.length === 0
-    ? html`<p>The dry run changed no object of the schema.</p>`
+    ? html`<p>The rehearsed upgrade changes no object of the schema.</p>`
     : html`<details open><summary>${changes.length} changed objects</summary><ul>${changes.map((change) => html`<li><code>${change}</code></li>`)}</ul></details>`
 }`;
 }

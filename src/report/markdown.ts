@@ -75,7 +75,7 @@ function planText({ plan, digest, uri }: SealedPlan): string {
         code(sha256.slice(0, 12)),
       ]),
     ),
-    changes.length > 0 ? list(changes.map(plain)) : 'The dry run changed no object of the schema.',
+    changes.length > 0 ? list(changes.map(plain)) : 'The rehearsed upgrade changes no object of the schema.',
     ...plan.warnings.map((warning) => `> **Warning:** ${plain(warning)}`),
   ].join('\n\n');
 }

@@ -79,7 +79,7 @@ export function planFacts(plan: MigrationPlan): readonly (readonly [string, stri
 const rehearsalFact = ({ rehearsal }: MigrationPlan): string =>
   `${timeText(rehearsal.at)} on ${rehearsal.backup.uri} (LSN ${rehearsal.backup.lsn}): ${verdictText(rehearsal.verdict)}; deployed release ${rehearsal.deployedRelease ?? ''} ${rehearsal.deployed}; valid until ${timeText(rehearsal.expiresAt)}`;
 
-/** Objects that the migration adds, removes and changes, as the dry run showed it. */
+/** Objects that the migration adds, removes and changes, as the rehearsal showed it. */
 export const schemaChanges = (plan: MigrationPlan): readonly string[] =>
   (['added', 'removed', 'changed'] as const).flatMap((kind) =>
     plan.schemaChange[kind].map((name) => `${kind}: ${name}`),

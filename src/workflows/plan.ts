@@ -19,7 +19,7 @@ export interface Reviewed {
 }
 
 export function composePlan(run: MigrationRun, reviewed: Reviewed, runId: string): MigrationPlan {
-  const { review, access, tooling, dryRun, rehearsed } = reviewed;
+  const { review, access, tooling, rehearsed } = reviewed;
   const { rehearsal } = rehearsed;
   const { profile, request } = run;
   const { graph, tools } = tooling;
@@ -45,7 +45,7 @@ export function composePlan(run: MigrationRun, reviewed: Reviewed, runId: string
       downgrade,
     })),
     objectMapDigest: rehearsed.production.objectMapDigest,
-    schemaChange: { added: dryRun.diff.added, removed: dryRun.diff.removed, changed: dryRun.diff.changed },
+    schemaChange: rehearsal.trial.schemaChange,
     backupPolicy: {
       bucket: profile.backup.bucket,
       recipients: profile.backup.recipients,

@@ -134,6 +134,7 @@ describe('the trial of a migration', () => {
       deployed: { kind: 'not-tried' },
       downgrade: { commands: ['downgrade 0002'] },
       dropped: [{ table: 'public.users', column: 'priority', rows: 0 }],
+      schemaChange: { added: ['column public.users.priority'], removed: [] },
     });
     expect(found.unknown).toContainEqual(expect.stringContaining('whether the deployed release works'));
     await withRunStore(secrets, input, never(), async (store) => {
@@ -201,8 +202,10 @@ describe('production changed as the trial changed its copy', () => {
     const input = await inputFor(MIGRATION, 'SELECT 1');
     const { inspectProduction } = createAccessActivities(deps);
     const { validateSchema } = createSchemaActivities(deps);
-    const { mapBefore, mapAfter, imitated } = await trial(input);
+    const { mapBefore, mapAfter, imitated, schemaChange } = await trial(input);
     expect(imitated).toMatchObject({ role: production.roles.migrator, differences: [] });
+    expect(schemaChange.added).toContain('ownership table public.exports');
+    expect(JSON.stringify(schemaChange)).not.toContain(imitated.login);
     const before = await asActivity(() => inspectProduction(input));
     const validate = (changes: Partial<ImitatedLogin> = {}): Promise<SchemaValidation> =>
       asActivity(() =>

@@ -13,6 +13,7 @@ import { lintStatements } from '../../lint/squawk.ts';
 import { applicationPrefix } from '../../postgres/connection.ts';
 import { type ConnectionTarget, inDatabase, parseConnectionUrl } from '../../postgres/connection-url.ts';
 import { serializeObjectMap } from '../../postgres/catalog/object-map.ts';
+import { compareMaps, inProductionsNames, namesOf } from '../../postgres/catalog/object-map-change.ts';
 import { tryDeployedRelease } from '../../rehearsal/deployed.ts';
 import { ProgramLog } from '../../process/program-log.ts';
 import { rehearsalEnvironment, withheldText } from '../../rehearsal/environment.ts';
@@ -143,13 +144,15 @@ async function tryOn(
     });
     const rehearsed = requireUpgraded(result, [...withheld, ...login.differences]);
     const { footprint, mapBefore, mapAfter, upgrade, ...facts } = rehearsed;
+    const names = { copy: login.target.user, production: roles.migrator.name };
     return {
       ...facts,
       at: new Date().toISOString(),
       upgrade: { ...upgrade, document: await store.record(name('footprint.json'), JSON.stringify(footprint)) },
       mapBefore: await store.record(name('objects-before.json'), serializeObjectMap(mapBefore)),
       mapAfter: await store.record(name('objects-after.json'), serializeObjectMap(mapAfter)),
-      imitated: { login: login.target.user, role: roles.migrator.name, differences: login.differences },
+      schemaChange: namesOf(inProductionsNames(compareMaps(mapBefore, mapAfter), names)),
+      imitated: { login: names.copy, role: names.production, differences: login.differences },
       findings: bounded(findings),
       unknown: [...facts.unknown, ...unknown, ...deployedText(facts.deployed)],
       log: await keepLog(),

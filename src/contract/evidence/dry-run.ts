@@ -32,9 +32,13 @@ export interface SchemaDiffInput extends StepInput {
   readonly staging: StagingEvidence;
 }
 
-export interface SchemaDiffEvidence {
-  readonly diff: StoredDocument;
+/** `kind name` of each object, 200 of each kind of change at most: archived documents have them all. */
+export interface SchemaChange {
   readonly added: readonly string[];
   readonly removed: readonly string[];
   readonly changed: readonly string[];
+}
+
+export interface SchemaDiffEvidence extends SchemaChange {
+  readonly diff: StoredDocument;
 }

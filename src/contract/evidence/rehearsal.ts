@@ -4,7 +4,7 @@
  */
 import type { BackupEvidence } from './backup.ts';
 import type { ChecksEvidence } from './checks.ts';
-import type { FlowsEvidence } from './dry-run.ts';
+import type { FlowsEvidence, SchemaChange } from './dry-run.ts';
 import type { DatabaseIdentity } from './production.ts';
 import type { RestoreEvidence } from './restore.ts';
 import type { StepInput, StoredDocument } from './step.ts';
@@ -182,6 +182,8 @@ export interface RehearsalTrial extends TrialFindings {
   /** Object maps of the copy before and after the upgrade: production must change in the same way. */
   readonly mapBefore: StoredDocument;
   readonly mapAfter: StoredDocument;
+  /** What lies between the two, in production's names. */
+  readonly schemaChange: SchemaChange;
   readonly imitated: ImitatedLogin;
   readonly findings: readonly StaticFinding[];
   readonly log: StoredDocument;

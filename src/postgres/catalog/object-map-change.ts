@@ -1,3 +1,4 @@
+import type { SchemaChange } from '../../contract/evidence/dry-run.ts';
 import { sameForm } from './definition-text.ts';
 import { type DatabaseObject, keyOf, type ObjectMap } from './object-map.ts';
 import { qualifiedName } from '../identifier.ts';
@@ -34,13 +35,14 @@ export function compareMaps(before: ObjectMap, after: ObjectMap): ObjectMapChang
 export const isUnchanged = (change: ObjectMapChange): boolean =>
   change.added.length + change.removed.length + change.changed.length === 0;
 
+/** Names are evidence in the history and must stay small. */
+const NAMES_SHOWN = 200;
+
 /** `kind name` of each object, for evidence. */
-export const namesOf = (
-  change: ObjectMapChange,
-): { readonly added: string[]; readonly removed: string[]; readonly changed: string[] } => ({
-  added: change.added.map(keyOf),
-  removed: change.removed.map(keyOf),
-  changed: change.changed.map(keyOf),
+export const namesOf = (change: ObjectMapChange): SchemaChange => ({
+  added: change.added.slice(0, NAMES_SHOWN).map(keyOf),
+  removed: change.removed.slice(0, NAMES_SHOWN).map(keyOf),
+  changed: change.changed.slice(0, NAMES_SHOWN).map(keyOf),
 });
 
 /** One line for an object that changed: where its definition begins to differ. */
@@ -162,7 +164,7 @@ export function compareChanges(
 }
 
 /** The copy's login has a name of its own that stands for nothing else. */
-function inProductionsNames(change: ObjectMapChange, { copy, production }: RoleNames): ObjectMapChange {
+export function inProductionsNames(change: ObjectMapChange, { copy, production }: RoleNames): ObjectMapChange {
   const renamed = (text: string): string =>
     text.replaceAll(qualifiedName(copy), qualifiedName(production)).replaceAll(copy, production);
   const object = ({ kind, name, definition }: DatabaseObject): DatabaseObject => ({

@@ -1,5 +1,5 @@
 /** Section 4 of the document: migration dry run. */
-import type { SchemaDiffEvidence, StagingEvidence } from '../../contract/evidence/dry-run.ts';
+import type { StagingEvidence } from '../../contract/evidence/dry-run.ts';
 import type { DatabaseIdentity } from '../../contract/evidence/production.ts';
 import type { GraphEvidence } from '../../contract/evidence/tooling.ts';
 import type { MigrationRun } from '../run.ts';
@@ -8,7 +8,6 @@ import { ownSteps } from './own-steps.ts';
 
 export interface DryRun {
   readonly staging: StagingEvidence;
-  readonly diff: SchemaDiffEvidence;
 }
 
 export async function dryRun(run: MigrationRun, graph: GraphEvidence, production: DatabaseIdentity): Promise<DryRun> {
@@ -21,9 +20,9 @@ export async function dryRun(run: MigrationRun, graph: GraphEvidence, production
     TRIAL,
     (activities) => activities.exerciseApplication(run.input()),
   );
-  const diff = await run.step('dry-run.schema-diff', 'Schema before and after, archived', TRIAL, (activities) =>
+  await run.step('dry-run.schema-diff', 'Schema before and after, archived', TRIAL, (activities) =>
     activities.diffSchema({ ...run.input(), staging }),
   );
   await ownSteps(run, 'dry-run');
-  return { staging, diff };
+  return { staging };
 }
