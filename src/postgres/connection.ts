@@ -101,6 +101,18 @@ export async function withConnection<T>(
   }
 }
 
+/** So many connections, all ended when the work has. */
+export async function withSessions<T>(
+  url: string | ConnectionTarget,
+  options: ConnectionOptions,
+  count: number,
+  work: (sessions: readonly Client[]) => Promise<T>,
+  open: readonly Client[] = [],
+): Promise<T> {
+  if (open.length >= count) return work(open);
+  return withConnection(url, options, (client) => withSessions(url, options, count, work, [...open, client]));
+}
+
 /**
  * For connections that outlive one function, such as the one that holds the advisory lock. Prefer `withConnection`.
  * Under a migration lock on the same server the session is bound to it: see `lock-scope.ts`.

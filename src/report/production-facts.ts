@@ -26,6 +26,7 @@ function stateText(report: RunReport): string {
     case 'aborted':
       return before === undefined ? 'unchanged' : `unchanged, at ${before}`;
     case 'rolled-back':
+      return `${lastReading(timeline) ?? (before === undefined ? 'as before' : `at ${before} again`)}${rowsText(timeline)}`;
     case 'restored':
       return lastReading(timeline) ?? (before === undefined ? 'as before' : `at ${before} again`);
     case 'handed-over':
@@ -56,6 +57,14 @@ function readingOf({ id, evidence, startedAt, endedAt }: StepRecord): string | u
     default:
       return undefined;
   }
+}
+
+/** Only where the rows were compared: the undo of a part of what was rehearsed, behind the fence. */
+function rowsText(timeline: readonly StepRecord[]): string {
+  const proven = timeline.findLast(({ id, status }) => id.startsWith('recovery.rollback/rows') && status === 'done');
+  if (proven === undefined) return '';
+  const samples = Number(field(proven.evidence, 'samples'));
+  return `; rows equal to the backup's${samples > 0 ? ` (of ${samples} large table(s) a sample)` : ''}`;
 }
 
 const reorderedText = (tables: readonly string[]): string =>

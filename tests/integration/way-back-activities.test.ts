@@ -5,13 +5,14 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { createAccessActivities } from '../../src/activities/preconditions/access.ts';
 import { createBackupActivities } from '../../src/activities/backup/backup.ts';
 import { createRestoreActivities } from '../../src/activities/recovery/restore.ts';
+import { proveRowsAsBackedUp } from '../../src/activities/recovery/rolled-back-rows.ts';
 import { createSecretVault } from '../../src/profile/secret-vault.ts';
 import { createWayBackActivities } from '../../src/activities/recovery/way-back.ts';
 import type { RestoreInput } from '../../src/contract/evidence/restore.ts';
 import type { Profile, SecretReference } from '../../src/contract/profile.ts';
 import { holdMigrationLock } from '../../src/postgres/advisory-lock.ts';
 import { testProfile, testRun } from '../integration-context.ts';
-import { createService, execute, type TestService } from '../postgres-service.ts';
+import { createService, execute, query, type TestService } from '../postgres-service.ts';
 import { secretFile } from '../secret-file.ts';
 import { randomName, useStack } from '../stack.ts';
 import { temporaryDirectory } from '../temporary-directory.ts';
@@ -35,6 +36,7 @@ const { inspectProduction } = createAccessActivities(dependencies);
 const backups = createBackupActivities(dependencies);
 const { restoreFreshDatabase, swapDatabases } = createRestoreActivities(dependencies);
 const { estimateWayBack, salvageRows } = createWayBackActivities(dependencies);
+const proveRows = proveRowsAsBackedUp(dependencies);
 
 const asActivity = <T>(work: () => Promise<T>): Promise<T> =>
   new MockActivityEnvironment({ heartbeatTimeoutMs: 4_000 }, { logger: new DefaultLogger('ERROR') }).run(work);
@@ -165,6 +167,50 @@ describe('estimateWayBack', () => {
     await expect(asActivity(() => estimateWayBack({ ...input, backup }))).rejects.toMatchObject({
       type: 'StepRefused',
     });
+  });
+});
+
+describe('proveRowsAsBackedUp', () => {
+  it('is content with rows that came back, whatever the version table holds and wherever a column stands', async () => {
+    const { production, input } = await backedUp();
+    await execute(
+      production.migratorUrl,
+      ...UPGRADE,
+      'CREATE TABLE public.kept AS SELECT id, body FROM public.notes',
+      'ALTER TABLE public.notes DROP COLUMN body',
+      'ALTER TABLE public.notes ADD COLUMN body text',
+      'UPDATE public.notes n SET body = k.body FROM public.kept k WHERE k.id = n.id',
+      'DROP TABLE public.kept, public.exports',
+    );
+    const [counts] = await query<{ users: number; notes: number }>(
+      production.administratorUrl,
+      'SELECT (SELECT count(*)::int FROM public.users) AS users, (SELECT count(*)::int FROM public.notes) AS notes',
+    );
+    const proven = await asActivity(() => proveRows(input));
+    expect(proven).toMatchObject({ samples: 0, largeObjects: 0 });
+    expect(proven.rows).toBeGreaterThanOrEqual(counts!.users + counts!.notes);
+  });
+
+  it('names a table with a changed row, one with a row more, and one that was left behind', async () => {
+    const { production, input } = await backedUp();
+    await execute(
+      production.migratorUrl,
+      `UPDATE public.users SET name = upper(name) || '!' WHERE id = 3`,
+      'DELETE FROM public.notes WHERE id = 2',
+      'CREATE TABLE public.exports (id bigint)',
+    );
+    await expect(asActivity(() => proveRows(input))).rejects.toMatchObject({
+      type: 'CheckFailed',
+      message: expect.stringMatching(
+        /public\.exports: not recorded.*public\.notes: \d+ rows recorded, \d+ rows found.*public\.users: \d+ rows in both, but not the same/,
+      ) as string,
+    });
+  });
+
+  it('refuses to compare with the backup of another database', async () => {
+    const { input } = await backedUp();
+    const backup = { ...input.backup, database: { ...input.backup.database, database: 'elsewhere' } };
+    await expect(asActivity(() => proveRows({ ...input, backup }))).rejects.toMatchObject({ type: 'StepRefused' });
   });
 });
 

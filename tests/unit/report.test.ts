@@ -208,6 +208,21 @@ describe.each([
     expect(text).toContain('NOT put back: jobs, write fence; left on purpose: deployments; 0 put back as before');
   });
 
+  test('says of a rollback what is as before: objects, and rows where they were compared', () => {
+    const done = (id: string, evidence: object) =>
+      ({ id, summary: '', startedAt: at(310), endedAt: at(311), status: 'done', evidence }) as const;
+    const rollback = done('recovery.rollback', { versionRows: ['0002'], objects: 'equal', reordered: [] });
+    const rows = done('recovery.rollback/rows', { tables: 3, rows: 7, samples: 1, largeObjects: 0 });
+    const textOf = (timeline: RunReport['timeline']) => firstScreen({ ...sample, outcome: 'rolled-back', timeline });
+    const objects = 'Production now database whisper, back at 0002, its objects equal to before';
+    expect(textOf([rollback])).toContain(objects);
+    expect(textOf([rollback])).not.toContain('rows equal');
+    expect(textOf([rollback, rows])).toMatch(
+      /its objects equal to before; rows equal to the backup.{1,5}s \(of 1 large table\(s\) a sample\)/,
+    );
+    expect(textOf([rollback, { ...rows, status: 'failed' }])).not.toContain('rows equal');
+  });
+
   test('compares what was predicted with what it took, repetitions by their last', () => {
     const [, , , upgrade] = sample.timeline;
     expect(firstScreen(sample)).toContain(

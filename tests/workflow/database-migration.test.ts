@@ -2,11 +2,12 @@ import { ApplicationFailure } from '@temporalio/common';
 import { CancelledFailure, Context } from '@temporalio/activity';
 import type { WorkflowHandle } from '@temporalio/client';
 import { describe, expect, it } from 'vitest';
+import type { MigrationActivities } from '../../src/contract/activities.ts';
 import { STEP_ERRORS } from '../../src/contract/errors.ts';
 import type { RehearsalVerdict } from '../../src/contract/evidence/rehearsal.ts';
 import type { MigrationPlan } from '../../src/contract/plan.ts';
 import type { Profile } from '../../src/contract/profile.ts';
-import { profile, scriptedActivities, swapped, trial, wayBack } from './scripted-activities.ts';
+import { profile, scriptedActivities, swapped, trial, wayBack, type World } from './scripted-activities.ts';
 import { atGate, endOf, runMigration, until } from './running.ts';
 
 const digest = 'ab'.repeat(32);
@@ -815,7 +816,7 @@ describe('the change window', () => {
           return { standbys: [] };
         },
       }),
-      { window: { length: 1000 } },
+      { window: { length: 6000 } },
     );
     const end = await runMigration(activities, async (handle) => {
       await approve(handle);
@@ -916,10 +917,111 @@ describe('an abort', () => {
   });
 });
 
+describe('a rollback of a part of what was rehearsed', () => {
+  const stopped =
+    (changes: Partial<MigrationActivities> = {}) =>
+    (state: World) => ({
+      upgradeProduction: async () => {
+        state.reality = { kind: 'partly-applied', revisions: ['0002a'], clean: 'yes', why: 'test' };
+        throw ApplicationFailure.nonRetryable('the upgrade failed', STEP_ERRORS.processFailed);
+      },
+      ...changes,
+    });
+  const other: Pick<MigrationActivities, 'proveRowsAsBackedUp'> = {
+    proveRowsAsBackedUp: async () => {
+      const finding = 'table public.notes: 3 rows in both, but not the same ones';
+      throw ApplicationFailure.nonRetryable(finding, STEP_ERRORS.checkFailed, { findings: [finding] });
+    },
+  };
+  const automatic = (restore: 'ask' | 'automatic') =>
+    ({ fence: { kind: 'read-only' }, recovery: { ...profile.recovery, rollback: 'automatic', restore } }) as const;
+
+  it('is proven by the rows, behind the fence, before it counts as one', async () => {
+    const { world, activities } = scriptedActivities(stopped(), automatic('ask'));
+    const end = await runMigration(activities, async (handle) => {
+      await approve(handle);
+      return endOf(handle);
+    });
+    expect(end.outcome).toBe('rolled-back');
+    expect(world.calls.indexOf('proveRowsAsBackedUp')).toBe(world.calls.indexOf('rollBackProduction') + 1);
+    expect(world.reports.at(-1)?.timeline).toContainEqual(
+      expect.objectContaining({ id: 'recovery.rollback/rows', status: 'done' }),
+    );
+  });
+
+  it('whose rows are others is for a person to judge, and is not called a rollback by the objects', async () => {
+    const { world, activities } = scriptedActivities(stopped(other), automatic('ask'));
+    const end = await runMigration(activities, async (handle) => {
+      await approve(handle);
+      const status = await until(handle, atGate('recovery'));
+      expect(status.actions).toEqual(['retry', 'continue', 'restore', 'accept']);
+      expect(JSON.stringify(status.waiting)).toContain('not the same ones');
+      await handle.executeUpdate('recover', { args: [{ by: 'erin', action: 'restore', reason: 'rows are lost' }] });
+      return endOf(handle);
+    });
+    expect(end.outcome).toBe('restored');
+    expect(world.calls).toContain('swapDatabases');
+  });
+
+  it('whose rows are others is followed by the restore where the profile lets that start by itself', async () => {
+    const { world, activities } = scriptedActivities(stopped(other), automatic('automatic'));
+    const end = await runMigration(activities, async (handle) => {
+      await approve(handle);
+      return endOf(handle);
+    });
+    expect(end.outcome).toBe('restored');
+    expect(world.calls).toContain('rollBackProduction');
+  });
+
+  it('whose rows could not be looked at is restored by nobody’s but a person’s decision', async () => {
+    const silent: Partial<MigrationActivities> = {
+      proveRowsAsBackedUp: async () => {
+        throw ApplicationFailure.nonRetryable('the store does not answer', STEP_ERRORS.unavailable);
+      },
+    };
+    const { world, activities } = scriptedActivities(stopped(silent), automatic('automatic'));
+    const end = await runMigration(activities, async (handle) => {
+      await approve(handle);
+      await until(handle, atGate('recovery'));
+      await handle.executeUpdate('recover', { args: [{ by: 'erin', action: 'continue', reason: 'looked myself' }] });
+      return endOf(handle);
+    });
+    expect(end.outcome).toBe('rolled-back');
+    expect(end.summary?.openItems).toContainEqual(expect.stringContaining('is not proven: '));
+    expect(world.calls).not.toContain('swapDatabases');
+  });
+
+  it('whose rows are others is handed over as such when a person takes over', async () => {
+    const { activities } = scriptedActivities(stopped(other), automatic('ask'));
+    const end = await runMigration(activities, async (handle) => {
+      await approve(handle);
+      await until(handle, atGate('recovery'));
+      await handle.executeUpdate('recover', { args: [{ by: 'erin', action: 'accept', reason: 'mine' }] });
+      return endOf(handle);
+    });
+    expect(end.outcome).toBe('handed-over');
+    expect(end.summary?.openItems).toContainEqual(expect.stringContaining('its rows are not proven'));
+  });
+
+  it('without a fence has nothing to be compared with: said at the gate, and left open', async () => {
+    const { world, activities } = scriptedActivities(stopped());
+    const end = await runMigration(activities, async (handle) => {
+      await approve(handle);
+      const status = await until(handle, atGate('recovery'));
+      expect(JSON.stringify(status.waiting)).toContain('of the whole upgrade, not of a part of it, lossless');
+      await handle.executeUpdate('recover', { args: [{ by: 'erin', action: 'rollback', reason: 'undo' }] });
+      return endOf(handle);
+    });
+    expect(end.outcome).toBe('rolled-back');
+    expect(end.summary?.openItems).toContainEqual(expect.stringContaining('a part of what was rehearsed'));
+    expect(world.calls).not.toContain('proveRowsAsBackedUp');
+  });
+});
+
 describe('the deadline', () => {
   it('stops the upgrade while there is time for the way back, and aborts when nothing was changed', async () => {
     const { activities } = scriptedActivities(() => ({ upgradeProduction: untilCancelled }), {
-      window: { length: 2000 },
+      window: { length: 7000 },
     });
     const end = await runMigration(activities, async (handle) => {
       await approve(handle);

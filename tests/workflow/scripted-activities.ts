@@ -377,6 +377,7 @@ export function scriptedActivities(
         log: document,
       };
     },
+    proveRowsAsBackedUp: async () => ({ tables: 3, rows: 7, samples: 0, largeObjects: 0, milliseconds: 1 }),
     restoreFreshDatabase: async () => restored,
     restoreForRehearsal: async () => ({
       database: 'pristine',

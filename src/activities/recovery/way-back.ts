@@ -1,5 +1,5 @@
 import type { RecoveryActivities } from '../../contract/activities.ts';
-import { refusal, STEP_ERRORS, StepError } from '../../contract/errors.ts';
+import { STEP_ERRORS, StepError } from '../../contract/errors.ts';
 import type { RestoreInput, SalvageEvidence, SwapInput, WayBackCost } from '../../contract/evidence/restore.ts';
 import { drillFolder } from '../../archive/backup-names.ts';
 import { versionTableName } from '../../archive/ledger.ts';
@@ -8,7 +8,7 @@ import { salvageDifferences } from '../../archive/salvage.ts';
 import { fetchLedger } from '../../archive/stored-backup.ts';
 import { captureObjectMap, type DatabaseObject, type ObjectMap } from '../../postgres/catalog/object-map.ts';
 import { withConnection } from '../../postgres/connection.ts';
-import { readIdentity } from '../../postgres/identity.ts';
+import { refuseForeignBackup } from './foreign-backup.ts';
 import { wayBackCost, writtenBy } from '../../postgres/contents/way-back-cost.ts';
 import { counterDelta, readCounters } from '../../postgres/contents/write-counters.ts';
 import { runStep, type StepTools } from '../activity-step.ts';
@@ -76,12 +76,7 @@ async function estimate(
   const [ledger, { counters, map }, prediction] = await Promise.all([
     fetchLedger(store, backup, identity, signal),
     withConnection(url, { runId: run.runId, step: COST, signal }, async (client) => {
-      const { systemIdentifier, database } = await readIdentity(client);
-      if (systemIdentifier !== backup.database.systemIdentifier || database !== backup.database.database) {
-        throw refusal([
-          `the backup was taken of database "${backup.database.database}" of system ${backup.database.systemIdentifier}, production is "${database}" of system ${systemIdentifier}`,
-        ]);
-      }
+      await refuseForeignBackup(client, backup);
       return { counters: await readCounters(client), map: await captureObjectMap(client) };
     }),
     predictRestore(store, drillFolder(profile.backup, run.service), backup, signal),

@@ -1,4 +1,5 @@
 /** What recovery decides from, and evidence of a rollback. */
+import type { BackupEvidence } from './backup.ts';
 import type { ProductionState } from './production.ts';
 import type { DroppedObject } from './rehearsal.ts';
 import type { StepInput, StoredDocument } from './step.ts';
@@ -83,4 +84,19 @@ export interface RollbackEvidence {
   /** What of the users' may have been dropped uncounted, and why nobody knows; null where nothing can have been. */
   readonly uncounted: string | null;
   readonly log: StoredDocument;
+}
+
+export interface BackedUpRowsInput extends StepInput {
+  /** Taken behind the fence that is still up. */
+  readonly backup: BackupEvidence;
+}
+
+/** `recovery.rollback/rows`: what production holds is what the backup's ledger recorded, by count and checksum. */
+export interface BackedUpRows {
+  readonly tables: number;
+  readonly rows: number;
+  /** Of so many tables the ledger has a sample only, and that was compared. */
+  readonly samples: number;
+  readonly largeObjects: number;
+  readonly milliseconds: number;
 }

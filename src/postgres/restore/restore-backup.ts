@@ -3,7 +3,7 @@ import type { Client } from 'pg';
 import type { RestoreEvidence } from '../../contract/evidence/restore.ts';
 import { STEP_ERRORS, StepError } from '../../contract/errors.ts';
 import type { Redactor } from '../../process/redactor.ts';
-import { applicationName, type ConnectionOptions, withConnection } from '../connection.ts';
+import { applicationName, type ConnectionOptions, withConnection, withSessions } from '../connection.ts';
 import { type ConnectionTarget, parseConnectionUrl } from '../connection-url.ts';
 import { type IndexBuild, watchIndexBuilds } from '../catalog/index-builds.ts';
 import { compareWithLedger, type Isolation, type RestoreLedger } from './restore-compare.ts';
@@ -136,18 +136,6 @@ export async function restoreBackup(request: RestoreBackupRequest): Promise<Rest
 
 const describeBuild = ({ table, phase, share }: IndexBuild): string =>
   `${table}: ${phase}${share === null ? '' : ` ${Math.floor(share * 100)} %`}`;
-
-/** So many connections, all ended when the work has. */
-async function withSessions<T>(
-  target: ConnectionTarget,
-  options: ConnectionOptions,
-  count: number,
-  work: (sessions: readonly Client[]) => Promise<T>,
-  open: readonly Client[] = [],
-): Promise<T> {
-  if (open.length >= count) return work(open);
-  return withConnection(target, options, (client) => withSessions(target, options, count, work, [...open, client]));
-}
 
 async function requireEmpty(client: Client, database: string): Promise<void> {
   const { rows } = await client.query<{ name: string }>(

@@ -10,7 +10,7 @@ import { PUT_BACK } from '../step-policies.ts';
 import { tell } from '../telling.ts';
 import { findingsOf, summaryOf, verdictOf } from '../verdict.ts';
 import { ownSteps } from './own-steps.ts';
-import { decide } from './recovery.ts';
+import { decide } from './recovery-gate.ts';
 
 /** Puts back what is owed, writes the record, and tells what the run ends with. */
 export async function closeout(run: MigrationRun, wanted: Outcome): Promise<ReportSummary> {
