@@ -97,8 +97,8 @@ export interface Predictions {
   /** Restore, comparison and swap. */
   readonly restore: number;
   /**
-   * What must fit into the window after the upgrade: the longest way back that is offered; the rollback alone where it comes
-   * first and a snapshot stands behind it.
+   * What must fit into the window after the upgrade: stopping it, finding out what production is, and the longest way back that
+   * is offered; the rollback alone where it comes first and a snapshot stands behind it.
    */
   readonly recovery: number;
   readonly from: 'rehearsal' | 'drill' | 'dump';

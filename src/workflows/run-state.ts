@@ -20,6 +20,11 @@ export type Trouble =
   | { readonly kind: 'deadline'; readonly message: string }
   | { readonly kind: 'lease-lost'; readonly message: string };
 
+/** Milliseconds allowed for stopping the upgrade until none of its sessions is left; `npm run proof -- abort` measures it. */
+const STOPPING = 5000;
+/** Looks at production before a way back is taken: what it is, and whether the fence has held. */
+const LOOKS_BEFORE = 2;
+
 const REFUSALS_KEPT = 20;
 const NOTES_KEPT = 20;
 
@@ -227,7 +232,8 @@ export class RunState {
     const restore = restored.restored.milliseconds + swap.milliseconds;
     // The run itself knows the downgrade and the dump only. Where the downgrade comes first, the snapshot stands behind it.
     const isRestoreBehind = this.hasSnapshot && rollback !== null && offer === 'as-profile';
-    const recovery = isRestoreBehind ? rollback : Math.max(rollback ?? 0, restore);
+    const wayBack = isRestoreBehind ? rollback : Math.max(rollback ?? 0, restore);
+    const recovery = STOPPING + LOOKS_BEFORE * this.look + wayBack;
     return { backup, upgrade, rollback, restore, recovery, from: 'rehearsal' };
   }
 

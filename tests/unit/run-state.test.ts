@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, test } from 'vitest';
+import type { Rehearsal } from '../../src/contract/evidence/rehearsal.ts';
 import type { Obligation } from '../../src/contract/status.ts';
 import { RunState, type Trouble, troubleText } from '../../src/workflows/run-state.ts';
 import { verdictOf } from '../../src/workflows/verdict.ts';
@@ -240,5 +241,33 @@ describe('the verdict of a run that succeeded', () => {
     expect(verdictOf('rolled-back', state)).toMatch(
       /objects differ from before by no more than what the rehearsal .* lose or leave: added type public\.mood\.$/,
     );
+  });
+});
+
+describe('what must fit into the window after the upgrade', () => {
+  const rehearsed = (verdict: Rehearsal['trial']['verdict']) =>
+    ({
+      restore: { restored: { milliseconds: 30_000 } },
+      trial: { upgrade: { milliseconds: 4000 }, downgrade: { milliseconds: 2000 }, verdict },
+      swap: { milliseconds: 1000 },
+    }) as Rehearsal;
+
+  beforeEach(() => {
+    state.look = 300;
+    state.looks = { upgrade: 3, rollback: 3 };
+  });
+
+  test('is stopping it, looking at production, and the longest way back', () => {
+    state.rehearsal = rehearsed({ kind: 'lossless' });
+    expect(state.predictions).toMatchObject({ upgrade: 4900, rollback: 2900, restore: 31_000 });
+    expect(state.predictions.recovery).toBe(5000 + 600 + 31_000);
+  });
+
+  test('is the rollback alone where a snapshot stands behind it', () => {
+    state.rehearsal = rehearsed({ kind: 'lossless' });
+    state.hasSnapshot = true;
+    expect(state.predictions.recovery).toBe(5000 + 600 + 2900);
+    state.rehearsal = rehearsed({ kind: 'fails', where: 'downgrade', why: 'raises' });
+    expect(state.predictions.recovery).toBe(5000 + 600 + 31_000);
   });
 });
