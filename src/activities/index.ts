@@ -19,7 +19,7 @@ import { rehearseMigration } from './dry-run/rehearsal-trial.ts';
 import { archiveReport } from './report.ts';
 import { createRestoreActivities } from './recovery/restore.ts';
 import { rollBackProduction } from './recovery/rollback.ts';
-import { proveRowsAsBackedUp } from './recovery/rolled-back-rows.ts';
+import { compareRowsWithBackup } from './recovery/rolled-back-rows.ts';
 import { createSchemaActivities } from './schema.ts';
 import { createStagingActivities } from './dry-run/staging.ts';
 import { createSwitchActivities } from './switches.ts';
@@ -48,7 +48,7 @@ export function createActivities(deps: ActivityDependencies): MigrationActivitie
     evaluateProduction: evaluateProduction(deps),
     countArrivals: countArrivals(deps),
     rollBackProduction: rollBackProduction(deps),
-    proveRowsAsBackedUp: proveRowsAsBackedUp(deps),
+    compareRowsWithBackup: compareRowsWithBackup(deps),
     ...createRestoreActivities(deps),
     ...createWayBackActivities(deps),
     ...createOwnStepActivities(deps),

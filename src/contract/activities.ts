@@ -164,8 +164,8 @@ export interface RecoveryActivities {
   /** Counts, and exports, what came into objects that the downgrade drops. */
   countArrivals(input: ArrivalsInput): Promise<Arrivals>;
   rollBackProduction(input: RollbackInput): Promise<RollbackEvidence>;
-  /** Behind the fence, after a rollback of a part of what was rehearsed: rows and large objects are those of the backup. */
-  proveRowsAsBackedUp(input: BackedUpRowsInput): Promise<BackedUpRows>;
+  /** Behind the fence, after a rollback of a part of what was rehearsed: are rows and large objects those of the backup? */
+  compareRowsWithBackup(input: BackedUpRowsInput): Promise<BackedUpRows>;
   /** What a restore would take back, estimated; for the gate `recovery`. */
   estimateWayBack(input: RestoreInput): Promise<WayBackCost>;
   restoreFreshDatabase(input: RestoreInput): Promise<RestoreEvidence>;

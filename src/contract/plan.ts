@@ -98,7 +98,7 @@ export interface Predictions {
   readonly restore: number;
   /**
    * What must fit into the window after the upgrade: stopping it, finding out what production is, and the longest way back that
-   * is offered; the rollback alone where it comes first and a snapshot stands behind it.
+   * is offered, behind a fence with the comparison of rows after it; the rollback alone where it comes first and a snapshot stands behind it.
    */
   readonly recovery: number;
   readonly from: 'rehearsal' | 'drill' | 'dump';

@@ -102,15 +102,15 @@ export async function withConnection<T>(
 }
 
 /** So many connections, all ended when the work has. */
-export async function withSessions<T>(
+export function withSessions<T>(
   url: string | ConnectionTarget,
   options: ConnectionOptions,
   count: number,
   work: (sessions: readonly Client[]) => Promise<T>,
-  open: readonly Client[] = [],
 ): Promise<T> {
-  if (open.length >= count) return work(open);
-  return withConnection(url, options, (client) => withSessions(url, options, count, work, [...open, client]));
+  const withMore = (open: readonly Client[]): Promise<T> =>
+    open.length >= count ? work(open) : withConnection(url, options, (client) => withMore([...open, client]));
+  return withMore([]);
 }
 
 /**

@@ -1,5 +1,6 @@
 import { randomInt } from 'node:crypto';
 import type { Client } from 'pg';
+import { refusal } from '../contract/errors.ts';
 import type { DatabaseIdentity } from '../contract/evidence/production.ts';
 
 /** Who the database behind this connection is. `pg_control_system()` needs no privilege. */
@@ -18,6 +19,18 @@ export async function readIdentity(client: Client): Promise<DatabaseIdentity> {
   );
   const row = rows[0]!;
   return { ...row, sizeBytes: Number(row.sizeBytes) };
+}
+
+/** @throws StepError `StepRefused` where a backup of that database is not one of this */
+export async function refuseForeignBackup(
+  client: Client,
+  backedUp: Pick<DatabaseIdentity, 'systemIdentifier' | 'database'>,
+): Promise<void> {
+  const { systemIdentifier, database } = await readIdentity(client);
+  if (systemIdentifier === backedUp.systemIdentifier && database === backedUp.database) return;
+  throw refusal([
+    `the backup was taken of database "${backedUp.database}" of system ${backedUp.systemIdentifier}, production is "${database}" of system ${systemIdentifier}`,
+  ]);
 }
 
 export const isInRecovery = async (client: Client): Promise<'primary' | 'standby'> => {

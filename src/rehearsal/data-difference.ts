@@ -2,8 +2,7 @@
 import type { Client } from 'pg';
 import { type DatabaseContents, readContents, readTables } from '../postgres/contents/contents.ts';
 import { readLargeObjects } from '../postgres/contents/large-objects.ts';
-import { readSequences } from '../postgres/contents/sequences.ts';
-import { qualifiedName } from '../postgres/identifier.ts';
+import { readSequences, sequencesBehind } from '../postgres/contents/sequences.ts';
 import { type DataDifference, findLostLargeObjects, findLostValues, type LossSessions } from './lost-values.ts';
 
 export interface ComparedData {
@@ -44,7 +43,7 @@ export async function compareData(
       ...rows.more,
       ...notProven(differing, tables, rows),
       ...objects.more,
-      ...(await sequencesBehind(sessions)),
+      ...(await sequencesBehind(await readSequences(sessions.pristine), sessions.tried)),
     ],
   };
 }
@@ -115,40 +114,4 @@ async function compareLargeObjects(
   const { lost, more } = sameContents ? { lost: [], more: [] } : await findLostLargeObjects(sessions);
   const rights = before.rights === after.rights || !sameContents;
   return { lost, more: [...more, ...(rights ? [] : ['large objects: not the same owners, rights or comments'])] };
-}
-
-interface SequencePosition {
-  readonly text: string;
-  /** What it gives next. */
-  readonly next: bigint;
-  readonly isDescending: boolean;
-}
-
-/** A sequence further on does no harm; one that fell back gives out values that rows have already, or were not to have. */
-async function sequencesBehind({ pristine, tried }: LossSessions): Promise<readonly string[]> {
-  const now = await readPositions(tried);
-  return [...(await readPositions(pristine))].flatMap(([name, was]) => {
-    const found = now.get(name);
-    // One that is gone is told as an object.
-    if (found === undefined) return [];
-    const behind = was.isDescending ? found.next > was.next : found.next < was.next;
-    return behind ? [`sequence ${name}: at ${found.text}, was at ${was.text}`] : [];
-  });
-}
-
-async function readPositions(client: Client): Promise<ReadonlyMap<string, SequencePosition>> {
-  const { rows } = await client.query<{ schema: string; name: string; increment: string }>(
-    'SELECT schemaname AS "schema", sequencename AS "name", increment_by::text AS "increment" FROM pg_sequences',
-  );
-  const increments = new Map(
-    rows.map(({ schema, name, increment }) => [qualifiedName(schema, name), BigInt(increment)]),
-  );
-  return new Map(
-    (await readSequences(client)).map(({ sequence, lastValue, isCalled }) => {
-      const increment = increments.get(sequence) ?? 1n;
-      const next = BigInt(lastValue) + (isCalled ? increment : 0n);
-      const text = isCalled ? lastValue : `${lastValue}, which it has not given out yet`;
-      return [sequence, { text, next, isDescending: increment < 0n }];
-    }),
-  );
 }

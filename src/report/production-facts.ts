@@ -26,26 +26,35 @@ function stateText(report: RunReport): string {
     case 'aborted':
       return before === undefined ? 'unchanged' : `unchanged, at ${before}`;
     case 'rolled-back':
-      return `${lastReading(timeline) ?? (before === undefined ? 'as before' : `at ${before} again`)}${rowsText(timeline)}`;
+      return `${lastReading(timeline, 'recovery.rollback') ?? lastReading(timeline) ?? (before === undefined ? 'as before' : `at ${before} again`)}${rowsText(timeline)}`;
     case 'restored':
-      return lastReading(timeline) ?? (before === undefined ? 'as before' : `at ${before} again`);
+      return (
+        lastReading(timeline, 'recovery.restore/swap') ??
+        lastReading(timeline) ??
+        (before === undefined ? 'as before' : `at ${before} again`)
+      );
     case 'handed-over':
-      return lastReading(timeline) ?? 'as the steps below left it: it was not read after them';
+      return `${lastReading(timeline) ?? 'as the steps below left it: it was not read after them'}${rowsText(timeline)}`;
   }
 }
 
 /** What the last step that read or wrote production in recovery found. */
-function lastReading(timeline: readonly StepRecord[]): string | undefined {
+function lastReading(timeline: readonly StepRecord[], by?: string): string | undefined {
   for (const step of timeline.toReversed()) {
-    const text = step.status === 'done' ? readingOf(step) : undefined;
+    const isWanted = step.status === 'done' && (by === undefined || idOf(step) === by);
+    const text = isWanted ? readingOf(step) : undefined;
     if (text !== undefined) return text;
   }
   return undefined;
 }
 
-function readingOf({ id, evidence, startedAt, endedAt }: StepRecord): string | undefined {
+/** Without the number of its repetition. */
+const idOf = ({ id }: StepRecord): string => id.replace(/#\d+$/, '');
+
+function readingOf(step: StepRecord): string | undefined {
+  const { evidence, startedAt, endedAt } = step;
   const rows = strings(field(evidence, 'versionRows')).join(', ') || 'no revision';
-  switch (id.replace(/#\d+$/, '')) {
+  switch (idOf(step)) {
     case 'recovery.rollback':
       return `back at ${rows}${field(evidence, 'objects') === 'equal' ? ', its objects equal to before' : ', see the step for what is left'}${reorderedText(strings(field(evidence, 'reordered')))}`;
     case 'recovery.restore/swap': {
@@ -61,9 +70,11 @@ function readingOf({ id, evidence, startedAt, endedAt }: StepRecord): string | u
 
 /** Only where the rows were compared: the undo of a part of what was rehearsed, behind the fence. */
 function rowsText(timeline: readonly StepRecord[]): string {
-  const proven = timeline.findLast(({ id, status }) => id.startsWith('recovery.rollback/rows') && status === 'done');
-  if (proven === undefined) return '';
-  const samples = Number(field(proven.evidence, 'samples'));
+  const compared = timeline.findLast((step) => idOf(step) === 'recovery.rollback/rows' && step.status === 'done');
+  if (compared === undefined) return '';
+  if (strings(field(compared.evidence, 'findings')).length > 0)
+    return '; ROWS ARE NOT those of the backup, see the step';
+  const samples = Number(field(compared.evidence, 'samples'));
   return `; rows equal to the backup's${samples > 0 ? ` (of ${samples} large table(s) a sample)` : ''}`;
 }
 

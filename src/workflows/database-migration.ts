@@ -47,7 +47,7 @@ export async function databaseMigration(...args: unknown[]): Promise<ReportSumma
     await condition(allHandlersFinished);
     return end;
   });
-  return end(summary, cancelled());
+  return end(summary, cancelled() && isAsBefore(run));
 }
 
 async function walk(run: MigrationRun, request: MigrationRequest): Promise<ReportSummary> {
@@ -148,10 +148,18 @@ function abortOnCancel(run: MigrationRun): () => boolean {
   return () => cancelled;
 }
 
-/** Closed set of endings; `Cancelled` only when it was cancelled and production is proven to be as before. */
-function end(summary: ReportSummary, cancelled: boolean): ReportSummary {
+/** As far as a run proves it: what a rollback is known to have lost, or of whose rows nobody can tell, is not. */
+const isAsBefore = ({ state: { partUndo } }: MigrationRun): boolean =>
+  partUndo === undefined || partUndo.rows === 'equal';
+
+/**
+ * Closed set of endings.
+ *
+ * @param asCancelled it was cancelled, and production is proven to be as before: `Cancelled`
+ */
+function end(summary: ReportSummary, asCancelled: boolean): ReportSummary {
   const { outcome } = summary;
   if (outcome === 'succeeded') return summary;
-  if (cancelled && (outcome === 'aborted' || outcome === 'rolled-back')) throw new CancelledFailure(summary.verdict);
+  if (asCancelled && (outcome === 'aborted' || outcome === 'rolled-back')) throw new CancelledFailure(summary.verdict);
   throw ApplicationFailure.nonRetryable(summary.verdict, ENDING_ERRORS[outcome], summary);
 }

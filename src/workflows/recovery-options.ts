@@ -5,7 +5,7 @@ import type { Arrivals, Reality } from '../contract/evidence/rollback.ts';
 import type { RecoveryAction } from '../contract/messages.ts';
 import type { Profile } from '../contract/profile.ts';
 import type { RollbackOffer } from '../contract/rehearsal-offer.ts';
-import type { Trouble } from './run-state.ts';
+import type { PartUndo, Trouble } from './run-state.ts';
 
 export interface Situation {
   /** What production was read to be; undefined when it could not be read. */
@@ -22,9 +22,15 @@ export interface Situation {
   readonly isFenced: boolean;
   /** `automatic`: the profile allows it, and it takes back no row of the users': the backup was taken behind a fence that is up. */
   readonly restore: 'ask' | 'automatic';
-  /** Recoveries tried so far in this trouble, each of which failed. */
+  /** Recoveries tried so far: those that failed, and a rollback whose rows are to be judged. */
   readonly tried: readonly ('rollback' | 'restore')[];
+  /** What is known of the rows after a rollback that began in the middle of what was rehearsed; undefined: there was none. */
+  readonly partUndo: PartUndo | undefined;
 }
+
+/** The rows may not be those of before: that objects are says nothing then. */
+export const isInDoubt = (partUndo: PartUndo | undefined): boolean =>
+  partUndo?.rows === 'unproven' || partUndo?.rows === 'other';
 
 export type Verdict =
   /** Nothing was changed, so nothing is to be undone. */
@@ -35,8 +41,8 @@ export type Verdict =
   | { readonly kind: 'ask'; readonly actions: readonly RecoveryAction[] };
 
 export function judge(situation: Situation): Verdict {
-  const { reality, tried } = situation;
-  if (reality?.kind === 'unchanged' && !tried.includes('restore')) {
+  const { reality, tried, partUndo } = situation;
+  if (reality?.kind === 'unchanged' && !tried.includes('restore') && !isInDoubt(partUndo)) {
     return tried.includes('rollback') ? { kind: 'undone', by: 'rollback' } : { kind: 'nothing-to-undo' };
   }
   if (mayRollBackAlone(situation)) return { kind: 'automatic', action: 'rollback' };
@@ -64,7 +70,7 @@ function mayRestoreAlone(situation: Situation): boolean {
     rollbackPolicy !== 'never' &&
     canRollBack(situation) &&
     tried.length === 0;
-  return !rollbackIsBetter && isApplied(situation);
+  return !rollbackIsBetter && (isApplied(situation) || hasOtherRows(situation));
 }
 
 /** An upgrade that is done and passed what only reads is not undone because the clock is late. */
@@ -76,14 +82,19 @@ const isOwnTrouble = ({ trouble }: Situation): boolean =>
 const isApplied = ({ reality }: Situation): boolean =>
   reality?.kind === 'fully-applied' || reality?.kind === 'partly-applied';
 
+/** Found to be others: a comparison that could not be made says nothing. */
+const hasOtherRows = ({ reality, partUndo }: Situation): boolean =>
+  reality?.kind === 'unchanged' && partUndo?.rows === 'other';
+
 const canRollBack = ({ reality, downgradePlanned }: Situation): boolean =>
   downgradePlanned &&
   (reality?.kind === 'fully-applied' || (reality?.kind === 'partly-applied' && reality.clean === 'yes'));
 
 export function possibleActions(situation: Situation): readonly RecoveryAction[] {
-  const { reality, rollbackPolicy, downgradePlanned, rollbackOffer, backupVerified, tried } = situation;
+  const { reality, rollbackPolicy, downgradePlanned, rollbackOffer, backupVerified, tried, partUndo } = situation;
   const actions: RecoveryAction[] = ['retry'];
-  if (reality?.kind === 'fully-applied') actions.push('continue');
+  if (reality?.kind === 'fully-applied' || (reality?.kind === 'unchanged' && isInDoubt(partUndo)))
+    actions.push('continue');
   if (isApplied(situation) && downgradePlanned && rollbackPolicy !== 'never' && rollbackOffer !== 'not-offered') {
     actions.push('rollback');
   }
@@ -93,9 +104,17 @@ export function possibleActions(situation: Situation): readonly RecoveryAction[]
   return actions;
 }
 
-/** Where a retry goes on: the upgrade again where it is not complete, else the checks after it. */
-export const retryFrom = (reality: Reality | undefined): 'upgrade' | 'checks' =>
-  reality?.kind === 'fully-applied' ? 'checks' : 'upgrade';
+/**
+ * Where a retry goes on: the upgrade again where it is not complete, else the checks after it. Over rows that the undo of a
+ * part may have spoiled no upgrade is started: then it is looked again.
+ */
+export function retryFrom({
+  reality,
+  partUndo,
+}: Pick<Situation, 'reality' | 'partUndo'>): 'upgrade' | 'checks' | 'look' {
+  if (partUndo !== undefined && partUndo.rows !== 'equal' && partUndo.rows !== 'accepted') return 'look';
+  return reality?.kind === 'fully-applied' ? 'checks' : 'upgrade';
+}
 
 export function realityText(reality: Reality | undefined): string {
   switch (reality?.kind) {
@@ -113,7 +132,10 @@ export function realityText(reality: Reality | undefined): string {
 }
 
 /** What a retry needs first; empty where it goes on from production as it is. */
-export function retryText(reality: Reality | undefined): string {
+export function retryText({ reality, partUndo }: Pick<Situation, 'reality' | 'partUndo'>): string {
+  if (retryFrom({ reality, partUndo }) === 'look') {
+    return '"retry" looks again: a rollback began in the middle of what was rehearsed, and the upgrade is not started over rows that it may have changed';
+  }
   switch (reality?.kind) {
     case 'foreign':
       return '"retry" does not go on from there: it reads production again, and goes on once that is put right by hand to what this run left or began from';
@@ -125,6 +147,22 @@ export function retryText(reality: Reality | undefined): string {
     case 'unchanged':
     case 'fully-applied':
       return '';
+  }
+}
+
+/** What is known of the rows after the undo of a part; empty where nothing is to be said. */
+export function rowsText(partUndo: PartUndo | undefined): string {
+  switch (partUndo?.rows) {
+    case 'other':
+      return `after a rollback that began in the middle of what was rehearsed the rows are not those of the backup: ${partUndo.why}`;
+    case 'unproven':
+      return `a rollback began in the middle of what was rehearsed, and that the rows are those of the backup is not proven: ${partUndo.why}`;
+    case 'not-comparable':
+    case 'accepted':
+      return `the rollback began in the middle of what was rehearsed: objects are as before, that the rows are is not proven (${partUndo.why})`;
+    case 'equal':
+    case undefined:
+      return partUndo?.why ?? '';
   }
 }
 

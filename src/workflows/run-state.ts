@@ -20,6 +20,15 @@ export type Trouble =
   | { readonly kind: 'deadline'; readonly message: string }
   | { readonly kind: 'lease-lost'; readonly message: string };
 
+/**
+ * The rehearsal undid all that it had done; of the undo of a part it says nothing about rows. `not-comparable`: nobody can
+ * tell, there is no backup from behind the fence. `accepted`: a person says they are right.
+ */
+export interface PartUndo {
+  readonly rows: 'unproven' | 'other' | 'equal' | 'not-comparable' | 'accepted';
+  readonly why: string;
+}
+
 /** Milliseconds allowed for stopping the upgrade until none of its sessions is left; `npm run proof -- abort` measures it. */
 const STOPPING = 5000;
 /** Looks at production before a way back is taken: what it is, and whether the fence has held. */
@@ -49,6 +58,8 @@ export class RunState {
   hasSnapshot = false;
   /** By the profile. */
   rollsBack = true;
+  /** By the profile: rows can be compared with the backup after the rollback of a part. */
+  isToBeFenced = false;
   /** Milliseconds that a look at production takes (`dry-run.rehearsal/production`). */
   look = 0;
   /** How often upgrade (before, at each boundary, after) and rollback (before, after each command, after) look at production beside what Alembic does. */
@@ -73,8 +84,12 @@ export class RunState {
   /** Of the latest backup. */
   verification: BackupVerification | undefined;
   intervened = false;
-  /** Recoveries that failed, in the whole run: after a failed restore nobody knows that nothing was changed. */
+  /** Recoveries that failed, and a rollback whose rows are to be judged, in the whole run: after a failed restore nobody knows that nothing was changed. */
   readonly tried: ('rollback' | 'restore')[] = [];
+  /** Kept over all that is tried after it, until another database is swapped in. */
+  partUndo: PartUndo | undefined;
+  /** A rollback has told itself what it did. */
+  isRollbackReplied = false;
   /** Decisions `retry` and `continue`. */
   retries = 0;
   readonly backups: BackupEvidence[] = [];
@@ -232,7 +247,8 @@ export class RunState {
     const restore = restored.restored.milliseconds + swap.milliseconds;
     // The run itself knows the downgrade and the dump only. Where the downgrade comes first, the snapshot stands behind it.
     const isRestoreBehind = this.hasSnapshot && rollback !== null && offer === 'as-profile';
-    const wayBack = isRestoreBehind ? rollback : Math.max(rollback ?? 0, restore);
+    const compared = rollback === null || !this.isToBeFenced ? rollback : rollback + restored.restored.timings.compare;
+    const wayBack = isRestoreBehind ? (compared ?? 0) : Math.max(compared ?? 0, restore);
     const recovery = STOPPING + LOOKS_BEFORE * this.look + wayBack;
     return { backup, upgrade, rollback, restore, recovery, from: 'rehearsal' };
   }

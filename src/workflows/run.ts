@@ -77,6 +77,7 @@ export class MigrationRun {
     this.accepted = accepted;
     this.state.hasSnapshot = accepted.profile.recoveryPoint.snapshot !== undefined;
     this.state.rollsBack = accepted.profile.recovery.rollback !== 'never';
+    this.state.isToBeFenced = accepted.profile.fence.kind !== 'none';
   }
 
   /** Facts that later steps need in their placeholders: the commit, the window, the outcome. */

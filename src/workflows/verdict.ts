@@ -27,10 +27,10 @@ function checkedText({ overruled }: RunState): string {
     : `smoke tests and validation passed, but for what failed and was overruled by a person: ${overruled.slice(0, 10).join(', ')}`;
 }
 
-function rolledBackText({ rehearsal }: RunState): string {
+function rolledBackText({ rehearsal, partUndo }: RunState): string {
   const left = rehearsal === undefined ? [] : rollbackOffer(rehearsal.trial.verdict).loses;
   return left.length === 0
-    ? 'objects equal to before'
+    ? `objects equal to before${partUndo === undefined ? '' : partUndo.rows === 'equal' ? ', rows equal to the backup' : ', rows not proven to be'}`
     : `objects differ from before by no more than what the rehearsal of the whole upgrade found this to lose or leave: ${left.slice(0, 10).join(', ')}`;
 }
 

@@ -5,7 +5,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { createAccessActivities } from '../../src/activities/preconditions/access.ts';
 import { createBackupActivities } from '../../src/activities/backup/backup.ts';
 import { createRestoreActivities } from '../../src/activities/recovery/restore.ts';
-import { proveRowsAsBackedUp } from '../../src/activities/recovery/rolled-back-rows.ts';
+import { compareRowsWithBackup } from '../../src/activities/recovery/rolled-back-rows.ts';
 import { createSecretVault } from '../../src/profile/secret-vault.ts';
 import { createWayBackActivities } from '../../src/activities/recovery/way-back.ts';
 import type { RestoreInput } from '../../src/contract/evidence/restore.ts';
@@ -36,7 +36,7 @@ const { inspectProduction } = createAccessActivities(dependencies);
 const backups = createBackupActivities(dependencies);
 const { restoreFreshDatabase, swapDatabases } = createRestoreActivities(dependencies);
 const { estimateWayBack, salvageRows } = createWayBackActivities(dependencies);
-const proveRows = proveRowsAsBackedUp(dependencies);
+const compareRows = compareRowsWithBackup(dependencies);
 
 const asActivity = <T>(work: () => Promise<T>): Promise<T> =>
   new MockActivityEnvironment({ heartbeatTimeoutMs: 4_000 }, { logger: new DefaultLogger('ERROR') }).run(work);
@@ -170,7 +170,7 @@ describe('estimateWayBack', () => {
   });
 });
 
-describe('proveRowsAsBackedUp', () => {
+describe('compareRowsWithBackup', () => {
   it('is content with rows that came back, whatever the version table holds and wherever a column stands', async () => {
     const { production, input } = await backedUp();
     await execute(
@@ -186,9 +186,9 @@ describe('proveRowsAsBackedUp', () => {
       production.administratorUrl,
       'SELECT (SELECT count(*)::int FROM public.users) AS users, (SELECT count(*)::int FROM public.notes) AS notes',
     );
-    const proven = await asActivity(() => proveRows(input));
-    expect(proven).toMatchObject({ samples: 0, largeObjects: 0 });
-    expect(proven.rows).toBeGreaterThanOrEqual(counts!.users + counts!.notes);
+    const found = await asActivity(() => compareRows(input));
+    expect(found).toMatchObject({ findings: [], samples: 0, largeObjects: 0 });
+    expect(found.rows).toBeGreaterThanOrEqual(counts!.users + counts!.notes);
   });
 
   it('names a table with a changed row, one with a row more, and one that was left behind', async () => {
@@ -199,18 +199,33 @@ describe('proveRowsAsBackedUp', () => {
       'DELETE FROM public.notes WHERE id = 2',
       'CREATE TABLE public.exports (id bigint)',
     );
-    await expect(asActivity(() => proveRows(input))).rejects.toMatchObject({
-      type: 'CheckFailed',
-      message: expect.stringMatching(
-        /public\.exports: not recorded.*public\.notes: \d+ rows recorded, \d+ rows found.*public\.users: \d+ rows in both, but not the same/,
-      ) as string,
-    });
+    expect((await asActivity(() => compareRows(input))).findings).toEqual([
+      expect.stringMatching(/^table public\.exports: not recorded/),
+      expect.stringMatching(/^table public\.notes: \d+ rows recorded, \d+ rows found/),
+      expect.stringMatching(/^table public\.users: \d+ rows in both, but not the same/),
+    ]);
+  });
+
+  it('names a sequence that fell back, not one that is further on', async () => {
+    const { production, input } = await backedUp();
+    const [sequence] = await query<{ name: string }>(
+      production.administratorUrl,
+      `SELECT pg_get_serial_sequence('public.users', 'id') AS name`,
+    );
+    const setTo = (value: string) =>
+      execute(production.administratorUrl, `SELECT setval('${sequence!.name}', ${value})`);
+    await setTo(`(SELECT last_value + 5 FROM ${sequence!.name})`);
+    expect((await asActivity(() => compareRows(input))).findings).toEqual([]);
+    await setTo('1');
+    expect((await asActivity(() => compareRows(input))).findings).toEqual([
+      expect.stringMatching(/^sequence public\.users_id_seq: at 1, was at \d+$/),
+    ]);
   });
 
   it('refuses to compare with the backup of another database', async () => {
     const { input } = await backedUp();
     const backup = { ...input.backup, database: { ...input.backup.database, database: 'elsewhere' } };
-    await expect(asActivity(() => proveRows({ ...input, backup }))).rejects.toMatchObject({ type: 'StepRefused' });
+    await expect(asActivity(() => compareRows({ ...input, backup }))).rejects.toMatchObject({ type: 'StepRefused' });
   });
 });
 

@@ -6,9 +6,11 @@ import {
   possibleActions,
   realityText,
   retryText,
+  rowsText,
   retryFrom,
   type Situation,
 } from '../../src/workflows/recovery-options.ts';
+import type { PartUndo } from '../../src/workflows/run-state.ts';
 
 const realities = {
   unreadable: undefined,
@@ -32,6 +34,7 @@ const situation = (changes: Partial<Situation> = {}): Situation => ({
   isFenced: true,
   restore: 'ask',
   tried: [],
+  partUndo: undefined,
   ...changes,
 });
 
@@ -181,13 +184,13 @@ describe('what a person may choose', () => {
 
 describe('a retry', () => {
   test.each(Object.entries(realities))('when production is %s starts where it must', (name, reality) => {
-    expect(retryFrom(reality)).toBe(name === 'fully applied' ? 'checks' : 'upgrade');
+    expect(retryFrom({ reality, partUndo: undefined })).toBe(name === 'fully applied' ? 'checks' : 'upgrade');
   });
 });
 
 describe('what a retry needs first', () => {
   test.each(Object.entries(realities))('when production is %s', (name, reality) => {
-    const text = retryText(reality);
+    const text = retryText({ reality, partUndo: undefined });
     const needs = ['partly applied, leftovers', 'partly applied, unclear', 'foreign'].includes(name);
     expect(text === '' || text.includes('does not go on from there')).toBe(true);
     expect(text !== '').toBe(needs);
@@ -202,5 +205,51 @@ describe('reality in words', () => {
     expect(realityText(realities['partly applied, leftovers'])).toContain('0003 (an invalid index)');
     expect(realityText({ kind: 'partly-applied', revisions: [], clean: 'no', why: 'x' })).toContain('at no revision');
     expect(realityText(realities.foreign)).toContain('somebody else changed it');
+  });
+});
+
+describe('after a rollback that began in the middle of what was rehearsed', () => {
+  const after = (rows: PartUndo['rows'], changes: Partial<Situation> = {}): Situation =>
+    situation({
+      reality: { kind: 'unchanged' },
+      trouble: { kind: 'failure', step: 'apply.upgrade', message: 'it failed', findings: [] },
+      tried: ['rollback'],
+      partUndo: { rows, why: 'table public.notes: other rows' },
+      ...changes,
+    });
+
+  test.each(['equal', 'not-comparable', 'accepted'] as const)('rows that are %s end it as undone', (rows) => {
+    expect(judge(after(rows))).toEqual({ kind: 'undone', by: 'rollback' });
+  });
+
+  test.each(['other', 'unproven'] as const)(
+    'rows that are %s are for a person, who may say that they are right',
+    (rows) => {
+      expect(judge(after(rows))).toEqual({ kind: 'ask', actions: ['retry', 'continue', 'restore', 'accept'] });
+      const failed = after(rows, { tried: ['rollback', 'restore'], restore: 'automatic' });
+      expect(judge(failed).kind).toBe('ask');
+    },
+  );
+
+  test('only rows that were found to be others start a restore, where the profile lets it', () => {
+    expect(judge(after('other', { restore: 'automatic' }))).toEqual({ kind: 'automatic', action: 'restore' });
+    expect(judge(after('unproven', { restore: 'automatic' })).kind).toBe('ask');
+    expect(judge(after('other', { restore: 'automatic', backupVerified: false })).kind).toBe('ask');
+  });
+
+  test.each(Object.entries(realities))('no upgrade is started over them when production is %s', (_name, reality) => {
+    for (const rows of ['unproven', 'other', 'not-comparable'] as const) {
+      expect(retryFrom(after(rows, { reality }))).toBe('look');
+      expect(retryText(after(rows, { reality }))).toContain('looks again');
+    }
+    for (const rows of ['equal', 'accepted'] as const) expect(retryFrom(after(rows, { reality }))).not.toBe('look');
+  });
+
+  test('words say what is known', () => {
+    expect(rowsText(undefined)).toBe('');
+    expect(rowsText({ rows: 'equal', why: '' })).toBe('');
+    const texts = (['other', 'unproven', 'accepted'] as const).map((rows) => rowsText({ rows, why: 'because' }));
+    expect(new Set(texts).size).toBe(3);
+    for (const text of texts) expect(text).toContain('because');
   });
 });

@@ -212,7 +212,7 @@ describe.each([
     const done = (id: string, evidence: object) =>
       ({ id, summary: '', startedAt: at(310), endedAt: at(311), status: 'done', evidence }) as const;
     const rollback = done('recovery.rollback', { versionRows: ['0002'], objects: 'equal', reordered: [] });
-    const rows = done('recovery.rollback/rows', { tables: 3, rows: 7, samples: 1, largeObjects: 0 });
+    const rows = done('recovery.rollback/rows', { findings: [], tables: 3, rows: 7, samples: 1, largeObjects: 0 });
     const textOf = (timeline: RunReport['timeline']) => firstScreen({ ...sample, outcome: 'rolled-back', timeline });
     const objects = 'Production now database whisper, back at 0002, its objects equal to before';
     expect(textOf([rollback])).toContain(objects);
@@ -221,6 +221,11 @@ describe.each([
       /its objects equal to before; rows equal to the backup.{1,5}s \(of 1 large table\(s\) a sample\)/,
     );
     expect(textOf([rollback, { ...rows, status: 'failed' }])).not.toContain('rows equal');
+    const other = done('recovery.rollback/rows#2', { findings: ['table public.notes: other rows'], samples: 0 });
+    const read = done('recovery.evaluate#2', { reality: { kind: 'unchanged' }, versionRows: ['0002'] });
+    const handedOver = firstScreen({ ...sample, outcome: 'handed-over', timeline: [rollback, rows, read, other] });
+    expect(handedOver).toContain('unchanged, version table at 0002');
+    expect(handedOver).toContain('ROWS ARE NOT those of the backup');
   });
 
   test('compares what was predicted with what it took, repetitions by their last', () => {

@@ -247,7 +247,7 @@ describe('the verdict of a run that succeeded', () => {
 describe('what must fit into the window after the upgrade', () => {
   const rehearsed = (verdict: Rehearsal['trial']['verdict']) =>
     ({
-      restore: { restored: { milliseconds: 30_000 } },
+      restore: { restored: { milliseconds: 30_000, timings: { data: 20_000, indexes: 2000, compare: 8000 } } },
       trial: { upgrade: { milliseconds: 4000 }, downgrade: { milliseconds: 2000 }, verdict },
       swap: { milliseconds: 1000 },
     }) as Rehearsal;
@@ -263,10 +263,12 @@ describe('what must fit into the window after the upgrade', () => {
     expect(state.predictions.recovery).toBe(5000 + 600 + 31_000);
   });
 
-  test('is the rollback alone where a snapshot stands behind it', () => {
+  test('is the rollback alone where a snapshot stands behind it, behind a fence with the comparison of rows', () => {
     state.rehearsal = rehearsed({ kind: 'lossless' });
     state.hasSnapshot = true;
     expect(state.predictions.recovery).toBe(5000 + 600 + 2900);
+    state.isToBeFenced = true;
+    expect(state.predictions.recovery).toBe(5000 + 600 + 2900 + 8000);
     state.rehearsal = rehearsed({ kind: 'fails', where: 'downgrade', why: 'raises' });
     expect(state.predictions.recovery).toBe(5000 + 600 + 31_000);
   });

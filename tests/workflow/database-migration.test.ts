@@ -7,7 +7,16 @@ import { STEP_ERRORS } from '../../src/contract/errors.ts';
 import type { RehearsalVerdict } from '../../src/contract/evidence/rehearsal.ts';
 import type { MigrationPlan } from '../../src/contract/plan.ts';
 import type { Profile } from '../../src/contract/profile.ts';
-import { profile, scriptedActivities, swapped, trial, wayBack, type World } from './scripted-activities.ts';
+import {
+  compared,
+  profile,
+  rolledBack,
+  scriptedActivities,
+  swapped,
+  trial,
+  wayBack,
+  type World,
+} from './scripted-activities.ts';
 import { atGate, endOf, runMigration, until } from './running.ts';
 
 const digest = 'ab'.repeat(32);
@@ -205,7 +214,7 @@ describe('the fence', () => {
       return endOf(handle);
     });
     expect(end.outcome).toBe('restored');
-    expect(proofs).toBe(2);
+    expect(proofs).toBe(3);
     expect(world.calls).toEqual(expect.arrayContaining(['countArrivals', 'salvageRows']));
     expect(end.summary?.openItems).toContainEqual(expect.stringContaining('wait to be brought back'));
   });
@@ -917,24 +926,24 @@ describe('an abort', () => {
   });
 });
 
-describe('a rollback of a part of what was rehearsed', () => {
+describe('a rollback that begins in the middle of what was rehearsed', () => {
+  const partly = { kind: 'partly-applied', revisions: ['0002a'], clean: 'yes', why: 'test' } as const;
   const stopped =
-    (changes: Partial<MigrationActivities> = {}) =>
-    (state: World) => ({
+    (changes: (state: World) => Partial<MigrationActivities> = () => ({})) =>
+    (state: World): Partial<MigrationActivities> => ({
       upgradeProduction: async () => {
-        state.reality = { kind: 'partly-applied', revisions: ['0002a'], clean: 'yes', why: 'test' };
+        state.reality = partly;
         throw ApplicationFailure.nonRetryable('the upgrade failed', STEP_ERRORS.processFailed);
       },
-      ...changes,
+      ...changes(state),
     });
-  const other: Pick<MigrationActivities, 'proveRowsAsBackedUp'> = {
-    proveRowsAsBackedUp: async () => {
-      const finding = 'table public.notes: 3 rows in both, but not the same ones';
-      throw ApplicationFailure.nonRetryable(finding, STEP_ERRORS.checkFailed, { findings: [finding] });
-    },
-  };
+  const others = () => ({
+    compareRowsWithBackup: async () => compared(['table public.notes: 3 rows in both, but not the same ones']),
+  });
   const automatic = (restore: 'ask' | 'automatic') =>
     ({ fence: { kind: 'read-only' }, recovery: { ...profile.recovery, rollback: 'automatic', restore } }) as const;
+  const decide = (handle: WorkflowHandle, action: string) =>
+    handle.executeUpdate('recover', { args: [{ by: 'erin', action, reason: 'test' }] });
 
   it('is proven by the rows, behind the fence, before it counts as one', async () => {
     const { world, activities } = scriptedActivities(stopped(), automatic('ask'));
@@ -943,28 +952,35 @@ describe('a rollback of a part of what was rehearsed', () => {
       return endOf(handle);
     });
     expect(end.outcome).toBe('rolled-back');
-    expect(world.calls.indexOf('proveRowsAsBackedUp')).toBe(world.calls.indexOf('rollBackProduction') + 1);
-    expect(world.reports.at(-1)?.timeline).toContainEqual(
-      expect.objectContaining({ id: 'recovery.rollback/rows', status: 'done' }),
-    );
+    expect(end.summary?.verdict).toContain('rows equal to the backup');
+    expect(end.summary?.openItems).toEqual([]);
+    const after = stepsAmong(world.calls.slice(world.calls.indexOf('rollBackProduction')));
+    expect(after.slice(0, 4)).toEqual([
+      'rollBackProduction',
+      'evaluateProduction',
+      'proveFenceHeld',
+      'compareRowsWithBackup',
+    ]);
   });
 
   it('whose rows are others is for a person to judge, and is not called a rollback by the objects', async () => {
-    const { world, activities } = scriptedActivities(stopped(other), automatic('ask'));
+    const { world, activities } = scriptedActivities(stopped(others), automatic('ask'));
     const end = await runMigration(activities, async (handle) => {
       await approve(handle);
       const status = await until(handle, atGate('recovery'));
       expect(status.actions).toEqual(['retry', 'continue', 'restore', 'accept']);
       expect(JSON.stringify(status.waiting)).toContain('not the same ones');
-      await handle.executeUpdate('recover', { args: [{ by: 'erin', action: 'restore', reason: 'rows are lost' }] });
+      expect(JSON.stringify(status.waiting)).toContain('retry\\" looks again');
+      await decide(handle, 'restore');
       return endOf(handle);
     });
     expect(end.outcome).toBe('restored');
+    expect(JSON.stringify(end.summary?.openItems)).not.toContain('not those of the backup');
     expect(world.calls).toContain('swapDatabases');
   });
 
   it('whose rows are others is followed by the restore where the profile lets that start by itself', async () => {
-    const { world, activities } = scriptedActivities(stopped(other), automatic('automatic'));
+    const { world, activities } = scriptedActivities(stopped(others), automatic('automatic'));
     const end = await runMigration(activities, async (handle) => {
       await approve(handle);
       return endOf(handle);
@@ -973,48 +989,135 @@ describe('a rollback of a part of what was rehearsed', () => {
     expect(world.calls).toContain('rollBackProduction');
   });
 
-  it('whose rows could not be looked at is restored by nobody’s but a person’s decision', async () => {
-    const silent: Partial<MigrationActivities> = {
-      proveRowsAsBackedUp: async () => {
-        throw ApplicationFailure.nonRetryable('the store does not answer', STEP_ERRORS.unavailable);
-      },
-    };
-    const { world, activities } = scriptedActivities(stopped(silent), automatic('automatic'));
+  it('whose rows are others because somebody went round the fence is restored by nobody’s but a person’s decision', async () => {
+    let isRolledBack = false;
+    const { world, activities } = scriptedActivities(
+      stopped((state) => ({
+        ...others(),
+        rollBackProduction: async () => {
+          isRolledBack = true;
+          state.reality = { kind: 'unchanged' };
+          return rolledBack;
+        },
+        proveFenceHeld: async () => ({
+          held: !isRolledBack,
+          written: isRolledBack ? [{ table: 'public.orders', inserted: 1, updated: 0, deleted: 0 }] : [],
+          unknown: [],
+          counters: { uri: '', sha256: '', bytes: 1 },
+        }),
+      })),
+      automatic('automatic'),
+    );
     const end = await runMigration(activities, async (handle) => {
       await approve(handle);
-      await until(handle, atGate('recovery'));
-      await handle.executeUpdate('recover', { args: [{ by: 'erin', action: 'continue', reason: 'looked myself' }] });
+      const status = await until(handle, atGate('recovery'));
+      expect(JSON.stringify(status.waiting)).toContain('public.orders (+1 ~0 -0)');
+      await decide(handle, 'restore');
       return endOf(handle);
     });
-    expect(end.outcome).toBe('rolled-back');
-    expect(end.summary?.openItems).toContainEqual(expect.stringContaining('is not proven: '));
-    expect(world.calls).not.toContain('swapDatabases');
+    expect(end.outcome).toBe('restored');
+    expect(world.calls).toContain('salvageRows');
+    expect(end.summary?.openItems).toContainEqual(expect.stringContaining('wait to be brought back'));
   });
 
-  it('whose rows are others is handed over as such when a person takes over', async () => {
-    const { activities } = scriptedActivities(stopped(other), automatic('ask'));
+  it.each([STEP_ERRORS.unavailable, STEP_ERRORS.refused])(
+    'whose rows could not be compared (%s) is restored by nobody’s but a person’s decision, and may be accepted',
+    async (type) => {
+      const silent = () => ({
+        compareRowsWithBackup: async () => {
+          throw ApplicationFailure.nonRetryable('no key', type, { findings: ['no key'] });
+        },
+      });
+      const { world, activities } = scriptedActivities(stopped(silent), automatic('automatic'));
+      const end = await runMigration(activities, async (handle) => {
+        await approve(handle);
+        await until(handle, atGate('recovery'));
+        await decide(handle, 'continue');
+        return endOf(handle);
+      });
+      expect(end.outcome).toBe('rolled-back');
+      expect(end.summary?.openItems).toContainEqual(expect.stringContaining('accepted by a person'));
+      expect(end.summary?.verdict).toContain('rows not proven to be');
+      expect(world.calls).not.toContain('swapDatabases');
+    },
+  );
+
+  it('whose rows are others stays in doubt through a restore that fails: no upgrade, and said when it is handed over', async () => {
+    const { world, activities } = scriptedActivities(
+      stopped(() => ({
+        ...others(),
+        restoreFreshDatabase: async () => {
+          throw ApplicationFailure.nonRetryable('no room', STEP_ERRORS.refused);
+        },
+      })),
+      automatic('automatic'),
+    );
     const end = await runMigration(activities, async (handle) => {
       await approve(handle);
-      await until(handle, atGate('recovery'));
-      await handle.executeUpdate('recover', { args: [{ by: 'erin', action: 'accept', reason: 'mine' }] });
+      for (const [decisions, action] of [
+        [1, 'retry'],
+        [2, 'accept'],
+      ] as const) {
+        const status = await until(handle, (now) => atGate('recovery')(now) && now.decisions.length === decisions);
+        expect(JSON.stringify(status.waiting)).toContain('not the same ones');
+        await decide(handle, action);
+      }
       return endOf(handle);
     });
     expect(end.outcome).toBe('handed-over');
-    expect(end.summary?.openItems).toContainEqual(expect.stringContaining('its rows are not proven'));
+    expect(end.summary?.openItems).toContainEqual(expect.stringContaining('not those of the backup'));
+    expect(world.calls.filter((call) => call === 'upgradeProduction')).toHaveLength(1);
+    expect(world.calls.filter((call) => call === 'compareRowsWithBackup')).toHaveLength(3);
   });
 
-  it('without a fence has nothing to be compared with: said at the gate, and left open', async () => {
+  it('is compared although its reply was lost and production could not be read after it', async () => {
+    let looks = 0;
+    const { world, activities } = scriptedActivities(
+      stopped((state) => ({
+        rollBackProduction: async () => {
+          state.reality = { kind: 'unchanged' };
+          throw ApplicationFailure.nonRetryable('the store does not answer', STEP_ERRORS.refused);
+        },
+        evaluateProduction: async () => {
+          looks += 1;
+          if (looks === 2) throw ApplicationFailure.nonRetryable('no answer', STEP_ERRORS.refused);
+          return {
+            reality: state.reality,
+            versionRows: [],
+            objectMapDigest: '',
+            differences: [],
+            leftovers: [],
+            droppedInvalidIndexes: [],
+            endedSessions: 0,
+          };
+        },
+      })),
+      automatic('ask'),
+    );
+    const end = await runMigration(activities, async (handle) => {
+      await approve(handle);
+      await until(handle, atGate('recovery'));
+      await decide(handle, 'retry');
+      return endOf(handle);
+    });
+    expect(end.outcome).toBe('rolled-back');
+    expect(world.calls.filter((call) => call === 'upgradeProduction')).toHaveLength(1);
+    expect(world.calls).toContain('compareRowsWithBackup');
+  });
+
+  it('without a fence has nothing to be compared with: said at the gate, left open, and no cancel makes it a clean end', async () => {
     const { world, activities } = scriptedActivities(stopped());
     const end = await runMigration(activities, async (handle) => {
       await approve(handle);
       const status = await until(handle, atGate('recovery'));
-      expect(JSON.stringify(status.waiting)).toContain('of the whole upgrade, not of a part of it, lossless');
-      await handle.executeUpdate('recover', { args: [{ by: 'erin', action: 'rollback', reason: 'undo' }] });
+      expect(JSON.stringify(status.waiting)).toContain('cannot be compared with the backup after it');
+      await handle.cancel();
+      await decide(handle, 'rollback');
       return endOf(handle);
     });
-    expect(end.outcome).toBe('rolled-back');
-    expect(end.summary?.openItems).toContainEqual(expect.stringContaining('a part of what was rehearsed'));
-    expect(world.calls).not.toContain('proveRowsAsBackedUp');
+    expect(end).toMatchObject({ outcome: 'rolled-back', error: 'MigrationRolledBack' });
+    expect(end.summary?.openItems).toContainEqual(expect.stringContaining('in the middle of what was rehearsed'));
+    expect(world.calls).not.toContain('compareRowsWithBackup');
   });
 });
 

@@ -6,7 +6,7 @@ import type { MigrationActivities } from '../../src/contract/activities.ts';
 import type { BackupEvidence } from '../../src/contract/evidence/backup.ts';
 import type { DatabaseIdentity, ProductionState } from '../../src/contract/evidence/production.ts';
 import type { RestoreEvidence, SwapEvidence, WayBackCost } from '../../src/contract/evidence/restore.ts';
-import type { Reality } from '../../src/contract/evidence/rollback.ts';
+import type { BackedUpRows, Reality, RollbackEvidence } from '../../src/contract/evidence/rollback.ts';
 import type { StoredDocument } from '../../src/contract/evidence/step.ts';
 import type { GraphEvidence } from '../../src/contract/evidence/tooling.ts';
 import type { MigrationPlan } from '../../src/contract/plan.ts';
@@ -231,6 +231,27 @@ export const wayBack = (basis: WayBackCost['basis'], fencedSince: string | undef
   predictedMilliseconds: 1000,
 });
 
+export const rolledBack: RollbackEvidence = {
+  commands: ['0001'],
+  versionRows: ['0001'],
+  milliseconds: 1,
+  objects: 'equal',
+  reordered: [],
+  differences: [],
+  uncounted: null,
+  log: document,
+};
+
+/** What comparing rows with the backup found. */
+export const compared = (findings: readonly string[]): BackedUpRows => ({
+  findings,
+  tables: 3,
+  rows: 7,
+  samples: 0,
+  largeObjects: 0,
+  milliseconds: 1,
+});
+
 const notScripted = async (): Promise<never> => {
   throw new Error('a migration has no drill');
 };
@@ -366,18 +387,9 @@ export function scriptedActivities(
     }),
     rollBackProduction: async () => {
       world.reality = { kind: 'unchanged' };
-      return {
-        commands: ['0001'],
-        versionRows: ['0001'],
-        milliseconds: 1,
-        objects: 'equal',
-        reordered: [],
-        differences: [],
-        uncounted: null,
-        log: document,
-      };
+      return rolledBack;
     },
-    proveRowsAsBackedUp: async () => ({ tables: 3, rows: 7, samples: 0, largeObjects: 0, milliseconds: 1 }),
+    compareRowsWithBackup: async () => compared([]),
     restoreFreshDatabase: async () => restored,
     restoreForRehearsal: async () => ({
       database: 'pristine',

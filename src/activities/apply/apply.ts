@@ -19,7 +19,14 @@ import { readRehearsedLocks } from './rehearsed-locks.ts';
 import { releaseAlembic } from '../release-alembic.ts';
 import { type RunStore, withRunStore } from '../run-store.ts';
 import { asBlockers, UpgradeTelling } from './upgrade-progress.ts';
-import { hasStarted, readFailure, recordCounters, recordDrop, recordFailure, recordStart } from './upgrade-record.ts';
+import {
+  readStart,
+  recordCounters,
+  recordDrop,
+  recordFailure,
+  recordStart,
+  type UpgradeStart,
+} from './upgrade-record.ts';
 
 const STEP = 'apply.upgrade';
 /** Whoever has waited behind the migration's lock comes first, then it tries again. */
@@ -75,14 +82,9 @@ async function upgradeFromReality(
     tries: 0,
     blockers: [],
   });
-  if (found.kind !== 'unchanged' && !(await hasStarted(store, signal))) {
-    throw new StepError(
-      STEP_ERRORS.stateUnexpected,
-      'production was changed by somebody else after it was looked at: look at what changed, then decide',
-      { found },
-    );
+  if (found.kind !== 'unchanged' && (await earlierStart(found, store, signal)) === 'is-done') {
+    return done('already-applied', 0);
   }
-  if (whetherToRun(found, await earlierFailure(store, signal)) === 'is-done') return done('already-applied', 0);
 
   const { guard } = input.profile;
   const register = new BlockerRegister({
@@ -103,8 +105,9 @@ async function upgradeFromReality(
     log: new ProgramLog(),
   };
   const began = Date.now();
+  const starts: UpgradeStart[] = [];
   try {
-    const { tries, dropped } = await tryUntilUpgraded(context, tools.attempt);
+    const { tries, dropped } = await tryUntilUpgraded(context, starts);
     await noteCounters(context);
     const evidence = done(found.kind === 'unchanged' ? 'upgraded' : 'resumed', Date.now() - began);
     return {
@@ -116,9 +119,11 @@ async function upgradeFromReality(
     };
   } catch (error) {
     await store.archive('apply/alembic.log', context.log.text, 'text/plain').catch(() => undefined);
-    await recordFailure(store, tools.attempt, error instanceof Error ? error.message : String(error)).catch(
-      () => undefined,
-    );
+    const start = starts.at(-1);
+    if (start !== undefined) {
+      const why = error instanceof Error ? error.message : String(error);
+      await recordFailure(store, start, deps.secrets.redactor.redact(why)).catch(() => undefined);
+    }
     throw error;
   }
 }
@@ -131,12 +136,26 @@ async function noteCounters({ input, production, store }: TryContext): Promise<v
     .catch(() => signal.throwIfAborted());
 }
 
-/** What is known of the starts before this one, in words. */
-async function earlierFailure(store: RunStore, signal: AbortSignal): Promise<string> {
-  const failure = await readFailure(store, signal);
-  return failure === undefined
-    ? 'an earlier start of the upgrade was cut off or failed'
-    : `an earlier start of the upgrade failed (${failure.why.slice(0, 600)})`;
+/** @throws StepError `StateUnexpected` where this run did not make what was found, or the upgrade must not be run from it */
+async function earlierStart(
+  found: Reconciliation,
+  store: RunStore,
+  signal: AbortSignal,
+): Promise<'is-to-run' | 'is-done'> {
+  const start = await readStart(store, signal);
+  if (start === undefined) {
+    throw new StepError(
+      STEP_ERRORS.stateUnexpected,
+      'production was changed by somebody else after it was looked at: look at what changed, then decide',
+      { found },
+    );
+  }
+  return whetherToRun(
+    found,
+    start.failed === undefined
+      ? 'an earlier start of the upgrade was cut off'
+      : `an earlier start of the upgrade failed (${start.failed.slice(0, 600)})`,
+  );
 }
 
 /**
@@ -165,10 +184,10 @@ function whetherToRun(found: Reconciliation, earlier: string): 'is-to-run' | 'is
 const isResumable = (found: Reconciliation): boolean =>
   found.kind !== 'foreign' && (found.kind !== 'partly-applied' || found.clean === 'yes');
 
-/** Starts Alembic until it has come through or its tries, or the patience for those who stand in the way, are used up. */
+/** Starts Alembic, noting each start, until it has come through or its tries, or the patience for those who stand in the way, are used up. */
 async function tryUntilUpgraded(
   context: TryContext,
-  attempt: number,
+  starts: UpgradeStart[],
 ): Promise<{ readonly tries: number; readonly dropped: readonly string[] }> {
   const { input, production, store, reading, telling } = context;
   const { guard } = input.profile;
@@ -177,7 +196,7 @@ async function tryUntilUpgraded(
   for (let inTry = 1; ; inTry += 1) {
     telling.tell({ try: inTry });
     await awaitOldTransactions(context, patience, inTry);
-    await recordStart(store, attempt);
+    starts.push(await recordStart(store));
     const began = Date.now();
     const end = await tryUpgrade(context, inTry);
     if (end.kind === 'upgraded') return { tries: inTry, dropped };

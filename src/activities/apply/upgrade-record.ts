@@ -19,30 +19,34 @@ export interface Boundary extends DatabaseState {
 
 const FOLDER = 'apply';
 
+/** A start of Alembic, and why it failed where whoever started it lived to say so. */
+export interface UpgradeStart {
+  readonly at: string;
+  readonly failed?: string;
+}
+
+const STARTED = `${FOLDER}/started.json`;
+
 /** This run has begun to change production: whatever it now finds between start and target may be its own doing. */
-export async function recordStart(store: RunStore, attempt: number): Promise<void> {
-  const content = JSON.stringify({ attempt, at: new Date().toISOString() });
-  await store.record(`${FOLDER}/started.json`, content);
+export async function recordStart(store: RunStore): Promise<UpgradeStart> {
+  const start = { at: new Date().toISOString() };
+  await store.record(STARTED, JSON.stringify(start));
+  return start;
+}
+
+/** The next attempt finds what this start left, and its error takes the place of this one. @param why without secrets */
+export async function recordFailure(store: RunStore, start: UpgradeStart, why: string): Promise<void> {
+  await store.record(STARTED, JSON.stringify({ ...start, failed: why }));
 }
 
 export async function hasStarted({ store, folder }: RunStore, signal: AbortSignal): Promise<boolean> {
-  return (await store.head(`${folder}/${FOLDER}/started.json`, signal)) !== undefined;
+  return (await store.head(`${folder}/${STARTED}`, signal)) !== undefined;
 }
 
-const FAILED = `${FOLDER}/failed.json`;
-
-/** Why an attempt whose upgrade had begun failed: the next one finds what it left, and its error takes the place of this one. */
-export async function recordFailure(store: RunStore, attempt: number, why: string): Promise<void> {
-  await store.archive(FAILED, JSON.stringify({ attempt, why }), 'application/json');
-}
-
-/** Undefined where no attempt failed, or none lived to say why. */
-export async function readFailure(
-  { store, folder }: RunStore,
-  signal: AbortSignal,
-): Promise<{ readonly attempt: number; readonly why: string } | undefined> {
-  const content = await store.get(`${folder}/${FAILED}`, signal);
-  return content === undefined ? undefined : JSON.parse(Buffer.from(content).toString('utf8'));
+/** The last start; undefined where there was none. */
+export async function readStart({ store, folder }: RunStore, signal: AbortSignal): Promise<UpgradeStart | undefined> {
+  const content = await store.get(`${folder}/${STARTED}`, signal);
+  return content === undefined ? undefined : (JSON.parse(Buffer.from(content).toString('utf8')) as UpgradeStart);
 }
 
 export const boundaryMapName = (revision: string): string =>

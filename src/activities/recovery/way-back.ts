@@ -8,7 +8,7 @@ import { salvageDifferences } from '../../archive/salvage.ts';
 import { fetchLedger } from '../../archive/stored-backup.ts';
 import { captureObjectMap, type DatabaseObject, type ObjectMap } from '../../postgres/catalog/object-map.ts';
 import { withConnection } from '../../postgres/connection.ts';
-import { refuseForeignBackup } from './foreign-backup.ts';
+import { refuseForeignBackup } from '../../postgres/identity.ts';
 import { wayBackCost, writtenBy } from '../../postgres/contents/way-back-cost.ts';
 import { counterDelta, readCounters } from '../../postgres/contents/write-counters.ts';
 import { runStep, type StepTools } from '../activity-step.ts';
@@ -76,7 +76,7 @@ async function estimate(
   const [ledger, { counters, map }, prediction] = await Promise.all([
     fetchLedger(store, backup, identity, signal),
     withConnection(url, { runId: run.runId, step: COST, signal }, async (client) => {
-      await refuseForeignBackup(client, backup);
+      await refuseForeignBackup(client, backup.database);
       return { counters: await readCounters(client), map: await captureObjectMap(client) };
     }),
     predictRestore(store, drillFolder(profile.backup, run.service), backup, signal),

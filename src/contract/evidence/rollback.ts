@@ -91,8 +91,10 @@ export interface BackedUpRowsInput extends StepInput {
   readonly backup: BackupEvidence;
 }
 
-/** `recovery.rollback/rows`: what production holds is what the backup's ledger recorded, by count and checksum. */
+/** `recovery.rollback/rows`: what production holds, against what the backup's ledger recorded, by count and checksum. */
 export interface BackedUpRows {
+  /** What differs, in words, 100 at most; empty: equal. Sequences that are further on do not count. */
+  readonly findings: readonly string[];
   readonly tables: number;
   readonly rows: number;
   /** Of so many tables the ledger has a sample only, and that was compared. */

@@ -21,6 +21,37 @@ export async function readSequences(client: Client): Promise<SequenceState[]> {
   return states;
 }
 
+/**
+ * Sequences that give out values again which were given out, or were not to be. One that is further on does no harm; one that
+ * is gone is told as an object.
+ *
+ * @param was as recorded or read elsewhere
+ * @param client of the database as it is now
+ */
+export async function sequencesBehind(was: readonly SequenceState[], client: Client): Promise<readonly string[]> {
+  const increments = new Map(
+    (await listSequences(client)).map(({ schema, name, increment }) => [
+      qualifiedName(schema, name),
+      BigInt(increment),
+    ]),
+  );
+  const now = new Map((await readSequences(client)).map((state) => [state.sequence, state]));
+  return was.flatMap((before) => {
+    const found = now.get(before.sequence);
+    if (found === undefined) return [];
+    const increment = increments.get(before.sequence) ?? 1n;
+    const [next, wasNext] = [nextOf(found, increment), nextOf(before, increment)];
+    const isBehind = increment < 0n ? next > wasNext : next < wasNext;
+    return isBehind ? [`sequence ${before.sequence}: at ${positionText(found)}, was at ${positionText(before)}`] : [];
+  });
+}
+
+const nextOf = ({ lastValue, isCalled }: SequenceState, increment: bigint): bigint =>
+  BigInt(lastValue) + (isCalled ? increment : 0n);
+
+const positionText = ({ lastValue, isCalled }: SequenceState): string =>
+  isCalled ? lastValue : `${lastValue}, which it has not given out yet`;
+
 interface Sequence {
   readonly schema: string;
   readonly name: string;

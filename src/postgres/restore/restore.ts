@@ -15,7 +15,7 @@ import {
   restoredProperties,
 } from '../catalog/database-properties.ts';
 import { boundedIdentifier, sqlName } from '../identifier.ts';
-import { readIdentity } from '../identity.ts';
+import { refuseForeignBackup } from '../identity.ts';
 import { restoreBackup, type RestoreBackupRequest } from './restore-backup.ts';
 import type { RestoreLedger } from './restore-compare.ts';
 import { endSessions } from '../sessions.ts';
@@ -75,7 +75,7 @@ export async function restoreFresh(request: RestoreRequest): Promise<RestoreEvid
   await withConnection(elsewhere, session, (client) =>
     reopenAfterInterruptedSwap(client, production, { fresh, runId }),
   );
-  await withConnection(administrator, session, (client) => refuseForeignBackup(client, request));
+  await withConnection(administrator, session, (client) => refuseForeignBackup(client, request.ledger.database));
   const { standbys } = request;
   const { findings } = await findWayBackBlockers({ administrator, maintenanceDatabase, standbys, session });
   await withConnection(elsewhere, session, async (client) => {
@@ -104,15 +104,6 @@ const asUntouched = (error: unknown): unknown =>
   error instanceof StepError
     ? new StepError(error.type, `Production is untouched; ${error.message}`, error.details)
     : error;
-
-async function refuseForeignBackup(client: Client, { ledger }: RestoreRequest): Promise<void> {
-  const { systemIdentifier, database } = await readIdentity(client);
-  if (systemIdentifier !== ledger.database.systemIdentifier || database !== ledger.database.database) {
-    throw refusal([
-      `the backup was taken of database "${ledger.database.database}" of system ${ledger.database.systemIdentifier}, production is "${database}" of system ${systemIdentifier}`,
-    ]);
-  }
-}
 
 /** Everything that would stop the restore or the swap later, before any work is done. */
 async function refuseEarly(

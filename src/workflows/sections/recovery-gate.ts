@@ -16,11 +16,11 @@ export async function decide(
   possible: readonly RecoveryAction[],
 ): Promise<RecoveryAction> {
   const { approvals, recovery } = run.profile;
-  const isOver = run.state.retries >= RETRIES;
-  const actions = isOver ? possible.filter((action) => action !== 'retry' && action !== 'continue') : possible;
-  const why = isOver
-    ? `${trouble}; "retry" and "continue" were chosen ${RETRIES} times: a run is not repeated for ever, take over with "accept"`
-    : trouble;
+  const actions = allowedActions(run, possible);
+  const why =
+    actions.length < possible.length
+      ? `${trouble}; "retry" and "continue" were chosen ${RETRIES} times: a run is not repeated for ever, take over with "accept"`
+      : trouble;
   run.enter('gate-recovery');
   run.open({ gate: 'recovery', actions }, { for: 'recovery', gate: 'recovery', actions, why });
   const ruling = await nextRuling(run, {
@@ -46,6 +46,10 @@ export async function decide(
   if (ruling.action === 'retry' || ruling.action === 'continue') run.state.retries += 1;
   return ruling.action;
 }
+
+/** Of what is possible: a run is not repeated for ever. */
+export const allowedActions = (run: MigrationRun, possible: readonly RecoveryAction[]): readonly RecoveryAction[] =>
+  run.state.retries >= RETRIES ? possible.filter((action) => action !== 'retry' && action !== 'continue') : possible;
 
 function recoveryMessage(
   run: MigrationRun,

@@ -2,24 +2,25 @@
 import type { Evaluation } from '../../contract/evidence/rollback.ts';
 import type { RecoveryAction } from '../../contract/messages.ts';
 import { verdictText } from '../../contract/rehearsal-text.ts';
-import { rollbackOfferOf } from '../plan.ts';
-import type { Reviewed } from '../plan.ts';
+import { type Reviewed, rollbackOfferOf } from '../plan.ts';
 import {
   arrivalsText,
+  isInDoubt,
   judge,
   realityText,
   retryFrom,
   retryText,
+  rowsText,
   type Situation,
   wayBackText,
 } from '../recovery-options.ts';
 import type { MigrationRun } from '../run.ts';
 import { type Trouble, troubleText } from '../run-state.ts';
-import { EXPORT, LOOK, PUT_BACK } from '../step-policies.ts';
+import { EXPORT, LOOK, PUT_BACK, TRIAL } from '../step-policies.ts';
 import { type Before, writersText } from './apply.ts';
-import { decide } from './recovery-gate.ts';
-import { estimateWayBack } from './restore.ts';
-import { recovered, rolledBack, undo, type WayOn } from './undo.ts';
+import { allowedActions, decide } from './recovery-gate.ts';
+import { estimateWayBack, restore } from './restore.ts';
+import { attempt, recovered, rollBack, rolledBack, type WayOn } from './undo.ts';
 
 /**
  * Reads what production really is, decides from that, and undoes. Ends only with production proven unchanged, rolled back
@@ -28,8 +29,6 @@ import { recovered, rolledBack, undo, type WayOn } from './undo.ts';
 export async function recover(run: MigrationRun, first: Trouble, reviewed: Reviewed, before: Before): Promise<WayOn> {
   const { tried } = run.state;
   let trouble = first;
-  // Sticky: a rollback that was cut off goes on from wherever it has come to.
-  let isPart = false;
   // What went wrong first stays the headline; a recovery that failed on the way stands in the timeline and at the gate.
   run.state.trouble = first;
   for (;;) {
@@ -37,38 +36,109 @@ export async function recover(run: MigrationRun, first: Trouble, reviewed: Revie
     const evaluation = await evaluate(run, reviewed, before);
     await proveFenceStillHeld(run, reviewed, evaluation);
     await countArrivals(run, reviewed, before, evaluation);
+    await compareRows(run, reviewed, evaluation);
     const situation = situationOf(run, reviewed, trouble, evaluation, tried);
     const verdict = judge(situation);
     if (verdict.kind === 'nothing-to-undo') return recovered(run, 'aborted');
-    const undoing = { reviewed, before, situation, isPart };
-    if (verdict.kind === 'undone') {
-      const undone = await rolledBack(run, undoing);
-      if (undone.kind !== 'failed') return undone;
-      ({ trouble } = undone);
-      continue;
-    }
+    if (verdict.kind === 'undone') return rolledBack(run);
 
     if (verdict.kind === 'ask' && verdict.actions.includes('restore')) await estimateWayBack(run, before);
     const action = verdict.kind === 'automatic' ? verdict.action : await askPerson(run, situation, verdict.actions);
     run.enter('recovery');
     switch (action) {
       case 'accept':
+        if (isInDoubt(run.state.partUndo)) run.state.openItems.push(rowsText(run.state.partUndo));
         return { kind: 'ended', outcome: 'handed-over' };
-      case 'retry':
-        return { kind: 'again', from: retryFrom(situation.reality) };
+      case 'retry': {
+        const from = retryFrom(situation);
+        if (from === 'look') break;
+        return { kind: 'again', from };
+      }
       case 'continue':
+        if (situation.reality?.kind === 'unchanged') {
+          run.state.partUndo = { rows: 'accepted', why: `accepted by a person; ${run.state.partUndo?.why ?? ''}` };
+          return rolledBack(run);
+        }
         if (trouble.kind === 'failure') run.state.overrule(trouble.step);
         return { kind: 'again', from: 'checks' };
       case 'rollback':
       case 'restore': {
-        isPart ||= action === 'rollback' && situation.reality?.kind === 'partly-applied';
-        const undone = await undo(run, action, { ...undoing, isPart });
-        if (undone.kind !== 'failed') return undone;
-        ({ trouble } = undone);
+        // A person may have taken hours to decide.
+        if (verdict.kind === 'ask') await proveFenceStillHeld(run, reviewed, evaluation);
+        const failed = await undo(run, action, situation, reviewed, before);
+        if (failed === undefined && action === 'restore') return recovered(run, 'restored');
+        if (failed === undefined && run.state.partUndo === undefined) return rolledBack(run);
+        // What went through is looked at again before it is believed: its rows are to be judged.
+        tried.push(action);
+        trouble = failed ?? trouble;
       }
     }
   }
 }
+
+/** @returns why it failed */
+function undo(
+  run: MigrationRun,
+  action: 'rollback' | 'restore',
+  { reality }: Situation,
+  reviewed: Reviewed,
+  before: Before,
+): Promise<Trouble | undefined> {
+  const { state } = run;
+  state.forgetChecks();
+  if (action === 'restore') {
+    return attempt(run, async () => {
+      await restore(run, before);
+      state.partUndo = undefined;
+    });
+  }
+  if (reality?.kind === 'partly-applied' && !state.tried.includes('rollback')) {
+    state.partUndo = { rows: 'unproven', why: 'they have not been compared' };
+  }
+  return attempt(run, () => rollBack(run, reviewed, before));
+}
+
+/**
+ * After the undo of a part, where nobody has been able to write since the backup. A doubt of the fence is no obstacle: rows that
+ * are equal are equal.
+ */
+async function compareRows(
+  run: MigrationRun,
+  { rehearsed: { rehearsal } }: Reviewed,
+  evaluation: Evaluation | undefined,
+): Promise<void> {
+  const { state } = run;
+  const { latestBackup: backup, fence, isBackupBehindFence } = state;
+  if (!isInDoubt(state.partUndo) || evaluation?.reality.kind !== 'unchanged') return;
+  const { verdict } = rehearsal.trial;
+  if (verdict.kind !== 'lossless') {
+    state.partUndo = { rows: 'not-comparable', why: `the rehearsal found the rollback of the whole ${verdict.kind}` };
+    return;
+  }
+  if (backup === undefined || fence === undefined || !isBackupBehindFence) {
+    state.partUndo = { rows: 'not-comparable', why: 'there was no fence: others could write' };
+    return;
+  }
+  try {
+    const { findings, samples } = await run.step(
+      ROWS,
+      'Rows against the backup: what was undone is a part of what was rehearsed',
+      TRIAL,
+      (activities) => activities.compareRowsWithBackup({ ...run.input(), backup }),
+    );
+    const why = findings.length > 0 ? findings.slice(0, 10).join('; ') : sampledText(samples);
+    state.partUndo = { rows: findings.length > 0 ? 'other' : 'equal', why };
+  } catch (error) {
+    state.partUndo = { rows: 'unproven', why: troubleText(run.troubleOf(error)) };
+  }
+}
+
+const ROWS = 'recovery.rollback/rows';
+
+const sampledText = (samples: number): string =>
+  samples === 0
+    ? ''
+    : `of ${samples} table(s) larger than backup.sampleAbove the rollback's rows were compared by the ledger's sample only`;
 
 /** Undefined when production cannot be read: then only a person can say what to do. */
 async function evaluate(run: MigrationRun, { tooling }: Reviewed, before: Before): Promise<Evaluation | undefined> {
@@ -93,7 +163,7 @@ async function proveFenceStillHeld(
 ): Promise<void> {
   const { fence } = run.state;
   const kind = evaluation?.reality.kind;
-  if (fence === undefined || kind === 'unchanged') return;
+  if (fence === undefined || (kind === 'unchanged' && run.state.tried.length === 0)) return;
   run.state.fenceDoubt = 'whether somebody wrote behind the fence could not be found out';
   if (kind === undefined) return;
   try {
@@ -116,8 +186,10 @@ async function countArrivals(
   before: Before,
   evaluation: Evaluation | undefined,
 ): Promise<void> {
-  run.state.arrivals = undefined;
   const kind = evaluation?.reality.kind;
+  // What a rollback has dropped is still to be told when it is over.
+  if (kind === 'unchanged') return;
+  run.state.arrivals = undefined;
   if (kind !== 'fully-applied' && kind !== 'partly-applied') return;
   if (rollbackOfferOf(run, rehearsal) === 'not-offered' || tooling.graph.downgrade.kind !== 'planned') return;
   const { provenFence: fence } = run.state;
@@ -170,6 +242,7 @@ const situationOf = (
       ? 'automatic'
       : 'ask',
   tried,
+  partUndo: run.state.partUndo,
 });
 
 function arrivalsOf({ state: { arrivals } }: MigrationRun): Situation['arrivals'] {
@@ -186,7 +259,8 @@ async function askPerson(
   const facts = [
     troubleText(situation.trouble),
     realityText(situation.reality),
-    actions.includes('retry') ? retryText(situation.reality) : '',
+    isInDoubt(situation.partUndo) ? rowsText(situation.partUndo) : '',
+    allowedActions(run, actions).includes('retry') ? retryText(situation) : '',
     fence === undefined ? '' : (fenceDoubt ?? ''),
     actions.includes('rollback') ? arrivalsText(arrivals) : '',
     actions.includes('rollback') ? rehearsedText(run, situation.reality) : '',
@@ -195,11 +269,15 @@ async function askPerson(
   return decide(run, facts.filter((fact) => fact !== '').join('; '), actions);
 }
 
-function rehearsedText({ state: { rehearsal } }: MigrationRun, reality: Situation['reality']): string {
+function rehearsedText(
+  { state: { rehearsal, fence, isBackupBehindFence } }: MigrationRun,
+  reality: Situation['reality'],
+): string {
   const verdict = rehearsal?.trial.verdict;
   if (verdict === undefined) return '';
-  const ofWhole = reality?.kind === 'partly-applied' ? ' of the whole upgrade, not of a part of it,' : '';
-  return verdict.kind === 'lossless' && ofWhole === ''
-    ? ''
-    : `the rehearsal found the rollback${ofWhole} ${verdictText(verdict)}`;
+  if (reality?.kind !== 'partly-applied') {
+    return verdict.kind === 'lossless' ? '' : `the rehearsal found the rollback ${verdictText(verdict)}`;
+  }
+  const isComparable = verdict.kind === 'lossless' && fence !== undefined && isBackupBehindFence;
+  return `the rehearsal found the rollback of the whole upgrade ${verdictText(verdict)}; of the undo of a part it says nothing, and the rows ${isComparable ? 'are compared with the backup after it' : 'cannot be compared with the backup after it'}`;
 }

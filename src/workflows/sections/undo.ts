@@ -1,9 +1,9 @@
-/** Undoing, and what follows an undo: rows compared, smoke again, stakeholders told. */
+/** Undoing by downgrade, and what follows every undo: smoke again, stakeholders told. */
 import type { Outcome } from '../../contract/profile.ts';
 import { verdictText } from '../../contract/rehearsal-text.ts';
 import { lowerFence } from '../obligations.ts';
 import type { Reviewed } from '../plan.ts';
-import { type Situation, wayBackText } from '../recovery-options.ts';
+import { rowsText } from '../recovery-options.ts';
 import type { MigrationRun } from '../run.ts';
 import { type Trouble, troubleText } from '../run-state.ts';
 import { CHANGE, TRIAL } from '../step-policies.ts';
@@ -11,96 +11,14 @@ import { tell } from '../telling.ts';
 import type { Before } from './apply.ts';
 import { ownSteps } from './own-steps.ts';
 import { decide } from './recovery-gate.ts';
-import { estimateWayBack, restore } from './restore.ts';
 
 /** How the run goes on after trouble. */
 export type WayOn =
   | { readonly kind: 'ended'; readonly outcome: Outcome }
   | { readonly kind: 'again'; readonly from: 'upgrade' | 'checks' };
 
-export interface Undoing {
-  readonly reviewed: Reviewed;
-  readonly before: Before;
-  readonly situation: Situation;
-  /** The rollback began, or once began, in the middle of what was rehearsed. */
-  readonly isPart: boolean;
-}
-
-type Undone = WayOn | { readonly kind: 'failed'; readonly trouble: Trouble };
-
-export async function undo(run: MigrationRun, action: 'rollback' | 'restore', undoing: Undoing): Promise<Undone> {
-  const { reviewed, before } = undoing;
-  run.state.forgetChecks();
-  const trouble = await attempt(
-    run,
-    action === 'rollback' ? () => rollBack(run, reviewed, before) : () => restore(run, before),
-  );
-  if (trouble !== undefined) {
-    run.state.tried.push(action);
-    return { kind: 'failed', trouble };
-  }
-  return action === 'rollback' ? rolledBack(run, undoing) : recovered(run, 'restored');
-}
-
-/**
- * The rehearsal undid all that it had done; of the undo of a part it says nothing about rows. Where nobody has been able to write
- * since the backup they are compared with it.
- */
-export async function rolledBack(run: MigrationRun, undoing: Undoing): Promise<Undone> {
-  const { reviewed, before, situation, isPart } = undoing;
-  const { kind } = reviewed.rehearsed.rehearsal.trial.verdict;
-  const { latestBackup: backup, provenFence, isBackupBehindFence } = run.state;
-  if (!isPart || kind !== 'lossless') return recovered(run, 'rolled-back');
-  if (backup === undefined || provenFence === undefined || !isBackupBehindFence) {
-    run.state.openItems.push(PART_UNPROVEN);
-    return recovered(run, 'rolled-back');
-  }
-  for (;;) {
-    const failed = await attempt(run, async () => {
-      await run.step(
-        ROWS,
-        'Rows are those of the backup: what was undone is a part of what was rehearsed',
-        TRIAL,
-        (activities) => activities.proveRowsAsBackedUp({ ...run.input(), backup }),
-      );
-    });
-    if (!failed) return recovered(run, 'rolled-back');
-    // Only what was found to differ is restored without asking: a comparison that could not be made says nothing.
-    const isDifferent = failed.kind === 'failure' && failed.findings.length > 0;
-    const mayRestore = isDifferent && situation.restore === 'automatic' && !run.state.tried.includes('restore');
-    if (!mayRestore) await estimateWayBack(run, before);
-    const action = mayRestore
-      ? 'restore'
-      : await decide(run, `after the rollback ${troubleText(failed)}; ${wayBackText(run.state.wayBack)}`, [
-          'retry',
-          'continue',
-          'restore',
-          'accept',
-        ]);
-    run.enter('recovery');
-    if (action === 'restore') {
-      run.state.tried.push('rollback');
-      return undo(run, 'restore', undoing);
-    }
-    if (action === 'continue') {
-      if (failed.kind === 'failure') run.state.overrule(failed.step);
-      run.state.openItems.push(`${PART_UNPROVEN}: ${troubleText(failed)}`);
-      return recovered(run, 'rolled-back');
-    }
-    if (action === 'accept') {
-      run.state.openItems.push(`production is rolled back, and its rows are not proven: ${troubleText(failed)}`);
-      await inform(run, 'handed-over');
-      return { kind: 'ended', outcome: 'handed-over' };
-    }
-  }
-}
-
-const ROWS = 'recovery.rollback/rows';
-
-const PART_UNPROVEN =
-  'the rollback undid a part of what was rehearsed as lossless: objects are as before, that the rows are is not proven';
-
-async function rollBack(
+/** The planned downgrade. Its rows are another matter: see `compareRows`. */
+export async function rollBack(
   run: MigrationRun,
   { tooling, rehearsed: { rehearsal } }: Reviewed,
   before: Before,
@@ -119,7 +37,21 @@ async function rollBack(
     }),
   );
   if (uncounted) run.state.openItems.push(`the rollback may have dropped rows that nobody counted: ${uncounted}`);
-  run.state.openItems.push(...rolledBackTexts(run));
+  run.state.isRollbackReplied = true;
+}
+
+/** The end of a rollback, whether its reply has come or what it did was found. */
+export async function rolledBack(run: MigrationRun): Promise<WayOn> {
+  const { state } = run;
+  state.openItems.push(...rolledBackTexts(run));
+  const rows = rowsText(state.partUndo);
+  if (rows !== '') state.openItems.push(rows);
+  if (!state.isRollbackReplied && state.fence === undefined) {
+    state.openItems.push(
+      'the reply of the rollback was lost: whether rows came, after they were counted, into what it dropped is not known',
+    );
+  }
+  return recovered(run, 'rolled-back');
 }
 
 /** What a person accepted at the gate is still to be looked after when the run has ended. */
@@ -144,7 +76,7 @@ function rolledBackTexts({ state: { arrivals, rehearsal, latestBackup } }: Migra
   ];
 }
 
-async function attempt(run: MigrationRun, work: () => Promise<void>): Promise<Trouble | undefined> {
+export async function attempt(run: MigrationRun, work: () => Promise<void>): Promise<Trouble | undefined> {
   try {
     await work();
     return undefined;
