@@ -157,8 +157,9 @@ export function rowsText(partUndo: PartUndo | undefined): string {
       return `after a rollback that began in the middle of what was rehearsed the rows are not those of the backup: ${partUndo.why}`;
     case 'unproven':
       return `a rollback began in the middle of what was rehearsed, and that the rows are those of the backup is not proven: ${partUndo.why}`;
-    case 'not-comparable':
     case 'accepted':
+      return `a rollback began in the middle of what was rehearsed, and its rows were not proven to be those of the backup (${partUndo.why})`;
+    case 'not-comparable':
       return `the rollback began in the middle of what was rehearsed: objects are as before, that the rows are is not proven (${partUndo.why})`;
     case 'equal':
     case undefined:

@@ -200,6 +200,32 @@ describe('placeholders', () => {
     await execute(scratch.superuserUrl, `DROP ROLE ${name}`);
   });
 
+  it('that another copy makes and joins, and has not committed yet, are waited for', async () => {
+    const role = await createRole(scratch, 'maker', 'CREATEDB CREATEROLE');
+    const url = databaseUrl(scratch, 'postgres', role);
+    const name = randomName('placeholder');
+    const other = await withClient(url, async (client) => {
+      await client.query('BEGIN');
+      await client.query(`CREATE ROLE ${name} NOLOGIN`);
+      await client.query(`GRANT ${name} TO CURRENT_USER`);
+      const making = withConnection(url, session, (mine) => ensurePlaceholderRoles(mine, [name]));
+      making.catch(() => undefined);
+      await expect
+        .poll(() =>
+          query(
+            scratch.superuserUrl,
+            `SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND usename = $1`,
+            [role.name],
+          ),
+        )
+        .toHaveLength(1);
+      await client.query('COMMIT');
+      return making;
+    });
+    expect(other).toEqual([name]);
+    await execute(scratch.superuserUrl, `DROP ROLE ${name}`);
+  });
+
   it('need CREATEROLE, and say so', async () => {
     const role = await createRole(scratch, 'weak', 'CREATEDB');
     const names = [randomName('one'), randomName('two')];

@@ -1070,6 +1070,33 @@ describe('a rollback that begins in the middle of what was rehearsed', () => {
     expect(world.calls.filter((call) => call === 'compareRowsWithBackup')).toHaveLength(3);
   });
 
+  it('that failed, with the upgrade completed by hand: to go on over it is a person’s, and stays an open item', async () => {
+    const { world, activities } = scriptedActivities(
+      stopped(() => ({
+        rollBackProduction: async () => {
+          throw ApplicationFailure.nonRetryable('the downgrade failed', STEP_ERRORS.processFailed);
+        },
+      })),
+      automatic('ask'),
+    );
+    const end = await runMigration(activities, async (handle) => {
+      await approve(handle);
+      await until(handle, atGate('recovery'));
+      world.reality = { kind: 'fully-applied' };
+      for (const [decisions, action] of [
+        [1, 'retry'],
+        [2, 'continue'],
+      ] as const) {
+        await until(handle, (now) => atGate('recovery')(now) && now.decisions.length === decisions);
+        await decide(handle, action);
+      }
+      return endOf(handle);
+    });
+    expect(end.outcome).toBe('succeeded');
+    expect(end.summary?.openItems).toContainEqual(expect.stringContaining('not proven to be those of the backup'));
+    expect(world.calls.filter((call) => call === 'upgradeProduction')).toHaveLength(1);
+  });
+
   it('is compared although its reply was lost and production could not be read after it', async () => {
     let looks = 0;
     const { world, activities } = scriptedActivities(

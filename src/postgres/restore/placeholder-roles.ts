@@ -26,8 +26,7 @@ export async function ensurePlaceholderRoles(client: Client, roles: readonly str
       await client.query(`COMMENT ON ROLE ${sqlName(name)} IS ${escapeLiteral(PLACEHOLDER)}`);
     } catch (error) {
       const state = sqlState(error);
-      // Another copy is being made at the same time.
-      if (state === '42710') continue;
+      if (state !== undefined && MADE_BY_ANOTHER.has(state)) continue;
       // Anything else, such as a lock that is not to be had, may pass.
       if (state === undefined || !FORBIDDEN.has(state)) throw error;
       findings.push(`role "${name}" is missing and cannot be created (${textOf(error)})`);
@@ -42,6 +41,12 @@ export async function ensurePlaceholderRoles(client: Client, roles: readonly str
   await joinRoles(client, roles);
   return missing;
 }
+
+/**
+ * SQLSTATEs of a role or membership that another copy, made at the same time, has made: already there, or, where both began
+ * before either had committed, a duplicate key of the catalog.
+ */
+const MADE_BY_ANOTHER: ReadonlySet<string> = new Set(['42710', '23505']);
 
 /** SQLSTATEs of a missing right and of a reserved name. */
 const FORBIDDEN: ReadonlySet<string> = new Set(['42501', '42939']);
@@ -64,7 +69,8 @@ async function joinRoles(client: Client, roles: readonly string[]): Promise<void
   );
   for (const { name } of rows) {
     await client.query(`GRANT ${sqlName(name)} TO CURRENT_USER`).catch((error: unknown) => {
-      if (sqlState(error) !== '42501') throw error;
+      const state = sqlState(error);
+      if (state !== '42501' && (state === undefined || !MADE_BY_ANOTHER.has(state))) throw error;
     });
   }
 }

@@ -5,6 +5,7 @@ import type { Outcome } from '../../contract/profile.ts';
 import type { ReportSummary, RunReport } from '../../contract/report.ts';
 import { SEARCH_ATTRIBUTES } from '../../contract/search-attributes.ts';
 import { putBack } from '../obligations.ts';
+import { rowsText } from '../recovery-options.ts';
 import type { MigrationRun } from '../run.ts';
 import { PUT_BACK } from '../step-policies.ts';
 import { tell } from '../telling.ts';
@@ -18,6 +19,9 @@ export async function closeout(run: MigrationRun, wanted: Outcome): Promise<Repo
   run.state.outcome = outcome;
   run.learn({ outcome });
   run.enter('closeout');
+  // Only now: a restore after the rollback leaves nothing to be said of its rows.
+  const rows = rowsText(run.state.partUndo);
+  if (rows !== '') run.state.openItems.push(rows);
   await runOwnSteps(run);
   const summary = await record(run, outcome);
   run.enter('ended');

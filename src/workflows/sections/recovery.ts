@@ -47,7 +47,6 @@ export async function recover(run: MigrationRun, first: Trouble, reviewed: Revie
     run.enter('recovery');
     switch (action) {
       case 'accept':
-        if (isInDoubt(run.state.partUndo)) run.state.openItems.push(rowsText(run.state.partUndo));
         return { kind: 'ended', outcome: 'handed-over' };
       case 'retry': {
         const from = retryFrom(situation);
@@ -55,10 +54,8 @@ export async function recover(run: MigrationRun, first: Trouble, reviewed: Revie
         return { kind: 'again', from };
       }
       case 'continue':
-        if (situation.reality?.kind === 'unchanged') {
-          run.state.partUndo = { rows: 'accepted', why: `accepted by a person; ${run.state.partUndo?.why ?? ''}` };
-          return rolledBack(run);
-        }
+        acceptRows(run);
+        if (situation.reality?.kind === 'unchanged') return rolledBack(run);
         if (trouble.kind === 'failure') run.state.overrule(trouble.step);
         return { kind: 'again', from: 'checks' };
       case 'rollback':
@@ -74,6 +71,12 @@ export async function recover(run: MigrationRun, first: Trouble, reviewed: Revie
       }
     }
   }
+}
+
+/** What a person goes on over in spite of the doubt is no doubt any more, and still an open item when the run has ended. */
+function acceptRows({ state }: MigrationRun): void {
+  if (!isInDoubt(state.partUndo)) return;
+  state.partUndo = { rows: 'accepted', why: `accepted by a person; ${state.partUndo?.why ?? ''}` };
 }
 
 /** @returns why it failed */

@@ -3,7 +3,6 @@ import type { Outcome } from '../../contract/profile.ts';
 import { verdictText } from '../../contract/rehearsal-text.ts';
 import { lowerFence } from '../obligations.ts';
 import type { Reviewed } from '../plan.ts';
-import { rowsText } from '../recovery-options.ts';
 import type { MigrationRun } from '../run.ts';
 import { type Trouble, troubleText } from '../run-state.ts';
 import { CHANGE, TRIAL } from '../step-policies.ts';
@@ -44,8 +43,6 @@ export async function rollBack(
 export async function rolledBack(run: MigrationRun): Promise<WayOn> {
   const { state } = run;
   state.openItems.push(...rolledBackTexts(run));
-  const rows = rowsText(state.partUndo);
-  if (rows !== '') state.openItems.push(rows);
   if (!state.isRollbackReplied && state.fence === undefined) {
     state.openItems.push(
       'the reply of the rollback was lost: whether rows came, after they were counted, into what it dropped is not known',
