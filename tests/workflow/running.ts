@@ -40,7 +40,10 @@ Runtime.install({ logger: new DefaultLogger('ERROR'), telemetryOptions: { loggin
 
 let bundle: Promise<string> | undefined;
 
-/** Starts a run on a server and a worker of its own: the time-skipping clock is one for a whole server, and so are leases. */
+/**
+ * Starts a run on a server and a worker of its own: the time-skipping clock is one for a whole server, and so are leases. What
+ * it has written is replayed at the end, as by a worker that takes it over: other commands than the history's fail the test.
+ */
 export const runMigration: Run = async (activities, act, changes = {}) => {
   bundle ??= ensureBundle().then((path) => readFile(path, 'utf8'));
   const code = await bundle;
@@ -56,15 +59,16 @@ export const runMigration: Run = async (activities, act, changes = {}) => {
       workflowBundle: { code },
       activities: { ...activities },
     });
-    return await worker.runUntil(async () =>
-      act(
-        await environment.client.workflow.start('databaseMigration', {
-          taskQueue,
-          workflowId: 'migrate-whisper-transcriber',
-          args: [{ ...request, ...changes }],
-        }),
-      ),
-    );
+    const { handle, acted } = await worker.runUntil(async () => {
+      const handle = await environment.client.workflow.start('databaseMigration', {
+        taskQueue,
+        workflowId: 'migrate-whisper-transcriber',
+        args: [{ ...request, ...changes }],
+      });
+      return { handle, acted: await act(handle) };
+    });
+    await Worker.runReplayHistory({ workflowBundle: { code } }, await handle.fetchHistory(), handle.workflowId);
+    return acted;
   } finally {
     await environment.teardown();
   }
