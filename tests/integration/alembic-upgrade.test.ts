@@ -144,10 +144,11 @@ describe('an upgrade', () => {
     await expect.poll(() => sleeping(url), { timeout: 20_000 }).toBe(1);
     abort.abort(reason);
     await expect(running).rejects.toBe(reason);
-    // The server's own session outlives its client; ending it is the caller's.
+    // The server's own session outlives its client; ending it is the caller's. Other tests sleep in other databases.
     await withClient(url, (client) =>
       client.query(
-        `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()`,
+        `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE datname = current_database() AND query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()`,
       ),
     );
     expect(await version()).toEqual({ kind: 'versioned', rows: ['r3'] });
