@@ -78,8 +78,6 @@ afterAll(() => dropPlaceholders());
 const leftOnScratch = (service: string): Promise<{ datname: string }[]> =>
   query(scratch.superuserUrl, 'SELECT datname FROM pg_database WHERE starts_with(datname, $1)', [service]);
 
-const WAITING = `SELECT FROM pg_stat_activity WHERE application_name LIKE '%/drill.restore' AND wait_event_type = 'Lock'`;
-
 describe('a drill on the real parts', () => {
   test('restores the latest verified backup on the scratch server, compares, records, leaves nothing', async () => {
     const target = await backUp();
@@ -154,9 +152,11 @@ describe('a drill on the real parts', () => {
     await withClient(scratch.superuserUrl, async (client) => {
       await client.query('BEGIN');
       await client.query(`CREATE ROLE ${owner}`);
+      const { rows } = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
       const ended = drill(target.service);
       // From beside: inside a transaction the view stands still.
-      while ((await query(scratch.superuserUrl, WAITING)).length === 0) await sleep(100);
+      const waiting = 'SELECT FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))';
+      while ((await query(scratch.superuserUrl, waiting, [rows[0]!.pid])).length === 0) await sleep(100);
       await worker.client.workflow.getHandle(`drill-${target.service}`).cancel();
       expect(await ended).toMatchObject({
         code: 1,

@@ -11,6 +11,7 @@ import type { IntegrationContext } from '../../src/integrations/context.ts';
 import { compareWithBaseline, median, takeMeasures } from '../../src/integrations/monitor.ts';
 import { type Answer, serve } from '../http-server.ts';
 import { testContext, testProfile } from '../integration-context.ts';
+import { query } from '../postgres-service.ts';
 import { createDatabase, createRole, databaseUrl, useStack } from '../stack.ts';
 import { temporaryDirectory } from '../temporary-directory.ts';
 
@@ -109,9 +110,13 @@ test('deadlocks are those PostgreSQL counted for the database', async () => {
     withClient(database.url, async (other) => {
       await one.query("SET deadlock_timeout = '100ms'");
       await other.query("SET deadlock_timeout = '10s'");
+      const { rows } = await other.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
+      const waits = 'SELECT FROM pg_locks WHERE pid = $1 AND NOT granted';
       await one.query('BEGIN; UPDATE public.jobs SET state = state WHERE id = 1');
       await other.query('BEGIN; UPDATE public.jobs SET state = state WHERE id = 2');
       const blocked = other.query('UPDATE public.jobs SET state = state WHERE id = 1');
+      // A session looks for a deadlock once in a wait: the one that looks early has to come second.
+      await expect.poll(() => query(database.url, waits, [rows[0]?.pid])).toHaveLength(1);
       await expect(one.query('UPDATE public.jobs SET state = state WHERE id = 2')).rejects.toThrow('deadlock detected');
       await one.query('ROLLBACK');
       await blocked;

@@ -1,3 +1,4 @@
+import type { Client } from 'pg';
 import { describe, expect, it } from 'vitest';
 import {
   dropIndexes,
@@ -24,26 +25,31 @@ const drop = ({ administratorUrl }: TestService) =>
 async function interrupted(service: TestService, statement: string, held: readonly string[]): Promise<void> {
   await withClient(service.superuserUrl, async (holder) => {
     for (const one of held) await holder.query(one);
+    const holderPid = await pidOf(holder);
     await withClient(service.migratorUrl, async (builder) => {
       await builder.query('SET lock_timeout = 0');
+      const builderPid = await pidOf(builder);
       const building = builder.query(statement).then(
         () => 'went through',
         () => 'was ended',
       );
+      // For the holder and nobody else: on its way there it may wait for whoever has a snapshot, this question too.
       const waits = () =>
-        query<{ pid: number }>(
+        query<{ waits: boolean }>(
           service.superuserUrl,
-          `SELECT pid FROM pg_stat_activity WHERE usename = $1 AND wait_event_type = 'Lock'
-             AND EXISTS (SELECT FROM pg_index WHERE NOT indisvalid)`,
-          [service.roles.migrator],
+          `SELECT $1 = ANY (pg_blocking_pids($2)) AND EXISTS (SELECT FROM pg_index WHERE NOT indisvalid) AS waits`,
+          [holderPid, builderPid],
         );
-      await expect.poll(async () => (await waits()).length, { timeout: 20_000 }).toBe(1);
-      await query(service.superuserUrl, 'SELECT pg_terminate_backend($1, 5000)', [(await waits())[0]?.pid]);
+      await expect.poll(waits, { timeout: 20_000 }).toEqual([{ waits: true }]);
+      await query(service.superuserUrl, 'SELECT pg_terminate_backend($1, 5000)', [builderPid]);
       expect(await building).toBe('was ended');
     });
     await holder.query('ROLLBACK');
   });
 }
+
+const pidOf = async (client: Client): Promise<number> =>
+  (await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')).rows[0]!.pid;
 
 const OLD_SNAPSHOT = ['BEGIN ISOLATION LEVEL REPEATABLE READ', 'SELECT count(*) FROM pg_class'];
 /** Without a snapshot, but with a lock on the table: whoever wants to drop the old index waits for it. */
