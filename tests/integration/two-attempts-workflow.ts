@@ -7,7 +7,7 @@ export interface TwoAttempts {
 
 const { work } = proxyActivities<TwoAttempts>({
   startToCloseTimeout: '1 minute',
-  heartbeatTimeout: '1 second',
+  heartbeatTimeout: '3 seconds',
   retry: { initialInterval: '100 milliseconds', maximumAttempts: 2 },
 });
 
