@@ -260,7 +260,7 @@ describe('the application on staging', { timeout: 120_000 }, () => {
       exercise({
         application: {
           ...profile.application,
-          boot: { ...boot, timeout: 8_000, environment: { DATABASE_URL: 'mysql://nowhere/x' } },
+          boot: { ...boot, timeout: 20_000, environment: { DATABASE_URL: 'mysql://nowhere/x' } },
         },
       }),
     );

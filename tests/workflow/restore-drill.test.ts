@@ -213,9 +213,12 @@ describe('a drill', () => {
   });
 
   it('that is cancelled while it tidies up goes on tidying up', async () => {
+    const asked = Promise.withResolvers<void>();
     const { recorded, activities } = scriptedDrill({
       dropScratchDatabase: async () => {
         const heartbeat = setInterval(() => Context.current().heartbeat(), 50);
+        await asked.promise;
+        // A cancellation would come with the answer to a heartbeat.
         await new Promise((resolve) => setTimeout(resolve, 700));
         clearInterval(heartbeat);
         return { dropped: [] };
@@ -224,6 +227,7 @@ describe('a drill', () => {
     const record = await drill(activities, async (handle) => {
       await untilPhase(handle, 'drop');
       await handle.cancel();
+      asked.resolve();
       return handle.result();
     });
     expect(record).toMatchObject({ outcome: 'passed' });
