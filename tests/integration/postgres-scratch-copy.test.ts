@@ -226,6 +226,30 @@ describe('placeholders', () => {
     await execute(scratch.superuserUrl, `DROP ROLE ${name}`);
   });
 
+  it('are not there without saying what they are, though the session ends between the two', async () => {
+    // A server on which nobody else comments meanwhile.
+    const { superuserUrl } = useStack().postgres.staging;
+    const name = randomName('placeholder');
+    const begun = Promise.withResolvers<number>();
+    await withClient(superuserUrl, async (client) => {
+      await client.query('BEGIN');
+      await client.query('LOCK TABLE pg_shdescription IN SHARE MODE');
+      const making = withConnection(superuserUrl, { ...session, runId: randomUUID() }, (mine, { pid }) => {
+        begun.resolve(pid);
+        return ensurePlaceholderRoles(mine, [name]);
+      });
+      making.catch(() => undefined);
+      const pid = await begun.promise;
+      await expect
+        .poll(() => query(superuserUrl, 'SELECT FROM pg_locks WHERE pid = $1 AND NOT granted', [pid]))
+        .toHaveLength(1);
+      await query(superuserUrl, 'SELECT pg_terminate_backend($1, 5000)', [pid]);
+      await expect(making).rejects.toThrow(/terminat|was lost|lock timeout/);
+      await client.query('ROLLBACK');
+    });
+    expect(await query(superuserUrl, 'SELECT FROM pg_roles WHERE rolname = $1', [name])).toEqual([]);
+  });
+
   it('need CREATEROLE, and say so', async () => {
     const role = await createRole(scratch, 'weak', 'CREATEDB');
     const names = [randomName('one'), randomName('two')];

@@ -22,8 +22,10 @@ export async function ensurePlaceholderRoles(client: Client, roles: readonly str
   const findings: string[] = [];
   for (const name of missing) {
     try {
-      await client.query(`CREATE ROLE ${sqlName(name)} NOLOGIN`);
-      await client.query(`COMMENT ON ROLE ${sqlName(name)} IS ${escapeLiteral(PLACEHOLDER)}`);
+      // In one message, and so in one transaction: without its comment it would be taken for somebody's own.
+      await client.query(
+        `CREATE ROLE ${sqlName(name)} NOLOGIN; COMMENT ON ROLE ${sqlName(name)} IS ${escapeLiteral(PLACEHOLDER)}`,
+      );
     } catch (error) {
       const state = sqlState(error);
       if (state !== undefined && MADE_BY_ANOTHER.has(state)) continue;
