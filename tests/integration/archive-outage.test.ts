@@ -11,8 +11,6 @@ import { never } from './archive-source.ts';
 
 const PART = 5 * 1024 * 1024;
 const SIZE = 6 * PART + 1234;
-/** Longer than the silence that is told. */
-const OUTAGE = 6_500;
 
 let directory: string;
 let server: S3Server;
@@ -46,15 +44,20 @@ async function kill(): Promise<void> {
   while (isAlive(running)) await delay(10);
 }
 
+/** However long a machine takes to ask the store again after it went silent. */
+async function silenceTold(): Promise<void> {
+  while (!silences.some((since) => since instanceof Date)) await delay(50);
+}
+
 const restartLater = async (): Promise<void> => {
   await kill();
-  await delay(OUTAGE);
+  await silenceTold();
   await start(Number(new URL(server.endpoint).port));
 };
 
 const freeze = async (): Promise<void> => {
   signalProcess(running, 'SIGSTOP');
-  await delay(OUTAGE);
+  await silenceTold();
   signalProcess(running, 'SIGCONT');
 };
 
