@@ -27,6 +27,7 @@ export function hiddenGraph(heads: readonly string[]): AlembicGraph {
       doc: '',
       transactional: 'unknown',
       outsideTransaction: 'anything',
+      downgradeTransactional: 'unknown',
       downgrade: 'present',
       operations: [],
     })),

@@ -25,6 +25,7 @@ const revision = z.object({
   doc: z.string(),
   transactional: z.enum(['yes', 'no', 'unknown']),
   outsideTransaction: z.enum(['nothing', 'indexes', 'anything']),
+  downgradeTransactional: z.enum(['yes', 'no', 'unknown']),
   downgrade: z.enum(['present', 'absent', 'empty', 'raises']),
   operations: z.array(z.string()),
 });

@@ -12,6 +12,8 @@ export interface AlembicRevision {
   readonly transactional: 'yes' | 'no' | 'unknown';
   /** What can be left of it when it is interrupted. `indexes`: it only creates and drops indexes; `anything`: rows too. */
   readonly outsideTransaction: 'nothing' | 'indexes' | 'anything';
+  /** As `transactional`, of its downgrade. */
+  readonly downgradeTransactional: 'yes' | 'no' | 'unknown';
   readonly downgrade: 'present' | 'absent' | 'empty' | 'raises';
   /** What its upgrade calls, in order of the source, without repetition: `add_column`, `execute` ... */
   readonly operations: readonly string[];

@@ -149,8 +149,8 @@ function abortOnCancel(run: MigrationRun): () => boolean {
 }
 
 /** As far as a run proves it: what a rollback is known to have lost, or of whose rows nobody can tell, is not. */
-const isAsBefore = ({ state: { partUndo } }: MigrationRun): boolean =>
-  partUndo === undefined || partUndo.rows === 'equal';
+const isAsBefore = ({ state: { undoDoubt } }: MigrationRun): boolean =>
+  undoDoubt === undefined || undoDoubt.rows === 'equal';
 
 /**
  * Closed set of endings.

@@ -17,10 +17,27 @@ export class StoppedAtGate extends Error {
 export const stepRefused = (message: string, findings: readonly string[] = [message]): ApplicationFailure =>
   ApplicationFailure.nonRetryable(message, STEP_ERRORS.refused, { findings });
 
-/** The innermost message that says something, and the findings an activity gave as details. */
-export function failureText(error: unknown): { readonly message: string; readonly findings: readonly string[] } {
+function innermost(error: unknown): unknown {
   let current: unknown = error;
   while (current instanceof TemporalFailure && current.cause !== undefined) current = current.cause;
+  return current;
+}
+
+/** The activity has proven that nothing of production was changed: it gives `untouched` as details. */
+export function isUntouched(error: unknown): boolean {
+  const current = innermost(error);
+  const [details] = current instanceof ApplicationFailure ? (current.details ?? []) : [];
+  return (details as { untouched?: unknown } | undefined)?.untouched === true;
+}
+
+export function isRefusal(error: unknown): boolean {
+  const current = innermost(error);
+  return current instanceof ApplicationFailure && current.type === STEP_ERRORS.refused;
+}
+
+/** The innermost message that says something, and the findings an activity gave as details. */
+export function failureText(error: unknown): { readonly message: string; readonly findings: readonly string[] } {
+  const current = innermost(error);
   if (current instanceof ApplicationFailure) {
     const [details] = current.details ?? [];
     const findings = (details as { findings?: unknown } | undefined)?.findings;

@@ -70,7 +70,7 @@ export async function disposeOfScratch(run: MigrationRun, stepId: string): Promi
 }
 
 /** Raises the fence where the profile asks for one: from here on nobody but the migration writes to production. */
-export async function raiseFence(run: MigrationRun, stepId: string): Promise<void> {
+export async function raiseFence(run: MigrationRun, stepId: string, fenceFor: 'migration' | 'restore'): Promise<void> {
   if (run.profile.fence.kind === 'none') return;
   const owed = owedBy(run, FENCE);
   const before =
@@ -82,6 +82,7 @@ export async function raiseFence(run: MigrationRun, stepId: string): Promise<voi
   const status = owed === undefined || owed.status === 'engaging' ? 'engaging' : 'engaged';
   run.state.setObligation({ name: FENCE, kind: 'fence', before, status });
   run.state.fenceDoubt = undefined;
+  run.state.fenceFor = fenceFor;
   run.state.fence = await run.step(
     stepId,
     'Production read-only for all but the migration, tried as the service',

@@ -5,7 +5,7 @@ import type { Arrivals, Reality } from '../contract/evidence/rollback.ts';
 import type { RecoveryAction } from '../contract/messages.ts';
 import type { Profile } from '../contract/profile.ts';
 import type { RollbackOffer } from '../contract/rehearsal-offer.ts';
-import type { PartUndo, Trouble } from './run-state.ts';
+import type { DoubtfulUndo, Trouble, UndoDoubt } from './run-state.ts';
 
 export interface Situation {
   /** What production was read to be; undefined when it could not be read. */
@@ -24,13 +24,21 @@ export interface Situation {
   readonly restore: 'ask' | 'automatic';
   /** Recoveries tried so far: those that failed, and a rollback whose rows are to be judged. */
   readonly tried: readonly ('rollback' | 'restore')[];
-  /** What is known of the rows after a rollback that began in the middle of what was rehearsed; undefined: there was none. */
-  readonly partUndo: PartUndo | undefined;
+  /** Of what is applied now. `ended`: it has told so, and production stands as it left it. */
+  readonly rollback: 'none' | 'begun' | 'ended';
+  /** What is known of the rows after an undo that was not the one rehearsed; undefined: there was none. */
+  readonly undoDoubt: UndoDoubt | undefined;
 }
 
+/** Version rows and objects are those of before, or those that a rollback which has ended was rehearsed to leave. */
+export const isUndone = ({ reality, rollback }: Pick<Situation, 'reality' | 'rollback'>): boolean =>
+  reality?.kind === 'unchanged' || (reality !== undefined && rollback === 'ended');
+
+type InDoubt = UndoDoubt & { readonly rows: 'unproven' | 'other' };
+
 /** The rows may not be those of before: that objects are says nothing then. */
-export const isInDoubt = (partUndo: PartUndo | undefined): boolean =>
-  partUndo?.rows === 'unproven' || partUndo?.rows === 'other';
+export const isInDoubt = (undoDoubt: UndoDoubt | undefined): undoDoubt is InDoubt =>
+  undoDoubt?.rows === 'unproven' || undoDoubt?.rows === 'other';
 
 export type Verdict =
   /** Nothing was changed, so nothing is to be undone. */
@@ -41,9 +49,9 @@ export type Verdict =
   | { readonly kind: 'ask'; readonly actions: readonly RecoveryAction[] };
 
 export function judge(situation: Situation): Verdict {
-  const { reality, tried, partUndo } = situation;
-  if (reality?.kind === 'unchanged' && !tried.includes('restore') && !isInDoubt(partUndo)) {
-    return tried.includes('rollback') ? { kind: 'undone', by: 'rollback' } : { kind: 'nothing-to-undo' };
+  const { tried, rollback, undoDoubt } = situation;
+  if (isUndone(situation) && !tried.includes('restore') && !isInDoubt(undoDoubt)) {
+    return rollback === 'none' ? { kind: 'nothing-to-undo' } : { kind: 'undone', by: 'rollback' };
   }
   if (mayRollBackAlone(situation)) return { kind: 'automatic', action: 'rollback' };
   if (mayRestoreAlone(situation)) return { kind: 'automatic', action: 'restore' };
@@ -79,22 +87,22 @@ const isOwnTrouble = ({ trouble }: Situation): boolean =>
   (trouble.step.startsWith('apply.') && !trouble.step.startsWith('apply.open')) ||
   trouble.step.startsWith('recovery.rollback');
 
-const isApplied = ({ reality }: Situation): boolean =>
-  reality?.kind === 'fully-applied' || reality?.kind === 'partly-applied';
+const isApplied = (situation: Situation): boolean =>
+  !isUndone(situation) && (situation.reality?.kind === 'fully-applied' || situation.reality?.kind === 'partly-applied');
 
 /** Found to be others: a comparison that could not be made says nothing. */
-const hasOtherRows = ({ reality, partUndo }: Situation): boolean =>
-  reality?.kind === 'unchanged' && partUndo?.rows === 'other';
+const hasOtherRows = (situation: Situation): boolean => isUndone(situation) && situation.undoDoubt?.rows === 'other';
 
-const canRollBack = ({ reality, downgradePlanned }: Situation): boolean =>
-  downgradePlanned &&
-  (reality?.kind === 'fully-applied' || (reality?.kind === 'partly-applied' && reality.clean === 'yes'));
+const canRollBack = (situation: Situation): boolean => {
+  const { reality, downgradePlanned } = situation;
+  if (!downgradePlanned || !isApplied(situation)) return false;
+  return reality?.kind === 'fully-applied' || (reality?.kind === 'partly-applied' && reality.clean === 'yes');
+};
 
 export function possibleActions(situation: Situation): readonly RecoveryAction[] {
-  const { reality, rollbackPolicy, downgradePlanned, rollbackOffer, backupVerified, tried, partUndo } = situation;
+  const { reality, rollbackPolicy, downgradePlanned, rollbackOffer, backupVerified, tried, undoDoubt } = situation;
   const actions: RecoveryAction[] = ['retry'];
-  if (reality?.kind === 'fully-applied' || (reality?.kind === 'unchanged' && isInDoubt(partUndo)))
-    actions.push('continue');
+  if (reality?.kind === 'fully-applied' || (isUndone(situation) && isInDoubt(undoDoubt))) actions.push('continue');
   if (isApplied(situation) && downgradePlanned && rollbackPolicy !== 'never' && rollbackOffer !== 'not-offered') {
     actions.push('rollback');
   }
@@ -105,14 +113,14 @@ export function possibleActions(situation: Situation): readonly RecoveryAction[]
 }
 
 /**
- * Where a retry goes on: the upgrade again where it is not complete, else the checks after it. Over rows that the undo of a
- * part may have spoiled no upgrade is started: then it is looked again.
+ * Where a retry goes on: the upgrade again where it is not complete, else the checks after it. Over rows that an
+ * undo may have spoiled no upgrade is started: then it is looked again.
  */
 export function retryFrom({
   reality,
-  partUndo,
-}: Pick<Situation, 'reality' | 'partUndo'>): 'upgrade' | 'checks' | 'look' {
-  if (partUndo !== undefined && partUndo.rows !== 'equal' && partUndo.rows !== 'accepted') return 'look';
+  undoDoubt,
+}: Pick<Situation, 'reality' | 'undoDoubt'>): 'upgrade' | 'checks' | 'look' {
+  if (undoDoubt !== undefined && undoDoubt.rows !== 'equal' && undoDoubt.rows !== 'accepted') return 'look';
   return reality?.kind === 'fully-applied' ? 'checks' : 'upgrade';
 }
 
@@ -132,9 +140,9 @@ export function realityText(reality: Reality | undefined): string {
 }
 
 /** What a retry needs first; empty where it goes on from production as it is. */
-export function retryText({ reality, partUndo }: Pick<Situation, 'reality' | 'partUndo'>): string {
-  if (retryFrom({ reality, partUndo }) === 'look') {
-    return '"retry" looks again: a rollback began in the middle of what was rehearsed, and the upgrade is not started over rows that it may have changed';
+export function retryText({ reality, undoDoubt }: Pick<Situation, 'reality' | 'undoDoubt'>): string {
+  if (retryFrom({ reality, undoDoubt }) === 'look') {
+    return '"retry" looks again: the upgrade is neither started nor taken for done over rows that an undo may have changed';
   }
   switch (reality?.kind) {
     case 'foreign':
@@ -150,22 +158,29 @@ export function retryText({ reality, partUndo }: Pick<Situation, 'reality' | 'pa
   }
 }
 
-/** What is known of the rows after the undo of a part; empty where nothing is to be said. */
-export function rowsText(partUndo: PartUndo | undefined): string {
-  switch (partUndo?.rows) {
+/** What is known of the rows after an undo that was not the one rehearsed; empty where nothing is to be said. */
+export function rowsText(undoDoubt: UndoDoubt | undefined): string {
+  if (undoDoubt === undefined) return '';
+  const { undo, rows, why } = undoDoubt;
+  switch (rows) {
     case 'other':
-      return `after a rollback that began in the middle of what was rehearsed the rows are not those of the backup: ${partUndo.why}`;
+      return `${UNDO_TEXTS[undo]}, and the rows are not those of the backup: ${why}`;
     case 'unproven':
-      return `a rollback began in the middle of what was rehearsed, and that the rows are those of the backup is not proven: ${partUndo.why}`;
+      return `${UNDO_TEXTS[undo]}, and that the rows are those of the backup is not proven: ${why}`;
     case 'accepted':
-      return `a rollback began in the middle of what was rehearsed, and its rows were not proven to be those of the backup (${partUndo.why})`;
+      return `${UNDO_TEXTS[undo]}, and its rows were not proven to be those of the backup (${why})`;
     case 'not-comparable':
-      return `the rollback began in the middle of what was rehearsed: objects are as before, that the rows are is not proven (${partUndo.why})`;
+      return `${UNDO_TEXTS[undo]}: objects are as it should leave them, that the rows are is not proven (${why})`;
     case 'equal':
-    case undefined:
-      return partUndo?.why ?? '';
+      return why;
   }
 }
+
+const UNDO_TEXTS: Readonly<Record<DoubtfulUndo, string>> = {
+  'of-a-part': 'a rollback began in the middle of what was rehearsed',
+  interrupted: 'a rollback was interrupted, or did not tell how it ended',
+  'by-others': 'what was applied was undone by others than this run',
+};
 
 /** One sentence on what a rollback drops beyond the migration's own; empty where nothing came, or nobody counted. */
 export function arrivalsText(arrivals: Arrivals | undefined): string {

@@ -1,7 +1,7 @@
 import type { BackupEvidence, BackupVerification } from '../contract/evidence/backup.ts';
 import type { FenceEvidence } from '../contract/evidence/fence.ts';
 import type { WayBackCost } from '../contract/evidence/restore.ts';
-import type { Arrivals } from '../contract/evidence/rollback.ts';
+import type { Arrivals, RollbackEvidence } from '../contract/evidence/rollback.ts';
 import type { RecoveryAction } from '../contract/messages.ts';
 import type { Predictions, SealedPlan } from '../contract/plan.ts';
 import { rollbackOffer } from '../contract/rehearsal-offer.ts';
@@ -21,13 +21,27 @@ export type Trouble =
   | { readonly kind: 'lease-lost'; readonly message: string };
 
 /**
- * The rehearsal undid all that it had done; of the undo of a part it says nothing about rows. `not-comparable`: nobody can
+ * Why the undo was not the one that was rehearsed: it began in the middle, it was begun and did not end (or was gone on with
+ * where a part of a revision may have stayed), or somebody else did it.
+ */
+export type DoubtfulUndo = 'of-a-part' | 'interrupted' | 'by-others';
+
+/**
+ * Of an undo that was not the one that was rehearsed the rehearsal says nothing about rows. `not-comparable`: nobody can
  * tell, there is no backup from behind the fence. `accepted`: a person says they are right.
  */
-export interface PartUndo {
+export interface UndoDoubt {
+  readonly undo: DoubtfulUndo;
   readonly rows: 'unproven' | 'other' | 'equal' | 'not-comparable' | 'accepted';
   readonly why: string;
 }
+
+/** The rollback of what is applied now. */
+export type RollbackStanding =
+  | { readonly kind: 'none' }
+  /** It may have changed production, and has not told how it ended. */
+  | { readonly kind: 'begun' }
+  | { readonly kind: 'ended'; readonly left: Pick<RollbackEvidence, 'versionRows' | 'objectMapDigest'> };
 
 /** Milliseconds allowed for stopping the upgrade until none of its sessions is left; `npm run proof -- abort` measures it. */
 const STOPPING = 5000;
@@ -69,6 +83,8 @@ export class RunState {
   keptAside: string | undefined;
   /** While it is up. */
   fence: FenceEvidence | undefined;
+  /** What the fence that is up, or was up last, was raised for: one raised for a restore says nothing of the time before. */
+  fenceFor: 'migration' | 'restore' = 'migration';
   /** Why it is not proven that nobody went round the fence while the migration ran; undefined where it is, or was not asked. */
   fenceDoubt: string | undefined;
   /** The latest backup was taken while the fence was up: by the order of the steps, for clocks differ. */
@@ -87,9 +103,12 @@ export class RunState {
   /** Recoveries that failed, and a rollback whose rows are to be judged, in the whole run: after a failed restore nobody knows that nothing was changed. */
   readonly tried: ('rollback' | 'restore')[] = [];
   /** Kept over all that is tried after it, until another database is swapped in. */
-  partUndo: PartUndo | undefined;
-  /** A rollback has told itself what it did. */
-  isRollbackReplied = false;
+  undoDoubt: UndoDoubt | undefined;
+  rollback: RollbackStanding = { kind: 'none' };
+  /** Production has been seen with revisions of the upgrade applied, and this run has not undone them since. */
+  wasApplied = false;
+  /** A swap of databases was begun and has not answered: it may have gone through. */
+  isSwapUnanswered = false;
   /** Decisions `retry` and `continue`. */
   retries = 0;
   readonly backups: BackupEvidence[] = [];
@@ -217,9 +236,9 @@ export class RunState {
       .reverse();
   }
 
-  /** The fence, where it is up and nobody is known to have gone round it: then only the migration has written. */
+  /** The fence, where it has been up since before the upgrade and nobody is known to have gone round it: only the migration has written. */
   get provenFence(): FenceEvidence | undefined {
-    return this.fenceDoubt === undefined ? this.fence : undefined;
+    return this.fenceDoubt === undefined && this.fenceFor === 'migration' ? this.fence : undefined;
   }
 
   get latestBackup(): BackupEvidence | undefined {

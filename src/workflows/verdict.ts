@@ -13,7 +13,7 @@ export function verdictOf(outcome: Outcome, state: RunState): string {
     case 'aborted':
       return `Aborted${why}: production is unchanged.`;
     case 'rolled-back':
-      return `Rolled back${why}: production is at ${revisions} again by the planned downgrade, ${rolledBackText(state)}.`;
+      return `Rolled back${why}: production is at ${revisions} again ${state.undoDoubt?.undo === 'by-others' ? 'by others than this run' : 'by the planned downgrade'}, ${rolledBackText(state)}.`;
     case 'restored':
       return `Restored${why}: production is the backup ${state.latestBackup?.uri ?? ''}, compared with its ledger; the replaced database is kept as ${state.keptAside ?? 'unknown'}.`;
     case 'handed-over':
@@ -27,10 +27,10 @@ function checkedText({ overruled }: RunState): string {
     : `smoke tests and validation passed, but for what failed and was overruled by a person: ${overruled.slice(0, 10).join(', ')}`;
 }
 
-function rolledBackText({ rehearsal, partUndo }: RunState): string {
+function rolledBackText({ rehearsal, undoDoubt }: RunState): string {
   const left = rehearsal === undefined ? [] : rollbackOffer(rehearsal.trial.verdict).loses;
   return left.length === 0
-    ? `objects equal to before${partUndo === undefined ? '' : partUndo.rows === 'equal' ? ', rows equal to the backup' : ', rows not proven to be'}`
+    ? `objects equal to before${undoDoubt === undefined ? '' : undoDoubt.rows === 'equal' ? ', rows equal to the backup' : ', rows not proven to be'}`
     : `objects differ from before by no more than what the rehearsal of the whole upgrade found this to lose or leave: ${left.slice(0, 10).join(', ')}`;
 }
 

@@ -245,6 +245,7 @@ describe('diffSchema and validateSchema', () => {
     doc: '',
     transactional: 'yes' as const,
     outsideTransaction: 'nothing' as const,
+    downgradeTransactional: 'yes' as const,
     downgrade: 'present' as const,
     operations: ['execute'],
   });

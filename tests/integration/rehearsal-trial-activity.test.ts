@@ -75,6 +75,7 @@ async function inputFor(
     doc: '',
     transactional: 'yes',
     outsideTransaction: 'nothing',
+    downgradeTransactional: 'yes',
     downgrade: 'present',
     operations: ['execute'],
   };

@@ -58,6 +58,7 @@ const revision = (id: string, more: Partial<AlembicRevision> = {}): AlembicRevis
   sha256: 'a'.repeat(64),
   transactional: 'yes',
   outsideTransaction: 'nothing',
+  downgradeTransactional: 'yes',
   downgrade: 'present',
   operations: [],
   doc: '',

@@ -18,6 +18,7 @@ function graphOf(sketch: Readonly<Record<string, Sketch>>): AlembicGraph {
     doc: '',
     transactional: 'yes' as const,
     outsideTransaction: 'nothing' as const,
+    downgradeTransactional: 'yes' as const,
     downgrade: 'present' as const,
     operations: [],
     ...given,

@@ -23,6 +23,7 @@ function revision(
     doc: '',
     transactional,
     outsideTransaction: transactional === 'yes' ? 'nothing' : 'indexes',
+    downgradeTransactional: 'yes' as const,
     downgrade: 'present',
     operations: [],
   };

@@ -10,7 +10,7 @@ import {
   retryFrom,
   type Situation,
 } from '../../src/workflows/recovery-options.ts';
-import type { PartUndo } from '../../src/workflows/run-state.ts';
+import type { UndoDoubt } from '../../src/workflows/run-state.ts';
 
 const realities = {
   unreadable: undefined,
@@ -34,7 +34,8 @@ const situation = (changes: Partial<Situation> = {}): Situation => ({
   isFenced: true,
   restore: 'ask',
   tried: [],
-  partUndo: undefined,
+  rollback: 'none',
+  undoDoubt: undefined,
   ...changes,
 });
 
@@ -131,7 +132,7 @@ describe('what happens by itself', () => {
 
 describe('an undo whose reply was lost', () => {
   test('is known by production being as before, when it was a rollback', () => {
-    expect(judge(situation({ reality: { kind: 'unchanged' }, tried: ['rollback'] }))).toEqual({
+    expect(judge(situation({ reality: { kind: 'unchanged' }, tried: ['rollback'], rollback: 'begun' }))).toEqual({
       kind: 'undone',
       by: 'rollback',
     });
@@ -184,13 +185,13 @@ describe('what a person may choose', () => {
 
 describe('a retry', () => {
   test.each(Object.entries(realities))('when production is %s starts where it must', (name, reality) => {
-    expect(retryFrom({ reality, partUndo: undefined })).toBe(name === 'fully applied' ? 'checks' : 'upgrade');
+    expect(retryFrom({ reality, undoDoubt: undefined })).toBe(name === 'fully applied' ? 'checks' : 'upgrade');
   });
 });
 
 describe('what a retry needs first', () => {
   test.each(Object.entries(realities))('when production is %s', (name, reality) => {
-    const text = retryText({ reality, partUndo: undefined });
+    const text = retryText({ reality, undoDoubt: undefined });
     const needs = ['partly applied, leftovers', 'partly applied, unclear', 'foreign'].includes(name);
     expect(text === '' || text.includes('does not go on from there')).toBe(true);
     expect(text !== '').toBe(needs);
@@ -209,12 +210,13 @@ describe('reality in words', () => {
 });
 
 describe('after a rollback that began in the middle of what was rehearsed', () => {
-  const after = (rows: PartUndo['rows'], changes: Partial<Situation> = {}): Situation =>
+  const after = (rows: UndoDoubt['rows'], changes: Partial<Situation> = {}): Situation =>
     situation({
       reality: { kind: 'unchanged' },
       trouble: { kind: 'failure', step: 'apply.upgrade', message: 'it failed', findings: [] },
       tried: ['rollback'],
-      partUndo: { rows, why: 'table public.notes: other rows' },
+      rollback: 'begun',
+      undoDoubt: { undo: 'of-a-part', rows, why: 'table public.notes: other rows' },
       ...changes,
     });
 
@@ -237,6 +239,26 @@ describe('after a rollback that began in the middle of what was rehearsed', () =
     expect(judge(after('other', { restore: 'automatic', backupVerified: false })).kind).toBe('ask');
   });
 
+  test('that left what it was rehearsed to leave is undone, though the objects are not those of before', () => {
+    const { leftovers, unclear } = {
+      leftovers: realities['partly applied, leftovers'],
+      unclear: realities['partly applied, unclear'],
+    };
+    for (const reality of [leftovers, unclear]) {
+      expect(judge(after('not-comparable', { reality, rollback: 'ended' }))).toEqual({
+        kind: 'undone',
+        by: 'rollback',
+      });
+      const doubtful = after('unproven', { reality, rollback: 'ended', restore: 'automatic' });
+      expect(judge(doubtful)).toEqual({ kind: 'ask', actions: ['retry', 'continue', 'restore', 'accept'] });
+      expect(judge(after('not-comparable', { reality })).kind).toBe('ask');
+    }
+  });
+
+  test('with a rollback that has not begun there is nothing to undo, whatever failed before', () => {
+    expect(judge(after('equal', { rollback: 'none' }))).toEqual({ kind: 'nothing-to-undo' });
+  });
+
   test.each(Object.entries(realities))('no upgrade is started over them when production is %s', (_name, reality) => {
     for (const rows of ['unproven', 'other', 'not-comparable'] as const) {
       expect(retryFrom(after(rows, { reality }))).toBe('look');
@@ -247,9 +269,13 @@ describe('after a rollback that began in the middle of what was rehearsed', () =
 
   test('words say what is known', () => {
     expect(rowsText(undefined)).toBe('');
-    expect(rowsText({ rows: 'equal', why: '' })).toBe('');
-    const texts = (['other', 'unproven', 'accepted'] as const).map((rows) => rowsText({ rows, why: 'because' }));
-    expect(new Set(texts).size).toBe(3);
+    expect(rowsText({ undo: 'of-a-part', rows: 'equal', why: '' })).toBe('');
+    const texts = (['of-a-part', 'interrupted', 'by-others'] as const).flatMap((undo) =>
+      (['other', 'unproven', 'not-comparable', 'accepted'] as const).map((rows) =>
+        rowsText({ undo, rows, why: 'because' }),
+      ),
+    );
+    expect(new Set(texts).size).toBe(12);
     for (const text of texts) expect(text).toContain('because');
   });
 });

@@ -856,7 +856,7 @@ describe('checks after a second upgrade', () => {
       },
       rollBackProduction: async () => {
         state.reality = { kind: 'partly-applied', revisions: [], clean: 'yes', why: 'half way' };
-        throw ApplicationFailure.nonRetryable('half way', STEP_ERRORS.processFailed);
+        throw ApplicationFailure.nonRetryable('half way', STEP_ERRORS.processFailed, { untouched: true });
       },
       validateSchema: async () => {
         if (upgrades === 1) throw ApplicationFailure.nonRetryable('other objects', STEP_ERRORS.checkFailed);

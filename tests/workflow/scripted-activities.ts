@@ -158,6 +158,7 @@ const graph: GraphEvidence = {
       doc: '',
       transactional: 'yes',
       outsideTransaction: 'nothing',
+      downgradeTransactional: 'yes',
       downgrade: 'present',
       operations: ['add_column'],
     },
@@ -234,6 +235,8 @@ export const wayBack = (basis: WayBackCost['basis'], fencedSince: string | undef
 export const rolledBack: RollbackEvidence = {
   commands: ['0001'],
   versionRows: ['0001'],
+  objectMapDigest: '',
+  resumed: false,
   milliseconds: 1,
   objects: 'equal',
   reordered: [],

@@ -13,12 +13,14 @@ interface Recorded {
 const NAME = 'recovery/rollback.json';
 
 /**
- * What a rollback writes down before it drops anything, for the attempt after it or the next decision to roll back: one that was
+ * What a rollback writes down before it changes anything, for the attempt after it or the next decision to roll back: one that was
  * killed, or failed after its first command, has told nobody what it could not count.
  */
 export class RollbackRecord {
   readonly #store: RunStore;
   #last: Standing | null = null;
+  /** Where this attempt started Alembic first; null: it has not. */
+  first: Standing | null = null;
   readonly earlier: Recorded;
 
   constructor(store: RunStore, earlier: Recorded) {
@@ -53,10 +55,11 @@ export class RollbackRecord {
 
   async write(notes: readonly string[], at: Standing | null): Promise<void> {
     this.#last = at;
+    this.first ??= at;
     const begun = at && { versionRows: at.versionRows, objectMapDigest: at.objectMapDigest };
     await this.#store.record(NAME, JSON.stringify({ notes, begun } satisfies Recorded));
   }
 }
 
-const isSame = (one: Standing, other: Standing): boolean =>
+export const isSame = (one: Standing, other: Standing): boolean =>
   one.versionRows.join() === other.versionRows.join() && one.objectMapDigest === other.objectMapDigest;

@@ -19,7 +19,7 @@ import { type GuardedProduction, withGuardedProduction } from '../apply/producti
 import { readProduction } from '../apply/production-reading.ts';
 import { commandFor, environmentFor, type ReleaseAlembic, releaseAlembic, releaseGraph } from '../release-alembic.ts';
 import { RollbackArrivals } from './rollback-arrivals.ts';
-import { RollbackRecord } from './rollback-record.ts';
+import { isSame, RollbackRecord } from './rollback-record.ts';
 import { type RunStore, withRunStore } from '../run-store.ts';
 import { readStoredObjectMap } from '../stored-text.ts';
 import { asBlockers, UpgradeTelling } from '../apply/upgrade-progress.ts';
@@ -53,7 +53,8 @@ export const rollBackProduction =
           async (production) => {
             const arrivals = new RollbackArrivals(input, production, STEP);
             const record = await RollbackRecord.read(store, production.signal);
-            return rollBack({ deps, input, tools, store, production, arrivals, record });
+            const rollback: Rollback = { deps, input, tools, store, production, arrivals, record };
+            return rollBack(rollback).catch((error: unknown) => throwTelling(rollback, error));
           },
         ),
       ),
@@ -70,7 +71,7 @@ interface Rollback {
 }
 
 async function rollBack(rollback: Rollback): Promise<RollbackEvidence> {
-  const { deps, input, tools, store, production } = rollback;
+  const { deps, input, tools, store, production, record } = rollback;
   const release = await releaseAlembic(deps, input, tools);
   const log = new ProgramLog();
   const watched: WatchedContext = {
@@ -87,6 +88,7 @@ async function rollBack(rollback: Rollback): Promise<RollbackEvidence> {
   };
   const started = Date.now();
   const commands: string[] = [];
+  let tries = 0;
   try {
     for (let attempt = 1; ; attempt += 1) {
       const from = await readHere(rollback);
@@ -94,6 +96,7 @@ async function rollBack(rollback: Rollback): Promise<RollbackEvidence> {
       const planned = await plan(rollback, release, from.state.versionRows);
       await rollback.arrivals.beforeAlembic();
       await recordStanding(rollback, from);
+      tries = attempt;
       const began = Date.now();
       const end = await runPlanned(rollback, release, planned, watched, attempt);
       const facts = end.result;
@@ -116,6 +119,7 @@ async function rollBack(rollback: Rollback): Promise<RollbackEvidence> {
   return {
     ...compared,
     commands,
+    resumed: (record.earlier.begun !== null || tries > 1) && !takesBackItself(rollback),
     uncounted: rollback.arrivals.uncounted,
     milliseconds: Date.now() - started,
     log: await store.archive('recovery/alembic.log', log.text, 'text/plain'),
@@ -216,15 +220,37 @@ async function awaitNextTry(
 const readHere = ({ input, production: { administrator, migrator, signal } }: Rollback): Promise<ProductionReading> =>
   readProduction(input, { administrator, migratorRole: migrator.user, step: STEP, signal });
 
-/** Behind a fence, and where nothing is dropped, nothing is counted: then there is nothing to write down. */
 async function recordStanding({ arrivals, record }: Rollback, reading: ProductionReading | null): Promise<void> {
-  if (!arrivals.isCounting) return;
   await record.write(arrivals.notes, reading && reading.state);
+}
+
+/** A downgrade that is interrupted takes back all that it did: what stands then is what the version rows say. */
+const takesBackItself = ({ input }: Rollback): boolean =>
+  input.graph.path.every(({ downgradeTransactional }) => downgradeTransactional === 'yes');
+
+/**
+ * Says in the failure's details where it is proven that nothing was changed: Alembic was not started, or what was begun has
+ * taken itself back. Everything else is unknown.
+ */
+async function throwTelling(rollback: Rollback, error: unknown): Promise<never> {
+  if (!(error instanceof StepError) || !(await isUntouched(rollback).catch(() => false))) throw error;
+  throw new StepError(error.type, error.message, { ...error.details, untouched: true });
+}
+
+async function isUntouched(rollback: Rollback): Promise<boolean> {
+  const { record, arrivals } = rollback;
+  if (record.earlier.begun !== null) return false;
+  if (record.first === null) return true;
+  if (!takesBackItself(rollback)) return false;
+  const { state } = await readHere(rollback);
+  if (!isSame(record.first, state)) return false;
+  // Nothing is left open for whoever rolls back next.
+  await record.write(arrivals.notes, null);
+  return true;
 }
 
 /** A command that failed may have committed revisions before that. */
 async function recordFailed(rollback: Rollback, failed: AlembicCommandFacts): Promise<void> {
-  if (!rollback.arrivals.isCounting) return;
   const reading = await readHere(rollback);
   if (rollback.record.hasMoved(reading.state)) rollback.arrivals.commandEnded(failed);
   await recordStanding(rollback, reading);
@@ -243,13 +269,10 @@ const hasSucceeded = ({ result }: AlembicCommandFacts): boolean => result.kind =
 
 /** After a lock that could not be had: only from a state that the failed command has not spoiled. */
 async function mayTryAgain(rollback: Rollback, from: ProductionReading, attempt: number): Promise<boolean> {
-  const { graph, profile } = rollback.input;
-  if (attempt >= profile.guard.tries) return false;
-  if (graph.path.every(({ transactional }) => transactional === 'yes')) return true;
+  if (attempt >= rollback.input.profile.guard.tries) return false;
+  if (takesBackItself(rollback)) return true;
   const { state } = await readHere(rollback);
-  return (
-    state.versionRows.join() === from.state.versionRows.join() && state.objectMapDigest === from.state.objectMapDigest
-  );
+  return isSame(state, from.state);
 }
 
 function commandFailed(
@@ -273,7 +296,7 @@ function commandFailed(
 
 async function compareWithBefore(
   rollback: Rollback,
-): Promise<Pick<RollbackEvidence, 'versionRows' | 'objects' | 'differences' | 'reordered'>> {
+): Promise<Pick<RollbackEvidence, 'versionRows' | 'objectMapDigest' | 'objects' | 'differences' | 'reordered'>> {
   const { input, store, production } = rollback;
   const { before, expectedLeftovers } = input;
   const { state, map } = await readHere(rollback);
@@ -297,6 +320,7 @@ async function compareWithBefore(
   }
   return {
     versionRows,
+    objectMapDigest: state.objectMapDigest,
     objects: differences.length === 0 ? 'equal' : 'as-rehearsed',
     differences: differences.slice(0, 100),
     reordered: reorderedColumns(mapBefore, map).slice(0, 100),

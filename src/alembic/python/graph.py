@@ -110,6 +110,7 @@ def describe(script, root, scan):
         "doc": (script.doc or "")[:200],
         "transactional": found["transactional"] if hasattr(script.module, "upgrade") else "unknown",
         "outsideTransaction": found["outside"] if hasattr(script.module, "upgrade") else "anything",
+        "downgradeTransactional": found["downgradeTransactional"] if hasattr(script.module, "downgrade") else "unknown",
         "downgrade": found["downgrade"] if hasattr(script.module, "downgrade") else "absent",
         "operations": found["operations"],
     }

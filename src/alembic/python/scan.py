@@ -4,6 +4,8 @@
 autocommit block, a commit of its own, a connection of its own, SQL that ends transactions or cannot run inside one.
 `unknown` when it calls code of the service, or reads its SQL from elsewhere. `yes` otherwise.
 
+`downgradeTransactional`: the same of its downgrade.
+
 `outside`: what can be left when the revision is interrupted. `nothing` when it is transactional; `indexes` when all it
 does is to create and drop indexes; `anything` otherwise.
 
@@ -44,22 +46,26 @@ def scan_revision(content):
     try:
         module = ast.parse(content)
     except (SyntaxError, ValueError):  # ValueError: compiled, without its source
-        return {"transactional": "unknown", "outside": "anything", "downgrade": "present", "operations": []}
+        return {
+            "transactional": "unknown", "downgradeTransactional": "unknown", "outside": "anything",
+            "downgrade": "present", "operations": [],
+        }
     functions = {node.name: node for node in module.body if isinstance(node, ast.FunctionDef)}
-    transactional = _transactional(module, functions)
+    transactional = _transactional(module, functions, "upgrade")
     return {
         "transactional": transactional,
+        "downgradeTransactional": _transactional(module, functions, "downgrade"),
         "outside": _outside(transactional, functions),
         "downgrade": _downgrade(functions.get("downgrade")),
         "operations": _operations(module, functions),
     }
 
 
-def _transactional(module, functions):
-    upgrade = functions.get("upgrade")
-    if upgrade is None or upgrade.decorator_list:
+def _transactional(module, functions, entry):
+    function = functions.get(entry)
+    if function is None or function.decorator_list:
         return "unknown"
-    reached = _reached(upgrade, functions)
+    reached = _reached(entry, functions)
     constants = [node for node in module.body if isinstance(node, (ast.Assign, ast.AnnAssign))]
     foreign = set()
     for node in module.body + reached:
@@ -81,7 +87,7 @@ def _outside(transactional, functions):
     upgrade = functions.get("upgrade")
     if transactional == "unknown" or upgrade is None:
         return "anything"
-    calls = [node for part in _reached(upgrade, functions) for node in ast.walk(part) if isinstance(node, ast.Call)]
+    calls = [node for part in _reached("upgrade", functions) for node in ast.walk(part) if isinstance(node, ast.Call)]
     return "indexes" if all(_concerns_indexes(call, functions) for call in calls) else "anything"
 
 
@@ -98,9 +104,9 @@ def _is_index_statement(node):
     return isinstance(node, ast.Constant) and isinstance(node.value, str) and bool(_index_statement.match(node.value))
 
 
-def _reached(upgrade, functions):
-    """The upgrade and the functions of the file whose names occur in it, transitively."""
-    reached, waiting = [], ["upgrade"]
+def _reached(entry, functions):
+    """The function of that name and those of the file whose names occur in it, transitively."""
+    reached, waiting = [], [entry]
     while waiting:
         function = functions.get(waiting.pop())
         if function is None or function in reached:
@@ -140,7 +146,7 @@ def _operations(module, functions):
     upgrade = functions.get("upgrade")
     if upgrade is None:
         return []
-    reached = _reached(upgrade, functions)
+    reached = _reached("upgrade", functions)
     handles, alone = _handles([node for part in module.body + reached for node in ast.walk(part)])
     calls = [node for part in reached for node in ast.walk(part) if isinstance(node, ast.Call)]
     names = []

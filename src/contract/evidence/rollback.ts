@@ -75,12 +75,19 @@ export interface RollbackInput extends EvaluateInput {
 export interface RollbackEvidence {
   readonly commands: readonly string[];
   readonly versionRows: readonly string[];
+  /** As it left production. */
+  readonly objectMapDigest: string;
   readonly milliseconds: number;
   /** `equal`: production's object map is that of before the upgrade. `as-rehearsed`: but for what the rehearsal left too. */
   readonly objects: 'equal' | 'as-rehearsed';
   readonly differences: readonly string[];
   /** Tables whose columns stand in another order than before: a downgrade that adds a column again puts it last. 100 at most. */
   readonly reordered: readonly string[];
+  /**
+   * An earlier try had begun a downgrade and did not end it, this one went on from there, and a downgrade of the upgrade's
+   * revisions may commit in its middle: a part of it may have been done twice, which objects do not show.
+   */
+  readonly resumed: boolean;
   /** What of the users' may have been dropped uncounted, and why nobody knows; null where nothing can have been. */
   readonly uncounted: string | null;
   readonly log: StoredDocument;

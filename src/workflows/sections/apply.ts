@@ -26,7 +26,7 @@ export async function prepareProduction(run: MigrationRun, reviewed: Reviewed): 
     activities.captureMeasures(run.input()),
   );
   await engage(run, 'apply.freeze', ['freeze', 'jobs']);
-  await raiseFence(run, 'apply.fence');
+  await raiseFence(run, 'apply.fence', 'migration');
   await checkReplication(run);
   const state = await inspectAgain(run, reviewed);
   if (needsRefresh(run)) await refreshBackup(run, state);
@@ -179,6 +179,7 @@ export async function upgrade(
           footprint: rehearsed.rehearsal.trial.upgrade.document,
         }),
     );
+    run.state.wasApplied = true;
     if (how !== 'already-applied') run.state.forgetChecks();
   });
 }

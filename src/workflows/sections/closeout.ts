@@ -12,6 +12,7 @@ import { tell } from '../telling.ts';
 import { findingsOf, summaryOf, verdictOf } from '../verdict.ts';
 import { ownSteps } from './own-steps.ts';
 import { decide } from './recovery-gate.ts';
+import { unansweredSwapText } from './restore.ts';
 
 /** Puts back what is owed, writes the record, and tells what the run ends with. */
 export async function closeout(run: MigrationRun, wanted: Outcome): Promise<ReportSummary> {
@@ -20,8 +21,7 @@ export async function closeout(run: MigrationRun, wanted: Outcome): Promise<Repo
   run.learn({ outcome });
   run.enter('closeout');
   // Only now: a restore after the rollback leaves nothing to be said of its rows.
-  const rows = rowsText(run.state.partUndo);
-  if (rows !== '') run.state.openItems.push(rows);
+  run.state.openItems.push(...[rowsText(run.state.undoDoubt), unansweredSwapText(run)].filter((text) => text !== ''));
   await runOwnSteps(run);
   const summary = await record(run, outcome);
   run.enter('ended');

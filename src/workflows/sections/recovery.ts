@@ -6,6 +6,7 @@ import { type Reviewed, rollbackOfferOf } from '../plan.ts';
 import {
   arrivalsText,
   isInDoubt,
+  isUndone,
   judge,
   realityText,
   retryFrom,
@@ -19,8 +20,8 @@ import { type Trouble, troubleText } from '../run-state.ts';
 import { EXPORT, LOOK, PUT_BACK, TRIAL } from '../step-policies.ts';
 import { type Before, writersText } from './apply.ts';
 import { allowedActions, decide } from './recovery-gate.ts';
-import { estimateWayBack, restore } from './restore.ts';
-import { attempt, recovered, rollBack, rolledBack, type WayOn } from './undo.ts';
+import { estimateWayBack, restore, unansweredSwapText } from './restore.ts';
+import { attempt, NOT_COMPARED, recovered, rollBack, rolledBack, type WayOn } from './undo.ts';
 
 /**
  * Reads what production really is, decides from that, and undoes. Ends only with production proven unchanged, rolled back
@@ -29,6 +30,7 @@ import { attempt, recovered, rollBack, rolledBack, type WayOn } from './undo.ts'
 export async function recover(run: MigrationRun, first: Trouble, reviewed: Reviewed, before: Before): Promise<WayOn> {
   const { tried } = run.state;
   let trouble = first;
+  let changed = '';
   // What went wrong first stays the headline; a recovery that failed on the way stands in the timeline and at the gate.
   run.state.trouble = first;
   for (;;) {
@@ -43,28 +45,38 @@ export async function recover(run: MigrationRun, first: Trouble, reviewed: Revie
     if (verdict.kind === 'undone') return rolledBack(run);
 
     if (verdict.kind === 'ask' && verdict.actions.includes('restore')) await estimateWayBack(run, before);
-    const action = verdict.kind === 'automatic' ? verdict.action : await askPerson(run, situation, verdict.actions);
+    const action =
+      verdict.kind === 'automatic' ? verdict.action : await askPerson(run, situation, verdict.actions, changed);
+    changed = '';
     run.enter('recovery');
+    // A person may have taken hours to decide, and decided about what was shown.
+    if (verdict.kind === 'ask' && (action === 'continue' || action === 'rollback')) {
+      changed = changedText(action, evaluation, await evaluate(run, reviewed, before));
+      if (changed !== '') continue;
+    }
     switch (action) {
       case 'accept':
         return { kind: 'ended', outcome: 'handed-over' };
       case 'retry': {
-        const from = retryFrom(situation);
+        if (isInDoubt(run.state.undoDoubt)) break;
+        const now = await evaluate(run, reviewed, before);
+        await compareRows(run, reviewed, now);
+        const from = retryFrom(situationOf(run, reviewed, trouble, now, tried));
         if (from === 'look') break;
+        if (from === 'upgrade') forgetUndo(run);
         return { kind: 'again', from };
       }
       case 'continue':
         acceptRows(run);
-        if (situation.reality?.kind === 'unchanged') return rolledBack(run);
+        if (isUndone(situation)) return rolledBack(run);
         if (trouble.kind === 'failure') run.state.overrule(trouble.step);
         return { kind: 'again', from: 'checks' };
       case 'rollback':
       case 'restore': {
-        // A person may have taken hours to decide.
         if (verdict.kind === 'ask') await proveFenceStillHeld(run, reviewed, evaluation);
         const failed = await undo(run, action, situation, reviewed, before);
         if (failed === undefined && action === 'restore') return recovered(run, 'restored');
-        if (failed === undefined && run.state.partUndo === undefined) return rolledBack(run);
+        if (failed === undefined && run.state.undoDoubt === undefined) return rolledBack(run);
         // What went through is looked at again before it is believed: its rows are to be judged.
         tried.push(action);
         trouble = failed ?? trouble;
@@ -73,10 +85,35 @@ export async function recover(run: MigrationRun, first: Trouble, reviewed: Revie
   }
 }
 
+/** Empty where production is what the decision was about. */
+const changedText = (action: RecoveryAction, shown: Evaluation | undefined, now: Evaluation | undefined): string =>
+  shown?.reality.kind === now?.reality.kind &&
+  shown?.versionRows.join() === now?.versionRows.join() &&
+  shown?.objectMapDigest === now?.objectMapDigest
+    ? ''
+    : `production has changed while you decided: "${action}" was not carried out, decide again`;
+
+/** The upgrade begins anew: what was undone before it is history. */
+function forgetUndo({ state }: MigrationRun): void {
+  state.rollback = { kind: 'none' };
+  if (state.undoDoubt?.rows === 'equal') state.undoDoubt = undefined;
+}
+
+/** Between two looks somebody else has undone what was applied: nothing is known of how, and of the rows. */
+function noteUndoneByOthers({ state }: MigrationRun, { reality }: Evaluation): void {
+  if (reality.kind === 'fully-applied' || (reality.kind === 'partly-applied' && reality.revisions.length > 0)) {
+    state.wasApplied = true;
+  }
+  if (reality.kind !== 'unchanged' || !state.wasApplied) return;
+  if (state.rollback.kind !== 'none' || state.isSwapUnanswered) return;
+  state.wasApplied = false;
+  state.undoDoubt = { undo: 'by-others', rows: 'unproven', why: NOT_COMPARED };
+}
+
 /** What a person goes on over in spite of the doubt is no doubt any more, and still an open item when the run has ended. */
 function acceptRows({ state }: MigrationRun): void {
-  if (!isInDoubt(state.partUndo)) return;
-  state.partUndo = { rows: 'accepted', why: `accepted by a person; ${state.partUndo?.why ?? ''}` };
+  if (!isInDoubt(state.undoDoubt)) return;
+  state.undoDoubt = { ...state.undoDoubt, rows: 'accepted', why: `accepted by a person; ${state.undoDoubt.why}` };
 }
 
 /** @returns why it failed */
@@ -92,11 +129,13 @@ function undo(
   if (action === 'restore') {
     return attempt(run, async () => {
       await restore(run, before);
-      state.partUndo = undefined;
+      state.undoDoubt = undefined;
+      state.wasApplied = false;
     });
   }
-  if (reality?.kind === 'partly-applied' && !state.tried.includes('rollback')) {
-    state.partUndo = { rows: 'unproven', why: 'they have not been compared' };
+  if (reality?.kind === 'partly-applied') {
+    const known = isInDoubt(state.undoDoubt) ? state.undoDoubt.undo : 'of-a-part';
+    state.undoDoubt = { undo: known, rows: 'unproven', why: NOT_COMPARED };
   }
   return attempt(run, () => rollBack(run, reviewed, before));
 }
@@ -112,14 +151,22 @@ async function compareRows(
 ): Promise<void> {
   const { state } = run;
   const { latestBackup: backup, fence, isBackupBehindFence } = state;
-  if (!isInDoubt(state.partUndo) || evaluation?.reality.kind !== 'unchanged') return;
+  if (
+    !isInDoubt(state.undoDoubt) ||
+    !isUndone({ reality: evaluation?.reality, rollback: rollbackOf(run, evaluation) })
+  ) {
+    return;
+  }
+  const { undo } = state.undoDoubt;
   const { verdict } = rehearsal.trial;
+  // The run's own rollback is one that was decided for; what others did is for a person to say.
+  const rows = undo === 'by-others' ? 'unproven' : 'not-comparable';
   if (verdict.kind !== 'lossless') {
-    state.partUndo = { rows: 'not-comparable', why: `the rehearsal found the rollback of the whole ${verdict.kind}` };
+    state.undoDoubt = { undo, rows, why: `the rehearsal found the rollback of the whole ${verdict.kind}` };
     return;
   }
   if (backup === undefined || fence === undefined || !isBackupBehindFence) {
-    state.partUndo = { rows: 'not-comparable', why: 'there was no fence: others could write' };
+    state.undoDoubt = { undo, rows, why: 'there was no fence: others could write' };
     return;
   }
   try {
@@ -130,9 +177,9 @@ async function compareRows(
       (activities) => activities.compareRowsWithBackup({ ...run.input(), backup }),
     );
     const why = findings.length > 0 ? findings.slice(0, 10).join('; ') : sampledText(samples);
-    state.partUndo = { rows: findings.length > 0 ? 'other' : 'equal', why };
+    state.undoDoubt = { undo, rows: findings.length > 0 ? 'other' : 'equal', why };
   } catch (error) {
-    state.partUndo = { rows: 'unproven', why: troubleText(run.troubleOf(error)) };
+    state.undoDoubt = { undo, rows: 'unproven', why: troubleText(run.troubleOf(error)) };
   }
 }
 
@@ -146,9 +193,11 @@ const sampledText = (samples: number): string =>
 /** Undefined when production cannot be read: then only a person can say what to do. */
 async function evaluate(run: MigrationRun, { tooling }: Reviewed, before: Before): Promise<Evaluation | undefined> {
   try {
-    return await run.step('recovery.evaluate', 'What production really is now', PUT_BACK, (activities) =>
+    const found = await run.step('recovery.evaluate', 'What production really is now', PUT_BACK, (activities) =>
       activities.evaluateProduction({ ...run.input(), graph: tooling.graph, before: before.state }),
     );
+    noteUndoneByOthers(run, found);
+    return found;
   } catch (error) {
     run.troubleOf(error);
     return undefined;
@@ -245,8 +294,19 @@ const situationOf = (
       ? 'automatic'
       : 'ask',
   tried,
-  partUndo: run.state.partUndo,
+  rollback: rollbackOf(run, evaluation),
+  undoDoubt: run.state.undoDoubt,
 });
+
+/** One that has ended counts as such only where production is as it left it. */
+function rollbackOf({ state: { rollback } }: MigrationRun, evaluation: Evaluation | undefined): Situation['rollback'] {
+  if (rollback.kind !== 'ended') return rollback.kind;
+  const { left } = rollback;
+  return evaluation?.versionRows.join() === left.versionRows.join() &&
+    evaluation.objectMapDigest === left.objectMapDigest
+    ? 'ended'
+    : 'begun';
+}
 
 function arrivalsOf({ state: { arrivals } }: MigrationRun): Situation['arrivals'] {
   if (arrivals === undefined || arrivals.unknown.length + arrivals.unseen.length > 0) return 'unknown';
@@ -257,17 +317,29 @@ async function askPerson(
   run: MigrationRun,
   situation: Situation,
   actions: readonly RecoveryAction[],
+  changed: string,
 ): Promise<RecoveryAction> {
-  const { wayBack, arrivals, fence, fenceDoubt } = run.state;
+  const { wayBack, arrivals, fence, fenceDoubt, fenceFor } = run.state;
+  const owed = run.state.owed().map(({ name }) => name);
   const facts = [
+    changed,
     troubleText(situation.trouble),
-    realityText(situation.reality),
-    isInDoubt(situation.partUndo) ? rowsText(situation.partUndo) : '',
+    situation.rollback === 'ended' && situation.reality?.kind !== 'unchanged'
+      ? 'production is as the rollback left it'
+      : realityText(situation.reality),
+    unansweredSwapText(run),
+    isInDoubt(situation.undoDoubt) ? rowsText(situation.undoDoubt) : '',
     allowedActions(run, actions).includes('retry') ? retryText(situation) : '',
     fence === undefined ? '' : (fenceDoubt ?? ''),
+    fence !== undefined && fenceFor === 'restore'
+      ? `the fence raised for the restore is still up since ${fence.since}: nobody but the migration writes`
+      : '',
     actions.includes('rollback') ? arrivalsText(arrivals) : '',
     actions.includes('rollback') ? rehearsedText(run, situation.reality) : '',
     actions.includes('restore') ? wayBackText(wayBack) : '',
+    situation.reality?.kind !== 'unchanged' && owed.length > 0
+      ? `"accept" puts back what was switched, with production as it is: ${owed.join(', ')}`
+      : '',
   ];
   return decide(run, facts.filter((fact) => fact !== '').join('; '), actions);
 }

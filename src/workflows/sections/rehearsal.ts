@@ -85,7 +85,9 @@ export function asSeen(tooling: Tooling, { rehearsal: { trial } }: Rehearsed): T
     graph: {
       ...graph,
       path: graph.path.map((entry) =>
-        refuted.includes(entry) ? { ...entry, transactional: 'no', outsideTransaction: 'anything' } : entry,
+        refuted.includes(entry)
+          ? { ...entry, transactional: 'no', downgradeTransactional: 'no', outsideTransaction: 'anything' }
+          : entry,
       ),
       risks: [
         ...graph.risks,

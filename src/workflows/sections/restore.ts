@@ -1,5 +1,6 @@
 /** Section 7.3 of the document: restoration from the backup, and what it costs. */
 import type { RestoreInput, SwapEvidence, SwapInput, WayBackCost } from '../../contract/evidence/restore.ts';
+import { isRefusal } from '../failure.ts';
 import { raiseFence, withPoolerPaused } from '../obligations.ts';
 import type { MigrationRun } from '../run.ts';
 import { CHANGE, EXPORT, LOOK, TRANSFER } from '../step-policies.ts';
@@ -34,7 +35,7 @@ function restoreInput(run: MigrationRun, before: Before): RestoreInput {
 async function stopWrites(run: MigrationRun): Promise<void> {
   if (run.state.fence !== undefined) return;
   try {
-    await raiseFence(run, 'recovery.fence');
+    await raiseFence(run, 'recovery.fence', 'restore');
   } catch (error) {
     run.troubleOf(error);
     run.state.openItems.push(
@@ -45,6 +46,7 @@ async function stopWrites(run: MigrationRun): Promise<void> {
 
 /** The backup in the place of production, which is kept aside. Production is untouched until the swap. */
 export async function restore(run: MigrationRun, before: Before): Promise<void> {
+  const isEarlierUnanswered = run.state.isSwapUnanswered;
   await stopWrites(run);
   const input = restoreInput(run, before);
   const restored = await run.step(
@@ -54,15 +56,29 @@ export async function restore(run: MigrationRun, before: Before): Promise<void> 
     (activities) => activities.restoreFreshDatabase(input),
   );
   await salvage(run, { ...input, restored });
-  const swapped = await withPoolerPaused(run, 'recovery.restore/pooler', () =>
-    run.step('recovery.restore/swap', 'Swap the fresh database in, keep the old one aside', CHANGE, (activities) =>
-      activities.swapDatabases({ ...input, restored }),
-    ),
-  );
+  const swapped = await withPoolerPaused(run, 'recovery.restore/pooler', () => {
+    run.state.isSwapUnanswered = true;
+    return run
+      .step('recovery.restore/swap', 'Swap the fresh database in, keep the old one aside', CHANGE, (activities) =>
+        activities.swapDatabases({ ...input, restored }),
+      )
+      .catch((error: unknown) => {
+        // Whoever refuses has found the restored database still beside production.
+        if (isRefusal(error)) run.state.isSwapUnanswered = isEarlierUnanswered;
+        throw error;
+      });
+  });
+  run.state.isSwapUnanswered = isEarlierUnanswered;
   run.state.keptAside = swapped.keptAside;
   run.state.openItems.push(...swapped.openItems);
   if (input.fencedSince === undefined) run.state.openItems.push(broughtBackText(run, swapped));
 }
+
+/** What a swap that has not answered may have done, for the gate and for the end; empty where none is. */
+export const unansweredSwapText = ({ state }: MigrationRun): string =>
+  state.isSwapUnanswered
+    ? `a swap of databases was begun and has not answered: if it went through, production is the restored backup, and what was production is kept aside ("runbook quarantine list"), with what users wrote since the backup`
+    : '';
 
 /** Production was written until the swap: what came after the export is in the replaced database alone. */
 function broughtBackText({ state }: MigrationRun, { keptAside, quarantineUntil }: SwapEvidence): string {

@@ -4,10 +4,11 @@ import { verdictText } from '../../contract/rehearsal-text.ts';
 import { lowerFence } from '../obligations.ts';
 import type { Reviewed } from '../plan.ts';
 import type { MigrationRun } from '../run.ts';
+import { isUntouched } from '../failure.ts';
 import { type Trouble, troubleText } from '../run-state.ts';
 import { CHANGE, TRIAL } from '../step-policies.ts';
 import { tell } from '../telling.ts';
-import type { Before } from './apply.ts';
+import { type Before, once } from './apply.ts';
 import { ownSteps } from './own-steps.ts';
 import { decide } from './recovery-gate.ts';
 
@@ -24,26 +25,38 @@ export async function rollBack(
 ): Promise<void> {
   const { verdict } = rehearsal.trial;
   const expectedLeftovers = verdict.kind === 'lossy' || verdict.kind === 'leftovers' ? verdict.objects : [];
-  const { arrivals, provenFence: fence } = run.state;
-  const { uncounted } = await run.step('recovery.rollback', 'The planned Alembic downgrade', CHANGE, (activities) =>
-    activities.rollBackProduction({
-      ...run.input(),
-      graph: tooling.graph,
-      before: before.state,
-      expectedLeftovers,
-      dropped: rehearsal.trial.dropped,
-      arrivals: fence === undefined ? (arrivals?.objects ?? []) : null,
-    }),
-  );
-  if (uncounted) run.state.openItems.push(`the rollback may have dropped rows that nobody counted: ${uncounted}`);
-  run.state.isRollbackReplied = true;
+  const { state } = run;
+  const { arrivals, provenFence: fence, rollback: earlier } = state;
+  state.rollback = { kind: 'begun' };
+  const { uncounted, resumed, versionRows, objectMapDigest } = await run
+    .step('recovery.rollback', 'The planned Alembic downgrade', CHANGE, (activities) =>
+      activities.rollBackProduction({
+        ...run.input(),
+        graph: tooling.graph,
+        before: before.state,
+        expectedLeftovers,
+        dropped: rehearsal.trial.dropped,
+        arrivals: fence === undefined ? (arrivals?.objects ?? []) : null,
+      }),
+    )
+    .catch((error: unknown) => {
+      if (isUntouched(error)) state.rollback = earlier;
+      else state.undoDoubt = { undo: 'interrupted', rows: 'unproven', why: NOT_COMPARED };
+      throw error;
+    });
+  if (uncounted) state.openItems.push(`the rollback may have dropped rows that nobody counted: ${uncounted}`);
+  if (resumed) state.undoDoubt = { undo: 'interrupted', rows: 'unproven', why: NOT_COMPARED };
+  state.rollback = { kind: 'ended', left: { versionRows, objectMapDigest } };
+  state.wasApplied = false;
 }
+
+export const NOT_COMPARED = 'they have not been compared';
 
 /** The end of a rollback, whether its reply has come or what it did was found. */
 export async function rolledBack(run: MigrationRun): Promise<WayOn> {
   const { state } = run;
   state.openItems.push(...rolledBackTexts(run));
-  if (!state.isRollbackReplied && state.fence === undefined) {
+  if (state.rollback.kind === 'begun' && state.provenFence === undefined) {
     state.openItems.push(
       'the reply of the rollback was lost: whether rows came, after they were counted, into what it dropped is not known',
     );
@@ -98,9 +111,11 @@ export async function recovered(run: MigrationRun, outcome: Outcome): Promise<Wa
       await inform(run, 'handed-over');
       return { kind: 'ended', outcome: 'handed-over' };
     }
-    if (action === 'continue') {
-      if (failed.kind === 'failure') run.state.overrule(failed.step);
-      break;
+    if (action === 'continue' && failed.kind === 'failure') {
+      run.state.overrule(failed.step);
+      run.state.openItems.push(
+        `production is ${outcome}, and a person overruled a check after it that failed: ${troubleText(failed)}`,
+      );
     }
   }
   await inform(run, outcome);
@@ -110,12 +125,16 @@ export async function recovered(run: MigrationRun, outcome: Outcome): Promise<Wa
 /** What only reads, then the fence down where it is still up, then what writes. */
 async function smokeAgain(run: MigrationRun): Promise<void> {
   const { smoke, smokeWrites } = run.profile.checks;
-  await run.step('recovery.smoke', 'Smoke tests again', TRIAL, (activities) =>
-    activities.runChecks({ ...run.input(), checks: smoke }),
+  await once(run, 'recovery.smoke', () =>
+    run.step('recovery.smoke', 'Smoke tests again', TRIAL, (activities) =>
+      activities.runChecks({ ...run.input(), checks: smoke }),
+    ),
   );
-  await lowerFence(run, 'recovery.open');
-  await run.step('recovery.smoke-writes', 'Smoke tests that write, again', TRIAL, (activities) =>
-    activities.runChecks({ ...run.input(), checks: smokeWrites }),
+  await once(run, 'recovery.open', () => lowerFence(run, 'recovery.open'));
+  await once(run, 'recovery.smoke-writes', () =>
+    run.step('recovery.smoke-writes', 'Smoke tests that write, again', TRIAL, (activities) =>
+      activities.runChecks({ ...run.input(), checks: smokeWrites }),
+    ),
   );
   await ownSteps(run, 'recovery');
 }
