@@ -2,6 +2,7 @@ import { ApplicationFailure } from '@temporalio/common';
 import { CancelledFailure, Context } from '@temporalio/activity';
 import type { WorkflowHandle } from '@temporalio/client';
 import { describe, expect, it } from 'vitest';
+import type { RollbackInput } from '../../src/contract/evidence/rollback.ts';
 import type { MigrationActivities } from '../../src/contract/activities.ts';
 import { STEP_ERRORS } from '../../src/contract/errors.ts';
 import type { RehearsalVerdict } from '../../src/contract/evidence/rehearsal.ts';
@@ -1145,6 +1146,174 @@ describe('a rollback that begins in the middle of what was rehearsed', () => {
     expect(end).toMatchObject({ outcome: 'rolled-back', error: 'MigrationRolledBack' });
     expect(end.summary?.openItems).toContainEqual(expect.stringContaining('in the middle of what was rehearsed'));
     expect(world.calls).not.toContain('compareRowsWithBackup');
+  });
+});
+
+describe('an undo that was not the one rehearsed', () => {
+  const fenced = { fence: { kind: 'read-only' } } as const;
+  const schemaDiffers = () => ({
+    validateSchema: async () => {
+      throw ApplicationFailure.nonRetryable('other objects', STEP_ERRORS.checkFailed);
+    },
+  });
+  const decide = (handle: WorkflowHandle, action: string) =>
+    handle.executeUpdate('recover', { args: [{ by: 'erin', action, reason: 'test' }] });
+  const gateAfter = (handle: WorkflowHandle, decisions: number) =>
+    until(handle, (now) => atGate('recovery')(now) && now.decisions.length === decisions);
+
+  it('counts what came although the fence is up again: it was raised for a restore', async () => {
+    const inputs: RollbackInput[] = [];
+    const { world, activities } = scriptedActivities(
+      (state) => ({
+        ...schemaDiffers(),
+        restoreFreshDatabase: async () => {
+          throw ApplicationFailure.nonRetryable('no room', STEP_ERRORS.refused);
+        },
+        rollBackProduction: async (input) => {
+          inputs.push(input);
+          state.reality = { kind: 'unchanged' };
+          return rolledBack;
+        },
+      }),
+      fenced,
+    );
+    const end = await runMigration(activities, async (handle) => {
+      await approve(handle);
+      await gateAfter(handle, 1);
+      await decide(handle, 'restore');
+      const status = await gateAfter(handle, 2);
+      expect(JSON.stringify(status.waiting)).toContain('raised for the restore is still up');
+      await decide(handle, 'rollback');
+      return endOf(handle);
+    });
+    expect(end.outcome).toBe('rolled-back');
+    expect(world.calls.filter((call) => call === 'countArrivals')).toHaveLength(2);
+    expect(inputs[0]?.arrivals).not.toBeNull();
+  });
+
+  it('that failed is not taken for the upgrade’s success: a retry looks again, to go on is a person’s and told', async () => {
+    const { world, activities } = scriptedActivities(
+      () => ({
+        upgradeProduction: async () => {
+          world.reality = { kind: 'fully-applied' };
+          throw ApplicationFailure.nonRetryable('the worker lost its reply', STEP_ERRORS.processFailed);
+        },
+        rollBackProduction: async () => {
+          throw ApplicationFailure.nonRetryable('the downgrade failed', STEP_ERRORS.processFailed);
+        },
+      }),
+      { ...fenced, recovery: { ...profile.recovery, rollback: 'automatic' } },
+    );
+    const end = await runMigration(activities, async (handle) => {
+      await approve(handle);
+      expect(JSON.stringify((await gateAfter(handle, 1)).waiting)).toContain('a rollback was interrupted');
+      await decide(handle, 'retry');
+      await gateAfter(handle, 2);
+      await decide(handle, 'continue');
+      return endOf(handle);
+    });
+    expect(end.outcome).toBe('succeeded');
+    expect(end.summary?.openItems).toContainEqual(expect.stringContaining('a rollback was interrupted'));
+  });
+
+  it('that failed without having changed anything leaves no doubt', async () => {
+    const { activities } = scriptedActivities((state) => ({
+      ...schemaDiffers(),
+      rollBackProduction: async () => {
+        throw ApplicationFailure.nonRetryable('locked out', STEP_ERRORS.processFailed, { untouched: true });
+      },
+      compareMeasures: async () => {
+        state.reality = { kind: 'fully-applied' };
+        throw ApplicationFailure.nonRetryable('slow', STEP_ERRORS.checkFailed);
+      },
+    }));
+    const end = await runMigration(activities, async (handle) => {
+      await approve(handle);
+      await gateAfter(handle, 1);
+      await decide(handle, 'rollback');
+      expect(JSON.stringify((await gateAfter(handle, 2)).waiting)).not.toContain('a rollback was interrupted');
+      await decide(handle, 'accept');
+      return endOf(handle);
+    });
+    expect(end.outcome).toBe('handed-over');
+    expect(JSON.stringify(end.summary?.openItems)).not.toContain('a rollback was interrupted');
+  });
+
+  it('that somebody else did while a person decided is seen before a retry, and no upgrade is started over it', async () => {
+    const { world, activities } = scriptedActivities(schemaDiffers);
+    const end = await runMigration(activities, async (handle) => {
+      await approve(handle);
+      await gateAfter(handle, 1);
+      world.reality = { kind: 'unchanged' };
+      await decide(handle, 'retry');
+      expect(JSON.stringify((await gateAfter(handle, 2)).waiting)).toContain('undone by others');
+      await decide(handle, 'continue');
+      return endOf(handle);
+    });
+    expect(end.outcome).toBe('rolled-back');
+    expect(end.summary?.verdict).toContain('by others than this run');
+    expect(end.summary?.openItems).toContainEqual(expect.stringContaining('undone by others'));
+    expect(world.calls.filter((call) => call === 'upgradeProduction')).toHaveLength(1);
+  });
+
+  it('is not begun where production is not what the decision was about any more', async () => {
+    const { world, activities } = scriptedActivities(schemaDiffers);
+    const end = await runMigration(activities, async (handle) => {
+      await approve(handle);
+      await gateAfter(handle, 1);
+      world.reality = { kind: 'foreign', why: 'somebody was faster' };
+      await decide(handle, 'rollback');
+      expect(JSON.stringify((await gateAfter(handle, 2)).waiting)).toContain('was not carried out');
+      await decide(handle, 'accept');
+      return endOf(handle);
+    });
+    expect(end.outcome).toBe('handed-over');
+    expect(world.calls).not.toContain('rollBackProduction');
+  });
+
+  it.each([
+    [STEP_ERRORS.unavailable, true],
+    [STEP_ERRORS.refused, false],
+  ])('by a swap that ended with %s: told that it may have gone through: %s', async (type, isTold) => {
+    const { activities } = scriptedActivities(() => ({
+      ...schemaDiffers(),
+      swapDatabases: async () => {
+        throw ApplicationFailure.nonRetryable('no answer', type);
+      },
+    }));
+    const end = await runMigration(activities, async (handle) => {
+      await approve(handle);
+      await gateAfter(handle, 1);
+      await decide(handle, 'restore');
+      const status = await gateAfter(handle, 2);
+      expect(JSON.stringify(status.waiting).includes('has not answered')).toBe(isTold);
+      await decide(handle, 'accept');
+      return endOf(handle);
+    });
+    expect(end.outcome).toBe('handed-over');
+    expect(JSON.stringify(end.summary?.openItems).includes('has not answered')).toBe(isTold);
+  });
+
+  it('whose check a person overruled is followed by the checks after it, and says so', async () => {
+    const { world, activities } = scriptedActivities((state) => ({
+      upgradeProduction: async () => {
+        throw ApplicationFailure.nonRetryable('the upgrade failed', STEP_ERRORS.processFailed);
+      },
+      runChecks: async () => {
+        if (state.calls.filter((call) => call === 'runChecks').length === 1)
+          throw ApplicationFailure.nonRetryable('playback is broken', STEP_ERRORS.checkFailed);
+        return { checks: [] };
+      },
+    }));
+    const end = await runMigration(activities, async (handle) => {
+      await approve(handle);
+      await gateAfter(handle, 1);
+      await decide(handle, 'continue');
+      return endOf(handle);
+    });
+    expect(end.outcome).toBe('aborted');
+    expect(end.summary?.openItems).toContainEqual(expect.stringContaining('overruled a check after it'));
+    expect(world.calls.filter((call) => call === 'runChecks')).toHaveLength(2);
   });
 });
 
