@@ -387,7 +387,9 @@ describe('the source of a revision', () => {
   });
 
   test('is judged by its upgrade apart from its downgrade', () => {
-    expect(revisions.get('other')).toMatchObject({ transactional: 'yes' });
+    expect(revisions.get('other')).toMatchObject({ transactional: 'yes', downgradeTransactional: 'no' });
+    const committing = `up${upgrades.findIndex(([, , transactional]) => transactional === 'no')}`;
+    expect(revisions.get(committing)).toMatchObject({ transactional: 'no', downgradeTransactional: 'yes' });
   });
 });
 

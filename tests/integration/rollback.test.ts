@@ -249,6 +249,7 @@ describe('the rollback of production', () => {
       expect(failure.type).toBe(STEP_ERRORS.processFailed);
       expect(failure.message).toMatch(/alembic downgrade 0002 ended with .*lock timeout/s);
       expect(failure.message).toMatch(/in the way: try 1: pid \d+ .*idle in transaction/);
+      expect(failure.details).toMatchObject([{ untouched: true }]);
     });
     expect(await versionRows()).toEqual(['r1']);
   });
@@ -347,6 +348,7 @@ describe('what comes in after it was counted', () => {
     const failure = await failureOf(rollBack({ dropped, arrivals: shown }));
     expect(failure).toMatchObject({ type: STEP_ERRORS.checkFailed, nonRetryable: true });
     expect(failure.message).toContain('1 row(s) or value(s) came into public.moods since they were counted');
+    expect(failure.details).toMatchObject([{ untouched: true }]);
     expect(await versionRows()).toEqual(['r2']);
     expect(await count()).toBe(1);
   });
@@ -446,6 +448,26 @@ describe('what comes in after it was counted', () => {
     expect(commands).toEqual([]);
     expect(uncounted).toContain('"alembic downgrade 0002" could not be held');
   });
+
+  test.each([
+    ['yes', false],
+    ['no', true],
+    ['unknown', true],
+  ] as const)(
+    'a try that goes on behind a fence where one did not end well: downgrade in one transaction: %s, told: %s',
+    async (downgradeTransactional, told) => {
+      const { profile, graph } = world.input;
+      const wrapper = join(home, 'stops');
+      await writeFile(wrapper, '#!/bin/sh\nkill -KILL $$\n', { mode: 0o755 });
+      const dying = { ...profile, alembic: { ...profile.alembic, commands: { downgrade: [wrapper, '{{revision}}'] } } };
+      const path = graph.path.map((entry) => ({ ...entry, downgradeTransactional }));
+      const failure = await failureOf(rollBack({ profile: dying, graph: { ...graph, path } }));
+      expect(failure.details?.some((one) => (one as { untouched?: unknown }).untouched === true)).toBe(!told);
+      const ended = await rollBack({ graph: { ...graph, path } });
+      expect(ended).toMatchObject({ versionRows: ['0002'], resumed: told });
+      expect((await rollBack({ graph: { ...graph, path } })).resumed).toBe(false);
+    },
+  );
 
   test('what a killed attempt dropped is told as perhaps not counted', async () => {
     const { profile } = world.input;
