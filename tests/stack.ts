@@ -3,6 +3,7 @@ import type { Client } from 'pg';
 import { afterAll, inject } from 'vitest';
 import type { FullStackConnection, PostgresServer } from '../scripts/stack/connection.ts';
 import { withClient } from '../scripts/stack/postgres-cluster.ts';
+import { sqlState } from '../src/postgres/database-error.ts';
 
 /** The running stack that all integration and fault tests share. Leave its servers running and its `postgres` databases alone. */
 export function useStack(): FullStackConnection {
@@ -90,8 +91,17 @@ async function dropCreated(client: Client, superuserUrl: string): Promise<void> 
     'SELECT datname FROM pg_database WHERE EXISTS (SELECT FROM unnest($1::text[]) AS made WHERE starts_with(datname, made))',
     [created.databases.filter(here).map(({ name }) => name)],
   );
-  for (const { datname } of rows)
-    await client.query(`DROP DATABASE IF EXISTS ${client.escapeIdentifier(datname)} WITH (FORCE)`);
+  for (const { datname } of rows) await dropForced(client, datname);
   for (const { name } of created.roles.filter(here))
     await client.query(`DROP ROLE IF EXISTS ${client.escapeIdentifier(name)}`).catch(() => undefined);
+}
+
+/** The server waits five seconds for the sessions it has ended: on a busy machine they may take longer. */
+async function dropForced(client: Client, database: string, tries = 4): Promise<void> {
+  await client
+    .query(`DROP DATABASE IF EXISTS ${client.escapeIdentifier(database)} WITH (FORCE)`)
+    .catch((error: unknown) => {
+      if (sqlState(error) !== '55006' || tries === 1) throw error;
+      return dropForced(client, database, tries - 1);
+    });
 }

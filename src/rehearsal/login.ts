@@ -122,29 +122,47 @@ async function makeLogin(
  */
 async function joinAsInProduction(client: Client, { memberships }: ImitatedRole, { major }: Traits): Promise<string[]> {
   const differences: string[] = [];
-  for (const { role, member, inherit, set } of memberships) {
+  for (const membership of memberships) {
+    const { role, member } = membership;
     if (NOT_GIVEN.has(role)) {
       differences.push(await withhold(client, role, member));
       continue;
     }
-    const { rows } = await client.query<{ joined: boolean; placeholder: boolean }>(
-      `SELECT EXISTS (SELECT FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid WHERE g.rolname = $1 AND m.member = u.oid
-                      AND coalesce((to_jsonb(m)->>'inherit_option')::boolean, true) >= $4
-                      AND coalesce((to_jsonb(m)->>'set_option')::boolean, true) >= $5) AS "joined",
-              shobj_description(u.oid, 'pg_authid') = $3 AS "placeholder"
-       FROM pg_roles u WHERE u.rolname = $2`,
-      [role, member, PLACEHOLDER, inherit, set],
-    );
-    if (rows[0]?.joined === true) continue;
-    const how = major >= 16 ? ` WITH INHERIT ${String(inherit).toUpperCase()}, SET ${String(set).toUpperCase()}` : '';
-    const failure = rows[0]?.placeholder
-      ? await attempt(client, `GRANT ${sqlName(role)} TO ${sqlName(member)}${how}`)
-      : 'it was not made by a run';
+    const { joined, placeholder } = await standingOf(client, membership);
+    if (joined) continue;
+    const failure = placeholder ? await join(client, membership, major) : 'it was not made by a run';
     if (failure !== undefined) {
       differences.push(`role "${member}" is not a member of "${role}" on the scratch server (${failure})`);
     }
   }
   return differences;
+}
+
+type Membership = ImitatedRole['memberships'][number];
+
+/** Another run that gives the same placeholder the same membership at the same time makes this one fail: then it is given. */
+async function join(client: Client, membership: Membership, major: number): Promise<string | undefined> {
+  const { role, member, inherit, set } = membership;
+  const how = major >= 16 ? ` WITH INHERIT ${String(inherit).toUpperCase()}, SET ${String(set).toUpperCase()}` : '';
+  const failure = await attempt(client, `GRANT ${sqlName(role)} TO ${sqlName(member)}${how}`);
+  return failure === undefined || (await standingOf(client, membership)).joined ? undefined : failure;
+}
+
+interface Standing {
+  readonly joined: boolean;
+  readonly placeholder: boolean;
+}
+
+async function standingOf(client: Client, { role, member, inherit, set }: Membership): Promise<Standing> {
+  const { rows } = await client.query<Standing>(
+    `SELECT EXISTS (SELECT FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid WHERE g.rolname = $1 AND m.member = u.oid
+                    AND coalesce((to_jsonb(m)->>'inherit_option')::boolean, true) >= $4
+                    AND coalesce((to_jsonb(m)->>'set_option')::boolean, true) >= $5) AS "joined",
+            coalesce(shobj_description(u.oid, 'pg_authid') = $3, false) AS "placeholder"
+     FROM pg_roles u WHERE u.rolname = $2`,
+    [role, member, PLACEHOLDER, inherit, set],
+  );
+  return rows[0] ?? { joined: false, placeholder: false };
 }
 
 /** A subscription draws from another server as soon as it is made: nothing could cut it off before. */

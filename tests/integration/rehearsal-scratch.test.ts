@@ -1,11 +1,13 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { withConnection } from '../../src/postgres/connection.ts';
+import { type ConnectionTarget, parseConnectionUrl } from '../../src/postgres/connection-url.ts';
 import { databaseMark } from '../../src/postgres/restore/database-mark.ts';
+import { ensurePlaceholderRoles } from '../../src/postgres/restore/placeholder-roles.ts';
 import { rehearsalTarget } from '../../src/rehearsal/login.ts';
 import { trialName, withTrialCopy } from '../../src/rehearsal/scratch.ts';
 import type { RehearsalRestore } from '../../src/contract/evidence/rehearsal.ts';
-import type { ConnectionTarget } from '../../src/postgres/connection-url.ts';
 import { createService, execute, majorOf, query, type TestService, withClient } from '../postgres-service.ts';
-import { createRole, databaseUrl, useStack } from '../stack.ts';
+import { createRole, databaseUrl, randomName, useStack } from '../stack.ts';
 import { temporaryDirectory } from '../temporary-directory.ts';
 import { type RehearsedService, rehearsedService } from './rehearsal-world.ts';
 
@@ -257,6 +259,37 @@ describe.each(['a superuser', 'no superuser'] as const)('logins of a rehearsal w
       });
     },
   );
+
+  it('are no different for another run that gives the same membership and has not committed yet', async () => {
+    const { migrator } = await service.roles();
+    const role = randomName('above');
+    const administrator = { runId: service.world.runId, step: service.world.step, signal: service.world.signal };
+    await withConnection(parseConnectionUrl(service.world.url), administrator, (client) =>
+      ensurePlaceholderRoles(client, [role, migrator.actsAs]),
+    );
+    const membership = { role, member: migrator.actsAs, inherit: true, set: true };
+    const as = { ...migrator, memberships: [...migrator.memberships, membership] };
+    await inTrial(async ({ database }) => {
+      const { differences } = await withClient(service.world.url, async (other) => {
+        const { rows } = await other.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
+        await other.query('BEGIN');
+        await other.query(`GRANT "${role}" TO "${migrator.actsAs}"`);
+        const login = rehearsalTarget(service.world, { copy: database, as });
+        login.catch(() => undefined);
+        await expect
+          .poll(() =>
+            query(scratch.superuserUrl, 'SELECT FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))', [
+              rows[0]!.pid,
+            ]),
+          )
+          .toHaveLength(1);
+        await other.query('COMMIT');
+        return login;
+      });
+      expect(differences).toEqual([]);
+    });
+    await execute(scratch.superuserUrl, `DROP ROLE "${role}"`);
+  });
 
   it('act as the application does in production: its rights, no more', async () => {
     const { application } = await service.roles();
