@@ -135,6 +135,7 @@ export const midIndexes: Arm = (scene, step) => {
 /** The fresh database is filled and compared; that it gets production's rights waits for a lock. */
 export const compared: Arm = (scene, step) => {
   const { observer, primary, example } = scene;
+  const phase = async (): Promise<unknown> => (await step.underWay())?.details['phase'];
   let holder: Client | undefined;
   return {
     reached: (async () => {
@@ -145,11 +146,15 @@ export const compared: Arm = (scene, step) => {
       await eventually('rows are restored', () => copying(observer, wanted), 5);
       holder = await holding(primary.superuserUrl, 'LOCK TABLE pg_catalog.pg_database IN SHARE MODE');
       await eventually('its rights wait for the lock', () => somebodyWaits(holder!, 'pg_catalog.pg_database'));
+      // Heartbeats are sent now and then: a comparison may be over before one has told of it.
+      await eventually('the step tells that it compares', async () =>
+        (await phase()) === 'compare' ? true : undefined,
+      );
       return 'its rights wait';
     })(),
     doubts: async () => {
-      const phase = (await step.underWay())?.details['phase'];
-      return phase === 'compare' ? [] : [`the step was at ${String(phase)}`];
+      const last = await phase();
+      return last === 'compare' ? [] : [`the step was at ${String(last)}`];
     },
     release: () => holder?.end().catch(() => undefined),
   };
